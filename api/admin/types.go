@@ -1,0 +1,281 @@
+// Package admin has the admin API's types and its client, once for the
+// server, the command line, tests and loadtest.
+//
+// Every type is the JSON body of one answer, with snake_case names. Times of
+// day are Unix milliseconds, durations are milliseconds with the unit in the
+// name, and bytes are plain integers. A field that a server does not know yet
+// is left out; a client ignores fields that it does not know.
+package admin
+
+// Paths of the admin API. A server mounts exactly these.
+const (
+	PathLivez      = "/livez"
+	PathReadyz     = "/readyz"
+	PathMetrics    = "/metrics"
+	PathStatus     = "/status"
+	PathNodes      = "/v1/nodes"
+	PathPartitions = "/v1/partitions"
+	PathRejoin     = "/v1/rejoin"
+	PathPolicies   = "/v1/policies" // POST deploys, GET lists, GET {PathPolicies}/{name} shows
+	PathRollback   = "/v1/policies/rollback"
+	PathEvents     = "/v1/events"
+	PathDump       = "/v1/dump"
+)
+
+// PortsFile is the name of the file in the data directory to which a node
+// writes its Ports as JSON once every listener is bound.
+const PortsFile = "ports.json"
+
+// The states of a partition's copy on one node. Live, isolated and degraded
+// copies serve.
+const (
+	StateCold       = "cold"
+	StateCatchingUp = "catching_up"
+	StateLive       = "live"
+	StateIsolated   = "isolated"
+	StateDegraded   = "degraded"
+)
+
+// Status is the answer of /status: one node's view of itself and its cluster.
+type Status struct {
+	Name    string `json:"name"`
+	Node    string `json:"node"`    // node ID, 16 hex digits
+	Cluster string `json:"cluster"` // cluster ID, hex
+	Version string `json:"version"`
+	Boot    uint32 `json:"boot"`
+	State   string `json:"state"` // starting, ready, not_ready or draining
+	// StartedMS is when the process started, in Unix milliseconds.
+	StartedMS int64  `json:"started_ms"`
+	Layout    Layout `json:"layout"`
+	// Degraded says, a sentence each, why answers may promise less than the
+	// configuration does: fewer members than copies, owners out of reach.
+	Degraded   []string        `json:"degraded,omitempty"`
+	Partitions PartitionCounts `json:"partitions"`
+	// BytesBehind estimates what this node's copies still lack: versions that
+	// other owners' clocks name and this node's do not, times the mean size of
+	// the versions held. 0 when nothing is known to be missing.
+	BytesBehind uint64   `json:"bytes_behind"`
+	Keys        uint64   `json:"keys"` // live objects in this node's copies
+	Policies    []Policy `json:"policies,omitempty"`
+	Nodes       []Node   `json:"nodes,omitempty"`
+	Ports       Ports    `json:"ports"`
+	// Counters are the node's totals since its process started, by name
+	// without the metrics' prefix.
+	Counters map[string]uint64 `json:"counters,omitempty"`
+}
+
+// Layout is where data lives: how many partitions and copies there are, and
+// who the members are.
+type Layout struct {
+	Partitions  int      `json:"partitions"`
+	Copies      int      `json:"copies"` // copies wanted, which fewer members may not give
+	WriteQuorum int      `json:"write_quorum"`
+	ReadQuorum  int      `json:"read_quorum"`
+	View        string   `json:"view"` // hash of the members, 16 hex digits; equal views place data equally
+	Members     []Member `json:"members"`
+}
+
+// Member is one entry of the layout. Members leave by an operator's word
+// alone, so a member may be down.
+type Member struct {
+	Name      string   `json:"name"`
+	Node      string   `json:"node"` // node ID, 16 hex digits
+	Epoch     uint64   `json:"epoch"`
+	Weight    float64  `json:"weight"`
+	Zone      string   `json:"zone,omitempty"`
+	Addresses []string `json:"addresses"`
+	Status    string   `json:"status"` // active, left or forgotten
+}
+
+// PartitionCounts counts the partitions that a node owns by the state of its
+// copies. Verified is a part of the others, not one more state.
+type PartitionCounts struct {
+	Owned      int `json:"owned"`
+	Cold       int `json:"cold"`
+	CatchingUp int `json:"catching_up"`
+	Live       int `json:"live"`
+	Isolated   int `json:"isolated"`
+	Degraded   int `json:"degraded"`
+	Verified   int `json:"verified"`
+}
+
+// Nodes is the answer of /v1/nodes.
+type Nodes struct {
+	Nodes []Node `json:"nodes"`
+}
+
+// Node is one member as the answering node sees it.
+type Node struct {
+	Name    string `json:"name"`
+	ID      string `json:"id"` // node ID, 16 hex digits
+	Boot    uint32 `json:"boot"`
+	Address string `json:"address"`
+	// Alive says that the answering node heard from it within the last lease.
+	Alive bool   `json:"alive"`
+	Self  bool   `json:"self,omitempty"`
+	State string `json:"state"` // ready, not_ready, draining, down or unknown
+	// Owned, Live and Verified count the member's partitions; of another
+	// node, Live is what it last reported and Verified is left at 0.
+	Owned    int     `json:"owned"`
+	Live     int     `json:"live"`
+	Verified int     `json:"verified"`
+	RTTMS    float64 `json:"rtt_ms"` // of the last ping; 0 for the node itself
+	// SeenMS is when it was last heard from, in Unix milliseconds; 0 is never.
+	SeenMS int64 `json:"seen_ms,omitempty"`
+}
+
+// Partitions is the answer of /v1/partitions.
+type Partitions struct {
+	Partitions []Partition `json:"partitions"`
+}
+
+// Partition is one partition as the answering node holds it. What only a
+// holder knows is zero where the node is no owner.
+type Partition struct {
+	ID     uint32   `json:"id"`
+	Owners []string `json:"owners"` // names, in rendezvous order
+	Owned  bool     `json:"owned"`
+	State  string   `json:"state,omitempty"`
+	Trust  string   `json:"trust,omitempty"` // new, suspect or whole
+	// Verified says that an owner had an equal digest at an equal clock.
+	Verified bool   `json:"verified"`
+	Keys     uint64 `json:"keys"`
+	// Path is the step that the last sync took: L0 or L1.
+	Path string `json:"path,omitempty"`
+	// Reason says why that step was taken, or why the state is what it is.
+	Reason string `json:"reason,omitempty"`
+	// Lead says that this node may decide plain writes by its own copy alone.
+	Lead        bool   `json:"lead"`
+	ClockActors int    `json:"clock_actors"`
+	Root        string `json:"root,omitempty"` // digest of the live versions, hex
+}
+
+// Rejoin is the answer of /v1/rejoin: how this process came back. Every
+// moment is in milliseconds since the process started, and left out while it
+// has not come.
+type Rejoin struct {
+	StartedMS int64 `json:"started_ms"` // Unix milliseconds
+	// OfflineMS is the time between the node's last sign of life before this
+	// start and this start; 0 on a node's first start.
+	OfflineMS  int64           `json:"offline_ms"`
+	Partitions PartitionCounts `json:"partitions"`
+	// PerStep says how many partitions took which step: {"L0": 250, "L1": 6}.
+	PerStep map[string]int `json:"per_step"`
+	// SyncBytesIn and SyncBytesOut are the compressed bytes of session frames
+	// (HELLO and its answer, lanes, DONE) before QUIC adds its own.
+	SyncBytesIn     uint64 `json:"sync_bytes_in"`
+	SyncBytesOut    uint64 `json:"sync_bytes_out"`
+	EntriesReceived uint64 `json:"entries_received"`
+	EntriesSent     uint64 `json:"entries_sent"`
+	// WireBytesIn and WireBytesOut are counted at the UDP socket, and stop
+	// growing when the node is caught up.
+	WireBytesIn  uint64   `json:"wire_bytes_in"`
+	WireBytesOut uint64   `json:"wire_bytes_out"`
+	FirstHelloMS *float64 `json:"first_hello_ms,omitempty"`
+	LastPendMS   *float64 `json:"last_pend_ms,omitempty"`
+	// CaughtUpMS is when all owned partitions were live, VerifiedMS when all
+	// of them were verified.
+	CaughtUpMS *float64 `json:"caught_up_ms,omitempty"`
+	VerifiedMS *float64 `json:"verified_ms,omitempty"`
+}
+
+// Policies is the answer of GET /v1/policies.
+type Policies struct {
+	Policies []Policy `json:"policies"`
+}
+
+// Policy is a merge policy as the answering node holds it.
+type Policy struct {
+	Name string `json:"name"`
+	ID   string `json:"id"`   // SHA-256 of the module, hex; a built-in's is its name
+	Kind string `json:"kind"` // merge
+	Size int    `json:"size"` // bytes of the module; 0 for a built-in
+	// CreatedMS is when it was deployed, in Unix milliseconds.
+	CreatedMS int64     `json:"created_ms,omitempty"`
+	Bindings  []Binding `json:"bindings,omitempty"`
+	// Ready says that this node can run it; Error says why it cannot.
+	Ready bool   `json:"ready"`
+	Error string `json:"error,omitempty"`
+	// Counters are merge calls and failures since the process started: calls,
+	// conflicts, fallbacks, and fallback reasons.
+	Counters map[string]uint64 `json:"counters,omitempty"`
+}
+
+// Binding ties a policy to the keys that begin with a prefix.
+type Binding struct {
+	Prefix string `json:"prefix"`
+	Epoch  uint64 `json:"epoch"`
+	// Conflict says that another binding of the prefix was made concurrently
+	// and lost; the next edit of the prefix covers both.
+	Conflict bool `json:"conflict,omitempty"`
+}
+
+// Deployed is the answer of POST /v1/policies.
+type Deployed struct {
+	Name   string `json:"name"`
+	ID     string `json:"id"`
+	Prefix string `json:"prefix"`
+	Epoch  uint64 `json:"epoch"`
+	Copies string `json:"copies"` // durable copies at the answer, as "2/3"
+}
+
+// RolledBack is the answer of POST /v1/policies/rollback. An empty Name means
+// that the prefix went back to the default policy.
+type RolledBack struct {
+	Prefix string `json:"prefix"`
+	Name   string `json:"name"`
+	ID     string `json:"id"`
+	Epoch  uint64 `json:"epoch"`
+}
+
+// Event is one message of /v1/events.
+type Event struct {
+	Seq    uint64 `json:"seq"`
+	TimeMS int64  `json:"time_ms"` // Unix milliseconds
+	// Kind names what happened: node.join, node.rejoin, node.leave,
+	// rebalance.start, rebalance.complete, cluster.health, partition.state,
+	// repair.start, repair.progress, repair.done, policy.bound, alarm.
+	Kind string `json:"kind"`
+	Node string `json:"node,omitempty"` // the name of the node concerned
+	// Partition is nil when the event is about no partition in particular.
+	Partition *uint32           `json:"partition,omitempty"`
+	Text      string            `json:"text"`
+	Fields    map[string]string `json:"fields,omitempty"`
+}
+
+// Ready is the body of /readyz, with status 200 or 503.
+type Ready struct {
+	Ready      bool            `json:"ready"`
+	Degraded   []string        `json:"degraded,omitempty"`
+	Partitions PartitionCounts `json:"partitions"`
+}
+
+// Ports says where a node listens, as HOST:PORT; an empty one does not.
+type Ports struct {
+	RESP  string `json:"resp"`
+	HTTP  string `json:"http"`
+	Admin string `json:"admin"`
+	// Node is the UDP address that other nodes use.
+	Node string `json:"node"`
+	PID  int    `json:"pid,omitempty"`
+}
+
+// Problem is an error's body, as RFC 9457 has it, with the media type
+// application/problem+json.
+type Problem struct {
+	Type   string `json:"type,omitempty"` // a short name of the problem, such as "outcome-unknown"
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// MediaProblem is the media type of Problem.
+const MediaProblem = "application/problem+json"
+
+// Error says the problem in one line.
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return p.Title
+	}
+	return p.Title + ": " + p.Detail
+}
