@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
 )
 
@@ -67,7 +66,6 @@ var ErrInvalid = errors.New("invalid layout")
 type Layout struct {
 	partitions int
 	copies     int
-	shift      uint     // 64 - log2(partitions)
 	members    []Member // sorted by name
 	active     []uint16 // indexes into members
 	width      int      // owners a partition has: min(copies, active members)
@@ -86,7 +84,6 @@ func New(partitions, copies int, members []Member) (*Layout, error) {
 	l := &Layout{
 		partitions: partitions,
 		copies:     copies,
-		shift:      uint(64 - bits.TrailingZeros(uint(partitions))),
 		members:    sorted,
 		view:       viewHash(sorted),
 	}
@@ -130,10 +127,6 @@ func (l *Layout) Member(name string) (Member, bool) {
 	m.Addresses = slices.Clone(m.Addresses)
 	return m, true
 }
-
-// PartitionOf returns the partition of a key by the 64-bit hash of the key:
-// its top log2(P) bits.
-func (l *Layout) PartitionOf(keyHash uint64) uint32 { return uint32(keyHash >> l.shift) }
 
 // Owners returns the names of the members that own partition p, best first.
 // The slice belongs to the layout: the caller must not change it. A partition

@@ -70,13 +70,6 @@ func TestFewerMembersThanCopies(t *testing.T) {
 	require.Empty(t, none.Owners(0))
 }
 
-func TestPartitionOfIsTheHashesTopBits(t *testing.T) {
-	t.Parallel()
-	for p, want := range map[int]uint32{1: 0, 2: 1, 256: 0xAB, 4096: 0xABC} {
-		require.Equal(t, want, mustNew(t, p, 1, nil).PartitionOf(0xABCD_EF01_2345_6789), "P=%d", p)
-	}
-}
-
 func TestMembersAreCopied(t *testing.T) {
 	t.Parallel()
 	given := members("b", "a")
