@@ -1,0 +1,278 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+)
+
+// What a Config may say where there is a choice of words.
+const (
+	// DurabilitySync answers a write when it is on disk.
+	DurabilitySync = "sync"
+	// DurabilityRelaxed answers when two processes have applied it; a loss of
+	// power everywhere loses the last moments.
+	DurabilityRelaxed = "relaxed"
+	// IsolatedAccept goes on acknowledging, with fewer copies, and says so.
+	IsolatedAccept = "accept"
+	// IsolatedRefuse refuses a write that fewer than W owners can take.
+	IsolatedRefuse = "refuse"
+)
+
+const (
+	// minMemoryBytes is what the store's own buffers need before anything is
+	// cached.
+	minMemoryBytes = 16 << 20
+	// defaultMemoryBytes fits beside other programs on a small edge host.
+	defaultMemoryBytes = 256 << 20
+	// maxPartitions, maxCopies and maxNameBytes are the layout's limits.
+	maxPartitions = 4096
+	maxCopies     = 16
+	maxNameBytes  = 63
+	// maxJoin bounds the addresses to join by: one that answers is enough.
+	maxJoin = 64
+)
+
+// Config is everything that one node is told. Default has what a node on
+// loopback needs; the names of the settings stand in Settings.
+type Config struct {
+	// DataDir keeps all that the node stores; it is made where missing.
+	DataDir string
+
+	// NodeName is the placement key. Empty is the certificate's name, and
+	// "local" without certificates.
+	NodeName string
+	// NodeListen is the UDP address for other nodes. Without TLSDir it must
+	// be a loopback one.
+	NodeListen string
+	// NodeAdvertise is the address that other nodes are told. Empty is the
+	// one that NodeListen was bound to.
+	NodeAdvertise string
+	// NodeZone is the failure domain; copies spread over zones.
+	NodeZone string
+
+	// RESPListen, HTTPListen and AdminListen are TCP addresses; HTTP/3 has the
+	// same port in UDP. Port 0 takes a free one.
+	RESPListen  string
+	HTTPListen  string
+	AdminListen string
+
+	// TLSDir has ca.crt, node.crt, node.key and cluster.key. Empty is a
+	// cluster of one, which makes its own.
+	TLSDir string
+
+	// ClusterJoin are addresses of nodes to join, HOST:PORT, any of which will
+	// do. ClusterFound lets a node with certificates found a new cluster.
+	ClusterJoin  []string
+	ClusterFound bool
+	// ClusterPartitions is P, which counts at the founding alone: a cluster
+	// keeps the P it was founded with.
+	ClusterPartitions int
+	// ClusterCopies is N, WriteQuorum is W, ReadQuorum is R. Fewer nodes than
+	// N hold as many copies as there are nodes.
+	ClusterCopies int
+	WriteQuorum   int
+	ReadQuorum    int
+
+	// RESPPasswordFile and AdminTokenFile are files whose first line is the
+	// secret. Empty asks for none.
+	RESPPasswordFile string
+	AdminTokenFile   string
+
+	// MemoryBytes bounds the memory tier.
+	MemoryBytes int64
+	// Durability is DurabilitySync or DurabilityRelaxed.
+	Durability string
+	// IsolatedWrites is IsolatedAccept or IsolatedRefuse.
+	IsolatedWrites string
+
+	// LogLevel is debug, info, warn or error; LogFormat is text or json.
+	LogLevel  string
+	LogFormat string
+}
+
+// Default returns the configuration of a node that was told nothing: a
+// cluster of one on loopback.
+func Default() Config {
+	return Config{
+		DataDir:           "edged-data",
+		NodeListen:        "127.0.0.1:7383",
+		RESPListen:        "127.0.0.1:7379",
+		HTTPListen:        "127.0.0.1:7380",
+		AdminListen:       "127.0.0.1:7381",
+		ClusterPartitions: 256, // a few thousand keys each at a million keys
+		ClusterCopies:     3,
+		WriteQuorum:       2,
+		ReadQuorum:        1,
+		MemoryBytes:       defaultMemoryBytes,
+		Durability:        DurabilitySync,
+		IsolatedWrites:    IsolatedAccept,
+		LogLevel:          "info",
+		LogFormat:         "text",
+	}
+}
+
+// Validate returns everything that is wrong, each with the forms of its
+// setting, or nil.
+func (c *Config) Validate() error {
+	return errors.Join(
+		c.validateNode(),
+		c.validateDoors(),
+		c.validateCluster(),
+		c.validateStore(),
+		oneOf("log.level", c.LogLevel, "debug", "info", "warn", "error"),
+		oneOf("log.format", c.LogFormat, "text", "json"),
+	)
+}
+
+func (c *Config) validateNode() error {
+	var errs []error
+	if c.DataDir == "" {
+		errs = append(errs, Invalid("data-dir", "", "missing"))
+	}
+	errs = append(errs, validName("node.name", c.NodeName), validName("node.zone", c.NodeZone),
+		validAddress("node.listen", c.NodeListen, true))
+	if c.NodeAdvertise != "" {
+		errs = append(errs, validAddress("node.advertise", c.NodeAdvertise, false))
+	}
+	host, _, err := net.SplitHostPort(c.NodeListen)
+	switch {
+	case err != nil: // said above
+	case c.TLSDir == "" && !loopback(c.NodeListen):
+		errs = append(errs, Invalid("tls.dir", "", fmt.Sprintf(
+			"missing: without certificates a node listens on loopback alone, and node.listen is %s; make some with `edged ca init` and `edged ca issue`", c.NodeListen)))
+	case c.NodeAdvertise == "" && unspecified(host):
+		errs = append(errs, Invalid("node.advertise", "", fmt.Sprintf(
+			"missing: node.listen is %s, which tells other nodes no address", c.NodeListen)))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateDoors() error {
+	errs := []error{
+		validAddress("resp.listen", c.RESPListen, true),
+		validAddress("http.listen", c.HTTPListen, true),
+		validAddress("admin.listen", c.AdminListen, true),
+	}
+	if _, _, err := net.SplitHostPort(c.AdminListen); err == nil && c.AdminTokenFile == "" && !loopback(c.AdminListen) {
+		errs = append(errs, Invalid("admin.token-file", "", fmt.Sprintf(
+			"missing: admin.listen is %s, which is not loopback, and whoever reaches it owns the node", c.AdminListen)))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateCluster() error {
+	var errs []error
+	if len(c.ClusterJoin) > maxJoin {
+		errs = append(errs, Invalid("cluster.join", strconv.Itoa(len(c.ClusterJoin))+" addresses", fmt.Sprintf("want at most %d", maxJoin)))
+	}
+	for _, addr := range c.ClusterJoin {
+		errs = append(errs, validAddress("cluster.join", addr, false))
+	}
+	if len(c.ClusterJoin) > 0 && c.TLSDir == "" {
+		errs = append(errs, Invalid("tls.dir", "", "missing: a node joins others by the certificates of their cluster"))
+	}
+	if len(c.ClusterJoin) > 0 && c.ClusterFound {
+		errs = append(errs, Invalid("cluster.found", "true", "cluster.join is set too, and a node either founds or joins"))
+	}
+	if p := c.ClusterPartitions; p < 1 || p > maxPartitions || p&(p-1) != 0 {
+		errs = append(errs, Invalid("cluster.partitions", strconv.Itoa(p), fmt.Sprintf("want a power of two from 1 to %d", maxPartitions)))
+	}
+	errs = append(errs,
+		between("cluster.copies", c.ClusterCopies, maxCopies, ""),
+		between("cluster.write-quorum", c.WriteQuorum, c.ClusterCopies, ", the copies"),
+		between("cluster.read-quorum", c.ReadQuorum, c.ClusterCopies, ", the copies"))
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateStore() error {
+	var errs []error
+	if c.MemoryBytes < minMemoryBytes {
+		errs = append(errs, Invalid("memory", FormatSize(c.MemoryBytes), "want at least "+FormatSize(minMemoryBytes)))
+	}
+	errs = append(errs,
+		oneOf("durability", c.Durability, DurabilitySync, DurabilityRelaxed),
+		oneOf("isolated-writes", c.IsolatedWrites, IsolatedAccept, IsolatedRefuse))
+	return errors.Join(errs...)
+}
+
+// Warnings says, a sentence each, what is allowed but should be known.
+func (c *Config) Warnings() []string {
+	var out []string
+	if c.RESPPasswordFile == "" && !loopback(c.RESPListen) {
+		out = append(out, fmt.Sprintf("resp.listen %s is not loopback and resp.password-file is not set: whoever reaches it reads and writes every key", c.RESPListen))
+	}
+	if c.RESPPasswordFile == "" && !loopback(c.HTTPListen) {
+		out = append(out, fmt.Sprintf("http.listen %s is not loopback and resp.password-file is not set: whoever reaches it reads and writes every key", c.HTTPListen))
+	}
+	if c.Durability == DurabilityRelaxed {
+		out = append(out, "durability is relaxed: a loss of power on every node at once loses the last moments of acknowledged writes")
+	}
+	return out
+}
+
+// validAddress wants HOST:PORT; port 0 only where a free one can be taken.
+func validAddress(key, addr string, listen bool) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return Invalid(key, addr, "want HOST:PORT")
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil:
+		return Invalid(key, addr, fmt.Sprintf("port %q is no number up to 65535", port))
+	case n == 0 && !listen:
+		return Invalid(key, addr, "port 0 is no address to reach a node at")
+	case !listen && unspecified(host):
+		return Invalid(key, addr, "no host to reach a node at")
+	}
+	return nil
+}
+
+// validName wants what fits a label of a certificate's DNS names, or nothing.
+func validName(key, name string) error {
+	if len(name) > maxNameBytes {
+		return Invalid(key, name, fmt.Sprintf("%d bytes long, want at most %d", len(name), maxNameBytes))
+	}
+	for i, r := range name {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		inner := i > 0 && (r == '-' || r == '_' || r == '.')
+		if !letter && !inner {
+			return Invalid(key, name, "want letters, digits and, after the first, any of - _ .")
+		}
+	}
+	return nil
+}
+
+func oneOf(key, value string, words ...string) error {
+	for _, word := range words {
+		if value == word {
+			return nil
+		}
+	}
+	return Invalid(key, value, fmt.Sprintf("want one of %v", words))
+}
+
+func between(key string, n, most int, why string) error {
+	if n < 1 || n > most {
+		return Invalid(key, strconv.Itoa(n), fmt.Sprintf("want 1 to %d%s", most, why))
+	}
+	return nil
+}
+
+// loopback says whether an address can be reached from this host alone.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func unspecified(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
