@@ -3,6 +3,8 @@ package kv
 import (
 	"cmp"
 	"slices"
+
+	"github.com/zeebo/xxh3"
 )
 
 // Flags of a version.
@@ -22,6 +24,15 @@ type Version struct {
 	ExpiresMS int64 // absolute Unix milliseconds, 0 = never
 	Flags     Flags
 	Value     []byte // never changed after the version is made; may be shared
+	Sum       uint64 // xxh3-64 of Value, 0 = not computed yet; never taken from a peer
+}
+
+// ValueSum returns Sum, computing it where it is not there yet.
+func (v Version) ValueSum() uint64 {
+	if v.Sum == 0 {
+		return xxh3.Hash(v.Value)
+	}
+	return v.Sum
 }
 
 // Tombstone reports whether the version is a delete.

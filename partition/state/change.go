@@ -1,0 +1,79 @@
+package state
+
+import (
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/merkle"
+)
+
+// Entry is an object as it is stored: Session names the session record that its
+// context leans on besides Object.Ctx, 0 for none.
+type Entry struct {
+	Object  kv.Object
+	Session uint64
+}
+
+// IsZero reports whether there is nothing to store.
+func (e Entry) IsZero() bool { return e.Object.IsZero() && e.Session == 0 }
+
+// Complex reports whether the version scan cannot tell the whole object: it has
+// several versions, or an explicit context.
+func (e Entry) Complex() bool { return len(e.Object.Versions) > 1 || len(e.Object.Ctx) > 0 }
+
+// KeyChange is what a Change does to one key.
+type KeyChange struct {
+	Key    []byte
+	Before Entry
+	After  Entry
+	Whole  kv.Object // After with its context explicit, session record included
+	Sent   kv.Object // what a peer sent, filled; zero for local writes
+}
+
+// Change is one planned step of a copy. All of it is committed in one batch.
+type Change struct {
+	Keys  []KeyChange
+	Dots  []kv.Dot  // seen with this change
+	Clock *kv.Clock // joined as a whole: a session's end
+	Floor kv.VV     // joined first
+	Trust *kv.Trust // set
+	From  kv.NodeID // the peer it came from, 0 for local writes
+
+	AddSession  uint64 // id of a session record made with this change, 0: none
+	SessionBase kv.VV
+	DropSession []uint64 // records the base has come to cover
+
+	Base   kv.VV // the planned base right after this change: fills what is sent
+	Digest Delta
+	Alters bool // the copy record must be written
+}
+
+// Delta is the difference a change makes to a digest.
+type Delta struct{ Add, Sub merkle.Digest }
+
+// Filled returns the object of the i-th key as it leaves the node.
+func (ch *Change) Filled(i int) kv.Object { return ch.Keys[i].Whole.Filled(ch.Base) }
+
+func (c *Copy) digestDelta(key []byte, before, after kv.Object) Delta {
+	var d Delta
+	for _, v := range before.Versions {
+		if _, kept := after.Find(v.Dot); !kept && !v.Tombstone() {
+			d.Sub = d.Sub.Add(c.item(key, v))
+		}
+	}
+	for _, v := range after.Versions {
+		if _, had := before.Find(v.Dot); !had && !v.Tombstone() {
+			d.Add = d.Add.Add(c.item(key, v))
+		}
+	}
+	return d
+}
+
+func (c *Copy) item(key []byte, v kv.Version) merkle.Digest {
+	return Item(c.digestKey, key, v)
+}
+
+// Item returns the digest of one version, by which copies are compared.
+func Item(k merkle.Key, key []byte, v kv.Version) merkle.Digest {
+	item := merkle.Item{Key: key, Seq: v.Dot.Seq, Expiry: uint64(v.ExpiresMS), ValueHash: v.ValueSum()}
+	v.Dot.Actor.Append(item.Actor[:0])
+	return item.Digest(k)
+}

@@ -1,0 +1,145 @@
+package state
+
+import (
+	"maps"
+	"slices"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/merkle"
+)
+
+// Published is the committed state of a copy, as its record holds it.
+type Published struct {
+	Trust    kv.Trust
+	Clock    kv.Clock
+	Floor    kv.VV
+	Digest   merkle.Digest
+	Sessions map[uint64]kv.VV // records of unfinished sessions
+}
+
+func (p Published) clone() Published {
+	p.Clock = p.Clock.Clone()
+	p.Sessions = maps.Clone(p.Sessions)
+	return p
+}
+
+// Copy is one copy of a partition. Not safe for concurrent use.
+type Copy struct {
+	id        kv.Partition
+	actor     kv.Actor
+	digestKey merkle.Key
+
+	seq      uint64 // last dot planned
+	clock    kv.Clock
+	base     kv.VV // of clock; replaced, never changed
+	floor    kv.VV
+	sessions map[uint64]kv.VV
+
+	now     Published
+	nowBase kv.VV
+	synced  kv.Clock
+	complex map[string]kv.VV // key -> explicit context, of published objects
+
+	donors    []*Donor
+	incomings []*Incoming
+}
+
+// New returns the copy that was published as p, under an actor that has never
+// issued a dot. complex has the published objects that are complex and their
+// explicit contexts; the copy takes both over.
+func New(id kv.Partition, actor kv.Actor, key merkle.Key, p Published, complex map[string]kv.VV) *Copy {
+	if complex == nil {
+		complex = map[string]kv.VV{}
+	}
+	if p.Sessions == nil {
+		p.Sessions = map[uint64]kv.VV{}
+	}
+	c := &Copy{
+		id: id, actor: actor, digestKey: key,
+		clock: p.Clock.Clone(), base: p.Clock.Base(), floor: p.Floor, sessions: maps.Clone(p.Sessions),
+		now: p, nowBase: p.Clock.Base(), synced: p.Clock.Clone(), complex: complex,
+	}
+	return c
+}
+
+// ID returns the partition's number.
+func (c *Copy) ID() kv.Partition { return c.id }
+
+// Actor returns the incarnation.
+func (c *Copy) Actor() kv.Actor { return c.actor }
+
+// Now returns the published state; the caller must not change it.
+func (c *Copy) Now() *Published { return &c.now }
+
+// NowBase returns the published base.
+func (c *Copy) NowBase() kv.VV { return c.nowBase }
+
+// Synced returns the clock that is on stable storage, the only one that leaves
+// the node as a clock (R4). The caller must not change it.
+func (c *Copy) Synced() *kv.Clock { return &c.synced }
+
+// PlannedBase returns the base that has every accepted change.
+func (c *Copy) PlannedBase() kv.VV { return c.base }
+
+// Load returns the object of a planned entry with its context explicit: what a
+// session record says is in it.
+func (c *Copy) Load(e Entry) kv.Object { return load(e, c.sessions, c.base) }
+
+// LoadNow does the same for a published entry.
+func (c *Copy) LoadNow(e Entry) kv.Object { return load(e, c.now.Sessions, c.nowBase) }
+
+func load(e Entry, sessions map[uint64]kv.VV, base kv.VV) kv.Object {
+	o := e.Object
+	if e.Session != 0 {
+		if r, ok := sessions[e.Session]; ok { // a record that is gone is covered by the base
+			o.Ctx = o.Ctx.Join(r.Beyond(base))
+		}
+	}
+	return o
+}
+
+// store returns the entry of an object under the planned base: stripped, and
+// leaning on a session record where that holds all or part of the context.
+func (c *Copy) store(o kv.Object, session uint64) Entry {
+	o = o.Stripped(c.base)
+	r, ok := c.sessions[session]
+	if !ok || len(o.Ctx) == 0 {
+		return Entry{Object: o}
+	}
+	rest := o.Ctx.Beyond(r)
+	if len(rest) == len(o.Ctx) {
+		return Entry{Object: o}
+	}
+	o.Ctx = rest
+	return Entry{o, session}
+}
+
+// Beyond returns, in order, the keys of complex objects whose context the
+// published clock does not cover: they are part of every stream (R5).
+func (c *Copy) Beyond() []string {
+	var keys []string
+	for key, ctx := range c.complex {
+		if len(ctx) > 0 && !c.now.Clock.CoversVV(ctx) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// IsComplex reports whether the published object of a key is complex.
+func (c *Copy) IsComplex(key []byte) bool {
+	_, ok := c.complex[string(key)]
+	return ok
+}
+
+// Leans reports whether a session record exists that the published clock does
+// not cover, so that an object's context may be beyond the clock unseen.
+func (c *Copy) Leans() bool {
+	for _, r := range c.now.Sessions {
+		if !c.now.Clock.CoversVV(r) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,108 @@
+package state
+
+import (
+	"slices"
+
+	"edged.dev/edged/internal/kv"
+)
+
+// Incoming is the receiving side of one session for one partition.
+type Incoming struct {
+	ID    uint64 // names the session record; never used again
+	Peer  kv.NodeID
+	BaseS kv.VV    // the base this copy reported when it asked
+	Sent  kv.Clock // dots the donor sent or said KEEP for
+
+	held     []kv.Span // dots above BaseS that were planned when it began
+	noted    []noted   // dots that came by other ways since
+	recorded bool
+}
+
+type noted struct {
+	dot kv.Dot
+	key string
+}
+
+// Begin opens the receiving side of a session; the base that goes into HELLO is
+// its BaseS, of the synced clock.
+func (c *Copy) Begin(id uint64, peer kv.NodeID) *Incoming {
+	base := c.synced.Base()
+	spans := make([]kv.Span, 0, len(base))
+	for _, d := range base {
+		spans = append(spans, kv.Span{Actor: d.Actor, Base: d.Seq})
+	}
+	in := &Incoming{ID: id, Peer: peer, BaseS: base, held: c.clock.Minus(kv.ClockOf(spans...))}
+	c.incomings = append(c.incomings, in)
+	return in
+}
+
+// Cancel closes the receiving side without an end: what was applied stays.
+func (c *Copy) Cancel(in *Incoming) {
+	c.incomings = slices.DeleteFunc(c.incomings, func(x *Incoming) bool { return x == in })
+}
+
+func (in *Incoming) note(d kv.Dot, key []byte) {
+	if !in.BaseS.Has(d) {
+		in.noted = append(in.noted, noted{d, string(key)})
+	}
+}
+
+// Keep takes the donor's word that it holds the dots and will not send them.
+func (in *Incoming) Keep(dots kv.Clock) { in.Sent.Join(dots) }
+
+// Suspects returns where versions may lie that the donor's end proves dead: the
+// keys that are known, and runs of dots whose keys the dot index knows. A dot is
+// dead if the donor has seen it since BaseS and neither sent nor kept it.
+func (in *Incoming) Suspects(end kv.Clock) (keys []string, dots []kv.Span) {
+	for _, n := range in.noted {
+		if end.Has(n.dot) && !in.Sent.Has(n.dot) {
+			keys = append(keys, n.key)
+		}
+	}
+	slices.Sort(keys)
+	held := kv.ClockOf(in.held...)
+	unsent := kv.ClockOf(held.Minus(in.Sent)...)
+	for _, s := range unsent.Spans() {
+		if s.Base > 0 {
+			s.Runs = append([]kv.Run{{From: 1, To: s.Base}}, s.Runs...)
+			s.Base = 0
+		}
+		dots = append(dots, s)
+	}
+	return slices.Compact(keys), dots
+}
+
+// KeyEntry is a key and its planned entry.
+type KeyEntry struct {
+	Key   []byte
+	Entry Entry
+}
+
+// PlanEnd plans the end of a session: the donor's floor is joined, suspects that
+// it proves dead are dropped, and only now the clock grows by the donor's (R2).
+// suspects are the planned entries that Suspects pointed at.
+func (c *Copy) PlanEnd(in *Incoming, clock kv.Clock, floor kv.VV, suspects []KeyEntry) *Change {
+	ch := &Change{Clock: &clock, Alters: true, From: in.Peer}
+	c.joinFloor(ch, floor)
+	donorBase := clock.Base()
+	dead := func(d kv.Dot) bool { return clock.Has(d) && !in.BaseS.Has(d) && !in.Sent.Has(d) }
+	type drop struct {
+		at    KeyEntry
+		whole kv.Object
+	}
+	var drops []drop
+	for _, s := range suspects {
+		if whole, changed := kv.Without(c.Load(s.Entry), donorBase, dead); changed {
+			drops = append(drops, drop{s, whole})
+		}
+	}
+	c.clock.Join(clock)
+	c.base = c.clock.Base()
+	c.dropCovered(ch)
+	ch.Base = c.base
+	for _, d := range drops {
+		c.keyChange(ch, d.at.Key, d.at.Entry, d.whole, kv.Object{})
+	}
+	c.Cancel(in)
+	return ch
+}

@@ -1,0 +1,63 @@
+package state
+
+import "edged.dev/edged/internal/kv"
+
+// Stage returns what is published once the changes are committed, in the order
+// they were planned. Nothing of the copy changes yet.
+func (c *Copy) Stage(changes []*Change) Published {
+	next := c.now.clone()
+	for _, ch := range changes {
+		next.take(ch)
+	}
+	return next
+}
+
+func (p *Published) take(ch *Change) {
+	p.Floor = p.Floor.Join(ch.Floor)
+	for _, d := range ch.Dots {
+		p.Clock.Add(d)
+	}
+	if ch.Clock != nil {
+		p.Clock.Join(*ch.Clock)
+	}
+	if ch.Trust != nil {
+		p.Trust = *ch.Trust
+	}
+	if ch.AddSession != 0 {
+		p.Sessions[ch.AddSession] = ch.SessionBase
+	}
+	for _, id := range ch.DropSession {
+		delete(p.Sessions, id)
+	}
+	p.Digest = p.Digest.Add(ch.Digest.Add).Sub(ch.Digest.Sub)
+}
+
+// Publish makes a staged state the published one, in one step with the marks in
+// the sessions that stream from this copy. synced says that it is on stable
+// storage already.
+func (c *Copy) Publish(next Published, changes []*Change, synced bool) {
+	c.now = next
+	c.nowBase = next.Clock.Base()
+	if synced {
+		c.synced = c.now.Clock.Clone()
+	}
+	for _, ch := range changes {
+		for i := range ch.Keys {
+			c.publishKey(ch, &ch.Keys[i])
+		}
+	}
+}
+
+// Sync says that a clock published earlier has reached stable storage.
+func (c *Copy) Sync(clock kv.Clock) { c.synced = clock.Clone() }
+
+func (c *Copy) publishKey(ch *Change, k *KeyChange) {
+	if k.After.Complex() {
+		c.complex[string(k.Key)] = k.After.Object.Ctx
+	} else {
+		delete(c.complex, string(k.Key))
+	}
+	for _, d := range c.donors {
+		d.mark(ch, k)
+	}
+}
