@@ -20,36 +20,36 @@ type Type byte
 
 // The frames. The numbers are the protocol: append only.
 const (
-	TypeConn       Type = 1
-	TypeConnAck    Type = 2
-	TypePing       Type = 3
-	TypePong       Type = 4
-	TypeState      Type = 5
-	TypeApply      Type = 6
-	TypeAck        Type = 7
-	TypeForward    Type = 8
-	TypeResult     Type = 9
-	TypeRead       Type = 10
-	TypeObject     Type = 11
-	TypeClocks     Type = 12
-	TypeClocksAck  Type = 13
-	TypeScan       Type = 14
-	TypeScanAck    Type = 15
-	TypeHello      Type = 16
-	TypeHelloAck   Type = 17
-	TypeDone       Type = 18
-	TypeDoneAck    Type = 19
-	TypeTick       Type = 20
-	TypeTickAck    Type = 21
-	TypeCount      Type = 22
-	TypeCountAck   Type = 23
-	TypeLaneHead   Type = 32
-	TypeBegin      Type = 33
-	TypeBatch      Type = 34
-	TypeKeep       Type = 35
-	TypeTail       Type = 36
-	TypeEnd        Type = 37
-	TypeCheck      Type = 38
+	TypeConn      Type = 1
+	TypeConnAck   Type = 2
+	TypePing      Type = 3
+	TypePong      Type = 4
+	TypeState     Type = 5
+	TypeApply     Type = 6
+	TypeAck       Type = 7
+	TypeForward   Type = 8
+	TypeResult    Type = 9
+	TypeRead      Type = 10
+	TypeObject    Type = 11
+	TypeClocks    Type = 12
+	TypeClocksAck Type = 13
+	TypeScan      Type = 14
+	TypeScanAck   Type = 15
+	TypeHello     Type = 16
+	TypeHelloAck  Type = 17
+	TypeDone      Type = 18
+	TypeDoneAck   Type = 19
+	TypeTick      Type = 20
+	TypeTickAck   Type = 21
+	TypeCount     Type = 22
+	TypeCountAck  Type = 23
+	TypeLaneHead  Type = 32
+	TypeBegin     Type = 33
+	TypeBatch     Type = 34
+	TypeKeep      Type = 35
+	TypeTail      Type = 36
+	TypeEnd       Type = 37
+	TypeCheck     Type = 38
 )
 
 // Ping asks a peer for a sign of life; the answer echoes Stamp, so that a lease

@@ -1,0 +1,396 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"edged.dev/edged/internal/kv"
+)
+
+// ErrMalformed is wrapped by every error about a frame's bytes: the peer is
+// broken or speaks something else, and asking it again will not help.
+var ErrMalformed = errors.New("malformed frame")
+
+// TypeOf returns the type of a frame.
+func TypeOf(frame []byte) (Type, error) {
+	if len(frame) == 0 {
+		return 0, fmt.Errorf("read frame type: %w: it is empty", ErrMalformed)
+	}
+	return Type(frame[0]), nil
+}
+
+// dict numbers actors in the order of their first use.
+type dict struct {
+	actors []kv.Actor
+	index  map[kv.Actor]int // only past a handful, where a loop gets slow
+}
+
+const dictLoop = 8
+
+func (d *dict) find(a kv.Actor) (int, bool) {
+	if d.index != nil {
+		i, ok := d.index[a]
+		return i, ok
+	}
+	i := slices.Index(d.actors, a)
+	return i, i >= 0
+}
+
+// add returns the number of a and whether it is new.
+func (d *dict) add(a kv.Actor) (int, bool) {
+	if i, ok := d.find(a); ok {
+		return i, false
+	}
+	i := len(d.actors)
+	d.actors = append(d.actors, a)
+	if len(d.actors) == dictLoop+1 {
+		d.index = make(map[kv.Actor]int, 2*dictLoop)
+		for j, b := range d.actors {
+			d.index[b] = j
+		}
+	} else if d.index != nil {
+		d.index[a] = i
+	}
+	return i, true
+}
+
+// encoder appends a frame. Actors go into its dictionary; finish puts that at
+// the frame's head, or, in a lane, an actor is spelt out where it is first used.
+type encoder struct {
+	b      []byte
+	head   int // offset of the dictionary
+	dict   dict
+	known  int  // actors at the dictionary's start that the receiver knows already
+	inline bool // spell out new actors
+}
+
+func newEncoder(dst []byte, t Type) *encoder {
+	dst = append(dst, byte(t))
+	return &encoder{b: dst, head: len(dst)}
+}
+
+// finish inserts the dictionary and returns the frame.
+func (e *encoder) finish() []byte {
+	fresh := e.dict.actors[e.known:]
+	head := make([]byte, 0, binary.MaxVarintLen32+len(fresh)*kv.ActorBytes)
+	head = binary.AppendUvarint(head, uint64(len(fresh)))
+	for _, a := range fresh {
+		head = a.Append(head)
+	}
+	return slices.Insert(e.b, e.head, head...)
+}
+
+func (e *encoder) byte(v byte)      { e.b = append(e.b, v) }
+func (e *encoder) uvarint(v uint64) { e.b = binary.AppendUvarint(e.b, v) }
+func (e *encoder) zigzag(v int64)   { e.b = binary.AppendVarint(e.b, v) }
+func (e *encoder) u64(v uint64)     { e.b = binary.LittleEndian.AppendUint64(e.b, v) }
+func (e *encoder) raw(v []byte)     { e.b = append(e.b, v...) }
+
+func (e *encoder) bytes(v []byte) {
+	e.uvarint(uint64(len(v)))
+	e.b = append(e.b, v...)
+}
+
+func (e *encoder) string(v string) {
+	e.uvarint(uint64(len(v)))
+	e.b = append(e.b, v...)
+}
+
+func (e *encoder) actor(a kv.Actor) {
+	i, fresh := e.dict.add(a)
+	e.uvarint(uint64(i))
+	if fresh && e.inline {
+		e.b = a.Append(e.b)
+	}
+}
+
+func (e *encoder) vv(v kv.VV) {
+	e.uvarint(uint64(len(v)))
+	for _, d := range v {
+		e.actor(d.Actor)
+		e.uvarint(d.Seq)
+	}
+}
+
+func (e *encoder) clock(c kv.Clock) {
+	e.uvarint(uint64(c.Len()))
+	for _, s := range c.Spans() {
+		e.actor(s.Actor)
+		e.uvarint(s.Base)
+		e.runs(s)
+	}
+}
+
+// runs appends a span's runs; each leaves a gap of at least one behind it.
+func (e *encoder) runs(s kv.Span) {
+	e.uvarint(uint64(len(s.Runs)))
+	end := s.Base
+	for _, r := range s.Runs {
+		e.uvarint(r.From - end - 2) // the gap less one
+		e.uvarint(r.To - r.From)    // the length less one
+		end = r.To
+	}
+}
+
+func (e *encoder) partitions(ps []kv.Partition) {
+	e.uvarint(uint64(len(ps)))
+	prev := int64(-1)
+	for _, p := range ps {
+		e.zigzag(int64(p) - prev - 1)
+		prev = int64(p)
+	}
+}
+
+// reader takes a frame apart. The first error sticks, and everything read after
+// it is zero, so that a parser checks once, at its end.
+type reader struct {
+	b      []byte
+	err    error
+	dict   *dict
+	inline bool
+}
+
+// newReader checks a frame's type and length.
+func newReader(frame []byte, t Type) *reader {
+	r := &reader{b: frame, dict: &dict{}}
+	switch {
+	case len(frame) > MaxFrameBytes:
+		r.fail("it has %d bytes, the limit is %d", len(frame), MaxFrameBytes)
+	case r.byte() != byte(t) && r.err == nil:
+		r.fail("its type is %d, not %d", frame[0], t)
+	}
+	return r
+}
+
+// newDictReader is newReader for a frame that begins with a dictionary.
+func newDictReader(frame []byte, t Type) *reader {
+	r := newReader(frame, t)
+	r.dictionary()
+	return r
+}
+
+func (r *reader) dictionary() {
+	n := r.count("actors", MaxDictActors, kv.ActorBytes)
+	r.dict.actors = slices.Grow(r.dict.actors, n)
+	for range n {
+		r.dict.actors = append(r.dict.actors, kv.ActorFrom(r.take(kv.ActorBytes)))
+	}
+}
+
+func (r *reader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+	}
+	r.b = nil
+}
+
+// end returns the first error, named after what was parsed. Bytes left over are
+// fields of a later version and no error.
+func (r *reader) end(what string) error {
+	if r.err != nil {
+		return fmt.Errorf("parse %s: %w", what, r.err)
+	}
+	return nil
+}
+
+func (r *reader) take(n int) []byte {
+	if n > len(r.b) {
+		r.fail("it ends early")
+		return make([]byte, min(n, kv.ActorBytes))
+	}
+	v := r.b[:n:n]
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) byte() byte {
+	if len(r.b) == 0 {
+		r.fail("it ends early")
+		return 0
+	}
+	v := r.b[0]
+	r.b = r.b[1:]
+	return v
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.fail("it has no whole number where one belongs")
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) zigzag() int64 {
+	v, n := binary.Varint(r.b)
+	if n <= 0 {
+		r.fail("it has no whole number where one belongs")
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) u64() uint64 { return binary.LittleEndian.Uint64(r.take(8)) }
+
+// upTo reads a number and refuses one over its limit.
+func (r *reader) upTo(what string, limit uint64) uint64 {
+	v := r.uvarint()
+	if v > limit {
+		r.fail("%s is %d, the limit is %d", what, v, limit)
+		return 0
+	}
+	return v
+}
+
+// count reads how many things follow, each of at least size bytes, and refuses
+// more than the limit or than the rest of the frame can hold, before anything
+// is allocated for them.
+func (r *reader) count(what string, limit, size int) int {
+	n := r.upTo("the count of "+what, uint64(limit))
+	if n > uint64(len(r.b)/size) {
+		r.fail("it ends before its %d %s", n, what)
+		return 0
+	}
+	return int(n)
+}
+
+// bytes reads a length and that many bytes of the frame, which are not copied.
+func (r *reader) bytes(what string, limit int) []byte {
+	n := r.upTo("the length of "+what, uint64(limit))
+	if r.err != nil {
+		return nil
+	}
+	if n > uint64(len(r.b)) {
+		r.fail("it ends within %s", what)
+		return nil
+	}
+	return r.take(int(n))
+}
+
+// optional is bytes, where none at all means nil.
+func (r *reader) optional(what string, limit int) []byte {
+	if v := r.bytes(what, limit); len(v) > 0 {
+		return v
+	}
+	return nil
+}
+
+func (r *reader) key() []byte {
+	k := r.bytes("a key", kv.MaxKeyBytes)
+	if len(k) == 0 {
+		r.fail("a key is empty")
+	}
+	return k
+}
+
+func (r *reader) partition() kv.Partition {
+	return kv.Partition(r.upTo("a partition", uint64(kv.System)))
+}
+
+func (r *reader) actor() kv.Actor {
+	i, n := r.uvarint(), uint64(len(r.dict.actors))
+	switch {
+	case r.err != nil:
+	case i < n:
+		return r.dict.actors[i]
+	case i == n && r.inline && n < MaxDictActors:
+		a := kv.ActorFrom(r.take(kv.ActorBytes))
+		r.dict.actors = append(r.dict.actors, a)
+		return a
+	default:
+		r.fail("actor %d is not in its dictionary of %d", i, n)
+	}
+	return kv.Actor{}
+}
+
+func (r *reader) vv() kv.VV {
+	n := r.count("vector entries", kv.MaxClockActors, 2)
+	if n == 0 {
+		return nil
+	}
+	out := make(kv.VV, 0, n)
+	for range n {
+		out = append(out, kv.Dot{Actor: r.actor(), Seq: r.uvarint()})
+	}
+	return r.normalVV(out)
+}
+
+// normalVV puts a vector in order; zeros and repetitions are refused, for a
+// sender never writes them and a VV must not hold them.
+func (r *reader) normalVV(v kv.VV) kv.VV {
+	byActor := func(d, e kv.Dot) int { return d.Actor.Compare(e.Actor) }
+	if !slices.IsSortedFunc(v, byActor) {
+		slices.SortFunc(v, byActor)
+	}
+	for i, d := range v {
+		if d.Seq == 0 || i > 0 && v[i-1].Actor == d.Actor {
+			r.fail("a vector has an actor twice or at 0")
+			return nil
+		}
+	}
+	return v
+}
+
+func (r *reader) clock() kv.Clock {
+	n := r.count("clock entries", kv.MaxClockActors, 3)
+	spans := make([]kv.Span, 0, n)
+	for range n {
+		s := kv.Span{Actor: r.actor(), Base: r.uvarint()}
+		s.Runs = r.runs(s.Base)
+		spans = append(spans, s)
+	}
+	if r.err != nil {
+		return kv.Clock{}
+	}
+	return kv.ClockOf(spans...)
+}
+
+func (r *reader) runs(base uint64) []kv.Run {
+	n := r.count("runs", MaxRuns, 2)
+	if n == 0 {
+		return nil
+	}
+	out := make([]kv.Run, 0, n)
+	end := base
+	for range n {
+		gap, length := r.uvarint(), r.uvarint()
+		from := end + 2 + gap
+		to := from + length
+		if from < end+2 || to < from || end > end+2 {
+			r.fail("a run passes the last sequence number")
+			return nil
+		}
+		out = append(out, kv.Run{From: from, To: to})
+		end = to
+	}
+	return out
+}
+
+func (r *reader) partitions() []kv.Partition {
+	n := r.count("partitions", MaxCopies, 1)
+	if n == 0 {
+		return nil
+	}
+	out := make([]kv.Partition, 0, n)
+	prev := int64(-1)
+	for range n {
+		out = append(out, r.partitionAfter(&prev))
+	}
+	return out
+}
+
+func (r *reader) partitionAfter(prev *int64) kv.Partition {
+	d := r.zigzag()
+	p := *prev + 1 + d
+	if d > 1<<33 || d < -1<<33 || p < 0 || p > int64(kv.System) {
+		r.fail("a partition is out of range")
+		p = 0
+	}
+	*prev = p
+	return kv.Partition(p)
+}

@@ -1,0 +1,65 @@
+package wire
+
+// Append appends the frame. answered is the Copies of the HELLO_ACK of this
+// session, which the table leans on; nil makes a longer frame that needs none.
+func (d Done) Append(dst []byte, c *Codec, answered []CopyClock) []byte {
+	at := len(dst)
+	e := newEncoder(dst, TypeDone)
+	ref := e.lean(answered)
+	e.u64(d.Session)
+	e.table(d.Copies, ref)
+	e.uvarint(uint64(len(d.Digests)))
+	prev := int64(-1)
+	for _, g := range d.Digests {
+		e.zigzag(int64(g.Partition) - prev - 1)
+		prev = int64(g.Partition)
+	}
+	var count uint64
+	for _, g := range d.Digests {
+		e.zigzag(int64(g.Count - count))
+		count = g.Count
+	}
+	for _, g := range d.Digests {
+		e.raw(g.Sum[:])
+	}
+	return c.pack(e.finish(), at)
+}
+
+// ParseDone reads a DONE; answered is the Copies of the HELLO_ACK of its session.
+func ParseDone(frame []byte, c *Codec, answered []CopyClock) (Done, error) {
+	r := c.unpack(frame, TypeDone)
+	ref := r.lean(answered)
+	d := Done{Session: r.u64()}
+	d.Copies = r.table(ref)
+	if n := r.count("digests", MaxCopies, 18); n > 0 {
+		d.Digests = make([]Digest, n)
+	}
+	prev := int64(-1)
+	for i := range d.Digests {
+		d.Digests[i].Partition = r.partitionAfter(&prev)
+	}
+	var count uint64
+	for i := range d.Digests {
+		count += uint64(r.zigzag())
+		d.Digests[i].Count = count
+	}
+	for i := range d.Digests {
+		d.Digests[i].Sum = r.root()
+	}
+	return d, r.end("done")
+}
+
+// Append appends the frame.
+func (d DoneAck) Append(dst []byte) []byte {
+	e := newEncoder(dst, TypeDoneAck)
+	e.partitions(d.Compared)
+	e.partitions(d.Bad)
+	return e.b
+}
+
+// ParseDoneAck reads a DONE_ACK.
+func ParseDoneAck(frame []byte) (DoneAck, error) {
+	r := newReader(frame, TypeDoneAck)
+	d := DoneAck{Compared: r.partitions(), Bad: r.partitions()}
+	return d, r.end("done ack")
+}

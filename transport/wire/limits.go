@@ -1,0 +1,57 @@
+package wire
+
+import "edged.dev/edged/internal/kv"
+
+// What a peer may send. A frame past a limit is malformed: its connection ends.
+const (
+	// MaxFrameBytes bounds a frame: one object of the largest size and what
+	// goes with it (key, floor, dictionary of actors).
+	MaxFrameBytes = kv.MaxRecordBytes + 64<<10
+	// MaxCopies bounds a table or a list of partitions: every partition of the
+	// largest cluster and the system partition.
+	MaxCopies = kv.MaxPartitions + 1
+	// MaxVersions bounds the versions of one object. A coordinator stops at
+	// kv.MaxSiblings; this many lie side by side if every one of eight owners
+	// was a side of a split of its own.
+	MaxVersions = 8 * kv.MaxSiblings
+	// MaxDictActors bounds the actors one frame or lane may name: those of the
+	// largest clock, or sixteen for each of kv.MaxPartitions. They take 1 MiB.
+	MaxDictActors = 1 << 16
+	// MaxTableBytes bounds a table when it is unpacked, and MaxTableSpans the
+	// clock entries in it: kv.MaxActors, the alarm, for every partition. The
+	// second bounds memory, for a span takes a byte here and 48 there.
+	MaxTableBytes = 4 << 20
+	MaxTableSpans = kv.MaxPartitions * kv.MaxActors
+	// MaxRuns bounds the runs of one span, 16 bytes of memory each: a session
+	// cut off half way leaves one for every second version of a partition.
+	MaxRuns = 1 << 20
+	// MaxWrites bounds the writes of one APPLY; a sender gathers what is ready.
+	MaxWrites = 4096
+	// MaxScanKeys bounds what one SCAN answers, and with the longest keys keeps
+	// the answer at 1 MiB.
+	MaxScanKeys = 1000
+	// MaxTags bounds the entity tags of one condition, MaxTagBytes one of them
+	// and a view's name; ours have 34 bytes, the rest is what clients invent.
+	MaxTags     = 64
+	MaxTagBytes = 256
+	// MaxTextBytes bounds an error's text; a longer one is cut when sent.
+	MaxTextBytes = 4 << 10
+	// MaxQuorum bounds R and W of a request, far above any count of owners.
+	MaxQuorum = 255
+	// MaxBatchCopies and MaxBatchVersions bound one BATCH or TAIL, which a
+	// sender ends at ChunkBytes: at 150 and 72 bytes of memory each.
+	MaxBatchCopies   = 1 << 15
+	MaxBatchVersions = 1 << 16
+	// ChunkBytes is how many plain bytes a lane gathers between two checks: the
+	// loss when a lane is cut, and a block zstd compresses well.
+	ChunkBytes = 64 << 10
+	// MaxLaneBytes bounds a lane record's body, and with ChunkBytes what a
+	// receiver holds before the check that vouches for it.
+	MaxLaneBytes = MaxFrameBytes
+	// WindowBytes is the zstd window of tables and lanes, all the history a
+	// receiver must keep.
+	WindowBytes = 1 << 20
+	// PackBytes is the length over which a table is compressed; under it zstd's
+	// own header and checksum eat what it saves.
+	PackBytes = 256
+)

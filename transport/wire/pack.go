@@ -1,0 +1,101 @@
+package wire
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Codec compresses tables and opens lanes. It holds what zstd wants to reuse, so
+// a process keeps one. It is safe for concurrent use.
+type Codec struct {
+	enc  *zstd.Encoder
+	dec  *zstd.Decoder
+	encs [LaneBest + 1]sync.Pool // *zstd.Encoder by level, idle
+	decs sync.Pool               // *zstd.Decoder, idle
+}
+
+// NewCodec returns a Codec.
+func NewCodec() (*Codec, error) {
+	enc, err := newEncoderZstd(zstd.SpeedDefault)
+	if err != nil {
+		return nil, err
+	}
+	dec, err := zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(1),
+		zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(MaxTableBytes),
+		// Frames laid end to end would each get the limit anew without this.
+		zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		return nil, fmt.Errorf("make zstd decoder: %w", err)
+	}
+	return &Codec{enc: enc, dec: dec}, nil
+}
+
+func newEncoderZstd(level zstd.EncoderLevel) (*zstd.Encoder, error) {
+	enc, err := zstd.NewWriter(nil,
+		zstd.WithEncoderConcurrency(1), // in the caller's goroutine: nothing to stop
+		zstd.WithEncoderLevel(level),
+		zstd.WithWindowSize(WindowBytes),
+		zstd.WithEncoderCRC(true))
+	if err != nil {
+		return nil, fmt.Errorf("make zstd encoder: %w", err)
+	}
+	return enc, nil
+}
+
+// How the body of a packed frame is stored; its first byte.
+const (
+	packedRaw  = 0
+	packedZstd = 1
+)
+
+// pack compresses what follows the type byte of a frame that begins at, if
+// that makes it shorter.
+func (c *Codec) pack(frame []byte, at int) []byte {
+	body := frame[at+1:]
+	if len(body) > PackBytes {
+		if z := c.enc.EncodeAll(body, nil); len(z) < len(body) {
+			return append(append(frame[:at+1], packedZstd), z...)
+		}
+	}
+	frame = append(frame, 0)
+	copy(frame[at+2:], frame[at+1:])
+	frame[at+1] = packedRaw
+	return frame
+}
+
+// unpack returns a reader of the body that pack stored.
+func (c *Codec) unpack(frame []byte, t Type) *reader {
+	r := newReader(frame, t)
+	switch how := r.byte(); {
+	case r.err != nil || how == packedRaw:
+	case how == packedZstd:
+		plain, err := c.inflate(r.b)
+		if err != nil {
+			r.fail("%v", err)
+		} else {
+			r.b = plain
+		}
+	default:
+		r.fail("it is packed in the unknown way %d", how)
+	}
+	return r
+}
+
+func (c *Codec) inflate(b []byte) ([]byte, error) {
+	var h zstd.Header
+	if err := h.Decode(b); err != nil {
+		return nil, fmt.Errorf("read zstd header: %w", err)
+	}
+	if !h.HasFCS || h.FrameContentSize > MaxTableBytes {
+		return nil, fmt.Errorf("it unpacks to %d bytes, the limit is %d", h.FrameContentSize, MaxTableBytes)
+	}
+	plain, err := c.dec.DecodeAll(b, make([]byte, 0, h.FrameContentSize))
+	if err != nil {
+		return nil, fmt.Errorf("unpack: %w", err)
+	}
+	return plain, nil
+}

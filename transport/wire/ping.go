@@ -1,0 +1,41 @@
+package wire
+
+import "edged.dev/edged/internal/kv"
+
+// Append appends the frame.
+func (p Ping) Append(dst []byte) []byte { return p.append(dst, TypePing) }
+
+// Append appends the frame.
+func (p Pong) Append(dst []byte) []byte { return Ping(p).append(dst, TypePong) }
+
+func (p Ping) append(dst []byte, t Type) []byte {
+	e := newEncoder(dst, t)
+	e.u64(uint64(p.Stamp))
+	e.u64(p.StateVersion)
+	e.u64(uint64(p.WallMS))
+	e.u64(uint64(p.HLC))
+	return e.b
+}
+
+// ParsePing reads a PING.
+func ParsePing(frame []byte) (Ping, error) {
+	r := newReader(frame, TypePing)
+	p := r.ping()
+	return p, r.end("ping")
+}
+
+// ParsePong reads a PONG.
+func ParsePong(frame []byte) (Pong, error) {
+	r := newReader(frame, TypePong)
+	p := r.ping()
+	return Pong(p), r.end("pong")
+}
+
+func (r *reader) ping() Ping {
+	return Ping{
+		Stamp:        int64(r.u64()),
+		StateVersion: r.u64(),
+		WallMS:       int64(r.u64()),
+		HLC:          kv.HLC(r.u64()),
+	}
+}
