@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"edged.dev/edged/api/admin"
+	"edged.dev/edged/node"
+)
+
+func rejoinCommand(sys system) *cobra.Command {
+	cmd := group(&cobra.Command{Use: "rejoin", Short: "Show how a node came back"})
+	cmd.AddCommand(rejoinStatusCommand(sys))
+	return cmd
+}
+
+func rejoinStatusCommand(sys system) *cobra.Command {
+	var form outputForm
+	var to target
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what a node fetched since its start, and how long that took",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return to.call(cmd, sys, func(ctx context.Context, client *admin.Client) error {
+				rejoin, err := client.Rejoin(ctx)
+				if err != nil {
+					return err
+				}
+				return form.print(sys, rejoin, func(t *table) { rejoinTable(t, rejoin) })
+			})
+		},
+	}
+	form.add(cmd.Flags())
+	to.add(cmd.Flags())
+	return cmd
+}
+
+func rejoinTable(t *table, r admin.Rejoin) {
+	t.row("STARTED", dateText(r.StartedMS))
+	t.row("OFFLINE FOR", (time.Duration(r.OfflineMS) * time.Millisecond).String())
+	t.row("PARTITIONS", countsText(r.Partitions))
+	t.row("VERIFIED", fmt.Sprintf("%d of %d", r.Partitions.Verified, r.Partitions.Owned))
+	var steps []string
+	for _, step := range slices.Sorted(maps.Keys(r.PerStep)) {
+		steps = append(steps, fmt.Sprintf("%s %d", step, r.PerStep[step]))
+	}
+	t.row("STEPS", orDash(strings.Join(steps, ", ")))
+	t.row("ENTRIES", fmt.Sprintf("%d received, %d sent", r.EntriesReceived, r.EntriesSent))
+	t.row("SYNC BYTES", fmt.Sprintf("%s in, %s out", node.FormatSize(int64(r.SyncBytesIn)), node.FormatSize(int64(r.SyncBytesOut))))
+	t.row("WIRE BYTES", fmt.Sprintf("%s in, %s out", node.FormatSize(int64(r.WireBytesIn)), node.FormatSize(int64(r.WireBytesOut))))
+	t.row("FIRST HELLO", momentText(r.FirstHelloMS))
+	t.row("LAST PEND", momentText(r.LastPendMS))
+	t.row("CAUGHT UP", momentText(r.CaughtUpMS))
+	t.row("ALL VERIFIED", momentText(r.VerifiedMS))
+}
+
+// momentText shows a moment as milliseconds since the process started.
+func momentText(ms *float64) string {
+	if ms == nil {
+		return "not yet"
+	}
+	return strconv.FormatFloat(*ms, 'f', 1, 64) + "ms"
+}
+
+func dumpCommand(sys system) *cobra.Command {
+	var to target
+	partition := admin.AllPartitions
+	cmd := &cobra.Command{
+		Use:   "dump",
+		Short: "Write a node's own copy as JSON lines",
+		Long: `Write a node's own copy as JSON lines: a line for each version, in the order of
+the keys' hashes, then the partition's clock and root. Values are shown by
+their hash.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if partition < admin.AllPartitions {
+				return fmt.Errorf("%w: --partition %d: want a partition's number", errUsage, partition)
+			}
+			return to.call(cmd, sys, func(ctx context.Context, client *admin.Client) error {
+				enc := json.NewEncoder(sys.out)
+				return client.Dump(ctx, partition, func(line admin.DumpLine) error { return enc.Encode(line) })
+			})
+		},
+	}
+	cmd.Flags().IntVar(&partition, "partition", admin.AllPartitions, "partition to write; -1 writes all")
+	to.add(cmd.Flags())
+	return cmd
+}
