@@ -10,7 +10,7 @@ type DumpLine struct {
 // Dot names one write: the Seq-th of an actor, which is one incarnation of
 // one node's copy of one partition.
 type Dot struct {
-	Actor string `json:"actor"` // 32 hex digits: node ID, boot, random bits
+	Actor string `json:"actor"` // node ID, boot and random bits, as kv.Actor prints them
 	Seq   uint64 `json:"seq"`
 }
 

@@ -31,12 +31,20 @@ type loaded struct {
 	source map[string]string // setting's key: where its value came from
 }
 
+// settingFlag is a setting's flag. It takes any text: what it means is the
+// setting's to say.
+type settingFlag struct{ text, form string }
+
+func (f *settingFlag) String() string     { return f.text }
+func (f *settingFlag) Set(v string) error { f.text = v; return nil }
+func (f *settingFlag) Type() string       { return f.form }
+
 // addSettings gives a command a flag for each setting and one for the file.
 func addSettings(flags *pflag.FlagSet) {
 	defaults := node.Default()
-	flags.String(configFlag, "", "YAML file with settings")
+	flags.Var(&settingFlag{form: "FILE"}, configFlag, "YAML file with settings")
 	for _, s := range node.Settings() {
-		flags.String(s.FlagName(), s.Get(&defaults), fmt.Sprintf("%s (%s)", s.Usage, s.Form))
+		flags.Var(&settingFlag{text: s.Get(&defaults), form: s.Form}, s.FlagName(), s.Usage)
 		if s.Form == "true|false" {
 			flags.Lookup(s.FlagName()).NoOptDefVal = "true"
 		}
