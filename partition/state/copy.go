@@ -127,12 +127,6 @@ func (c *Copy) Beyond() []string {
 	return keys
 }
 
-// IsComplex reports whether the published object of a key is complex.
-func (c *Copy) IsComplex(key []byte) bool {
-	_, ok := c.complex[string(key)]
-	return ok
-}
-
 // Leans reports whether a session record exists that the published clock does
 // not cover, so that an object's context may be beyond the clock unseen.
 func (c *Copy) Leans() bool {

@@ -41,7 +41,8 @@ func (c *Copy) Cancel(in *Incoming) {
 	c.incomings = slices.DeleteFunc(c.incomings, func(x *Incoming) bool { return x == in })
 }
 
-func (in *Incoming) note(d kv.Dot, key []byte) {
+// Note remembers a dot that came by another way than this session.
+func (in *Incoming) Note(d kv.Dot, key []byte) {
 	if !in.BaseS.Has(d) {
 		in.noted = append(in.noted, noted{d, string(key)})
 	}

@@ -24,6 +24,7 @@ func (c *Copy) PlanWrite(key []byte, cur Entry, covers Covers, v kv.Version) (*C
 	c.seq++
 	v.Dot = kv.Dot{Actor: c.actor, Seq: c.seq}
 	if !v.Tombstone() {
+		v.Value = append([]byte{}, v.Value...) // never nil, and the caller keeps its own
 		v.Sum = v.ValueSum()
 	}
 	whole := kv.Write(held, ctx, v)
@@ -31,7 +32,7 @@ func (c *Copy) PlanWrite(key []byte, cur Entry, covers Covers, v kv.Version) (*C
 	c.see(ch)
 	c.keyChange(ch, key, cur, whole, kv.Object{})
 	for _, in := range c.incomings {
-		in.note(v.Dot, key)
+		in.Note(v.Dot, key)
 	}
 	return ch, v.Dot
 }
@@ -108,7 +109,7 @@ func (c *Copy) PlanApply(r Received, cur Entry) *Change {
 		}
 		for _, in := range c.incomings {
 			if in != r.In {
-				in.note(v.Dot, r.Key)
+				in.Note(v.Dot, r.Key)
 			}
 		}
 	}

@@ -1,0 +1,244 @@
+package partition
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition/state"
+)
+
+const (
+	// maxGroupBytes bounds one commit group, so that its one write stays short
+	// beside the fsync behind it.
+	maxGroupBytes = 4 << 20
+	// maxQueueBytes bounds what is planned and not committed; past it planners
+	// wait before they lock anything.
+	maxQueueBytes = 32 << 20
+)
+
+// op is one planned change on its way to the store.
+type op struct {
+	shard  *Shard
+	change *state.Change
+	batch  cache.Batch
+	done   func()
+}
+
+// Committer writes planned changes to the store in groups and publishes them.
+// The order of an actor's dots is the order of its commits.
+type Committer struct {
+	store  Store
+	actors *actors
+	sync   bool
+	fail   func(error)
+
+	mu       sync.Mutex
+	wake     sync.Cond // of queue and bytes
+	queue    []*op
+	bytes    int
+	closed   bool
+	started  uint64 // groups handed to the store
+	finished uint64 // groups published
+	unsynced map[*Shard]struct{}
+
+	batch cache.Batch // of the group being built; the one committing goroutine's
+	buf   []byte
+}
+
+func newCommitter(store Store, actors *actors, sync bool, fail func(error)) *Committer {
+	c := &Committer{store: store, actors: actors, sync: sync, fail: fail, unsynced: map[*Shard]struct{}{}}
+	c.wake.L = &c.mu
+	return c
+}
+
+// admit waits while the queue is over its bound.
+func (c *Committer) admit() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.bytes > maxQueueBytes && !c.closed {
+		c.wake.Wait()
+	}
+}
+
+// enqueue takes a planned change. The caller holds the shard's mu, so that the
+// order here is the order of planning.
+func (c *Committer) enqueue(o *op) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = append(c.queue, o)
+	c.bytes += o.batch.Bytes()
+	if len(c.queue) == 1 {
+		c.wake.Broadcast()
+	}
+}
+
+// Run commits until ctx ends and the queue is empty. A group that fails ends the
+// process by way of fail: nothing of it was published, and what was planned on
+// top of it cannot be unplanned.
+func (c *Committer) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		c.closed = true
+		c.wake.Broadcast()
+		c.mu.Unlock()
+	})
+	defer stop()
+	for {
+		c.mu.Lock()
+		for len(c.queue) == 0 && !c.closed {
+			c.wake.Wait()
+		}
+		idle := len(c.queue) == 0
+		c.mu.Unlock()
+		if idle {
+			return nil
+		}
+		if _, err := c.CommitGroup(); err != nil {
+			c.fail(err)
+			return err
+		}
+	}
+}
+
+// CommitGroup commits and publishes one group and returns how many changes it
+// had. Run calls it; the simulator does so itself, one call at a time.
+func (c *Committer) CommitGroup() (int, error) {
+	group := c.take()
+	if len(group) == 0 {
+		return 0, nil
+	}
+	c.batch.Reset()
+	c.actors.record(&c.batch)
+	touched, changes := c.gather(group)
+	next := make([]state.Published, len(touched))
+	for i, s := range touched {
+		s.mu.Lock()
+		next[i] = s.copy.Stage(changes[i])
+		s.mu.Unlock()
+		if alters(changes[i]) {
+			c.buf = s.copyRecord(c.buf[:0], next[i])
+			c.batch.Set(cache.AppendCopyKey(nil, s.id), c.buf)
+		}
+	}
+	c.actors.record(&c.batch) // the copy records may have brought new ones
+	if c.batch.Len() > 0 {
+		if err := c.store.Commit(&c.batch, c.sync); err != nil {
+			return 0, fmt.Errorf("commit group: %w", err)
+		}
+	}
+	for i, s := range touched {
+		s.publish(next[i], changes[i], c.sync)
+	}
+	c.finish(touched)
+	for _, o := range group {
+		if o.done != nil {
+			o.done()
+		}
+	}
+	return len(group), nil
+}
+
+func (c *Committer) take() []*op {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(c.queue) && (n == 0 || bytes < maxGroupBytes) {
+		bytes += c.queue[n].batch.Bytes()
+		n++
+	}
+	group := c.queue[:n:n]
+	c.queue = c.queue[n:]
+	if len(c.queue) == 0 {
+		c.queue = nil
+	}
+	if n > 0 {
+		c.started++
+	}
+	c.bytes -= bytes
+	c.wake.Broadcast()
+	return group
+}
+
+// gather appends the group's records and sorts its changes by shard.
+func (c *Committer) gather(group []*op) (touched []*Shard, changes [][]*state.Change) {
+	at := make(map[*Shard]int, len(group))
+	for _, o := range group {
+		c.batch.Append(&o.batch)
+		i, ok := at[o.shard]
+		if !ok {
+			i = len(touched)
+			at[o.shard] = i
+			touched = append(touched, o.shard)
+			changes = append(changes, nil)
+		}
+		changes[i] = append(changes[i], o.change)
+	}
+	return touched, changes
+}
+
+func alters(changes []*state.Change) bool {
+	for _, ch := range changes {
+		if ch.Alters {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Committer) finish(touched []*Shard) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.finished++
+	if !c.sync {
+		for _, s := range touched {
+			c.unsynced[s] = struct{}{}
+		}
+	}
+}
+
+// generation is the number of the newest group that a snapshot taken before the
+// call may show; published reports whether it is published.
+func (c *Committer) generation() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.started
+}
+
+func (c *Committer) published(generation uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.finished >= generation
+}
+
+// SyncApplied makes what was published under relaxed durability durable, and
+// with that its clocks fit to leave the node (R4).
+func (c *Committer) SyncApplied() error {
+	c.mu.Lock()
+	shards := make([]*Shard, 0, len(c.unsynced))
+	for s := range c.unsynced {
+		shards = append(shards, s)
+	}
+	clear(c.unsynced)
+	c.mu.Unlock()
+	if len(shards) == 0 {
+		return nil
+	}
+	clocks := make([]kv.Clock, len(shards))
+	for i, s := range shards {
+		s.mu.Lock()
+		clocks[i] = s.copy.Now().Clock.Clone()
+		s.mu.Unlock()
+	}
+	if err := c.store.Sync(); err != nil {
+		return fmt.Errorf("sync applied groups: %w", err)
+	}
+	for i, s := range shards {
+		s.mu.Lock()
+		s.copy.Sync(clocks[i])
+		s.mu.Unlock()
+	}
+	return nil
+}

@@ -1,0 +1,30 @@
+// Package partition is the one door into the local copies of partitions: every
+// write, every received object, every session goes through a Shard. A Shard
+// locks; package state below it plans; the Committer makes what was planned
+// durable, a group at a time, and publishes it.
+//
+// Locks, outermost first: a shard's gate (planners share it, a session's end has
+// it alone), one key stripe, the shard's mu. Store reads happen under gate and
+// stripe, never under mu. DESIGN.md tells why.
+package partition
+
+import (
+	"edged.dev/edged/cache"
+)
+
+// Store is the durable ordered store below: package cache has it, the simulator
+// has one of its own.
+type Store interface {
+	Get(dst, key []byte) (value []byte, found bool, err error)
+	Scan(lower, upper []byte, fn func(key, value []byte) (more bool, err error)) error
+	Snapshot() (cache.Snapshot, error)
+	Commit(b *cache.Batch, sync bool) error
+	Sync() error
+}
+
+// Tier is the bounded memory in front of it. Records are entries with values.
+type Tier interface {
+	Get(dst []byte, part uint32, hash uint64, key []byte) (record []byte, ok bool)
+	Put(part uint32, hash uint64, key, record []byte)
+	Delete(part uint32, hash uint64, key []byte)
+}

@@ -1,0 +1,104 @@
+package partition
+
+import (
+	"fmt"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition/state"
+)
+
+// Incoming is the receiving side of one session for one partition.
+type Incoming struct {
+	shard *Shard
+	in    *state.Incoming
+}
+
+// Begin opens the receiving side and returns the clock to report in HELLO. The
+// id is never used again, by no process of this data directory.
+func (s *Shard) Begin(id uint64, peer kv.NodeID) (*Incoming, kv.Clock) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := s.copy.Begin(id, peer)
+	for key, p := range s.overlay { // what is planned and not in the store yet
+		for _, v := range p.entry.Object.Versions {
+			in.Note(v.Dot, []byte(key))
+		}
+	}
+	return &Incoming{s, in}, s.copy.Synced().Clone()
+}
+
+// Cancel closes the receiving side; what was applied stays.
+func (in *Incoming) Cancel() {
+	in.shard.mu.Lock()
+	defer in.shard.mu.Unlock()
+	in.shard.copy.Cancel(in.in)
+}
+
+// Apply joins one filled object of a batch whose base is given.
+func (in *Incoming) Apply(key []byte, o kv.Object, base kv.VV, done func()) error {
+	return in.shard.Apply(state.Received{Key: key, Object: o, From: in.in.Peer, In: in.in, Base: base}, done)
+}
+
+// Keep takes the donor's word that it holds dots which it does not send.
+func (in *Incoming) Keep(dots kv.Clock) {
+	in.shard.mu.Lock()
+	defer in.shard.mu.Unlock()
+	in.in.Keep(dots)
+}
+
+// End applies the donor's end: what it proves dead is dropped and the clock
+// grows, in one batch with nothing of this shard planned in between. done is
+// called when that is published.
+func (in *Incoming) End(clock kv.Clock, floor kv.VV, done func()) error {
+	s := in.shard
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	s.mu.Lock()
+	keys, dots := in.in.Suspects(clock)
+	s.mu.Unlock()
+	keys, err := s.keysOf(keys, dots)
+	if err != nil {
+		return fmt.Errorf("end session of partition %d: %w", s.id, err)
+	}
+	suspects := make([]state.KeyEntry, 0, len(keys))
+	for _, key := range keys {
+		e, err := s.load(kv.Hash([]byte(key)), []byte(key), true)
+		if err != nil {
+			return fmt.Errorf("end session of partition %d: %w", s.id, err)
+		}
+		suspects = append(suspects, state.KeyEntry{Key: []byte(key), Entry: e})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enqueueLocked(s.copy.PlanEnd(in.in, clock, floor, suspects), done)
+	return nil
+}
+
+// keysOf adds the keys of the versions that the store's dot index has in the
+// runs; what is not there is dead already or planned, and then noted.
+func (s *Shard) keysOf(keys []string, dots []kv.Span) ([]string, error) {
+	seen := map[string]bool{}
+	for _, k := range keys {
+		seen[k] = true
+	}
+	for _, span := range dots {
+		id := s.set.actors.ID(span.Actor)
+		for _, r := range span.Runs {
+			err := s.set.cfg.Store.Scan(
+				cache.AppendVersionKey(nil, s.id, id, r.From), cache.AppendVersionKey(nil, s.id, id, r.To+1),
+				func(_, value []byte) (bool, error) {
+					key, _, err := cache.ParseVersion(value)
+					if err == nil && !seen[string(key)] {
+						seen[string(key)] = true
+						keys = append(keys, string(key))
+					}
+					return true, err
+				})
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return keys, nil
+}

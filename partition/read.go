@@ -1,0 +1,124 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition/state"
+)
+
+// Read returns the published object of a key, its context explicit, and the base
+// that fills it.
+func (s *Shard) Read(key []byte) (kv.Object, kv.VV, error) {
+	s.mu.Lock()
+	base := s.copy.NowBase() // before the object: an older base claims less
+	s.mu.Unlock()
+	e, err := s.loadPublished(kv.Hash(key), key, true)
+	if err != nil {
+		return kv.Object{}, nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copy.LoadNow(e), base, nil
+}
+
+// ReadFast appends the value that a plain object shows, from memory alone.
+// handled is false where Read must be taken.
+func (s *Shard) ReadFast(dst []byte, hash uint64, key []byte, now int64) (value []byte, found, handled bool) {
+	t := s.set.cfg.Tier
+	if t == nil {
+		return dst, false, false
+	}
+	from := len(dst)
+	rec, ok := t.Get(dst, uint32(s.id), hash, key)
+	if !ok {
+		return dst, false, false
+	}
+	v, found, plain := cache.PeekValue(rec[from:], now)
+	if !plain {
+		return rec[:from], false, false
+	}
+	n := copy(rec[from:], v)
+	return rec[:from+n], found, true
+}
+
+// Scan calls fn with up to limit objects in key-hash order from order on, their
+// contexts explicit, and returns where to go on; done means there is no more.
+// Values are left out. Of keys that share an order either all are given or none.
+func (s *Shard) Scan(from uint64, limit int, fn func(key []byte, o kv.Object)) (next uint64, done bool, err error) {
+	lower, upper := cache.Range('e', s.id, from)
+	n, last := 0, uint64(0)
+	done = true
+	err = s.set.cfg.Store.Scan(lower, upper, func(rec, value []byte) (bool, error) {
+		key, order, ok := cache.KeyOf(rec)
+		if !ok {
+			return false, cache.ErrRecord
+		}
+		if n >= limit && order != last {
+			next, done = order, false
+			return false, nil
+		}
+		e, _, err := cache.ParseEntry(value, s.set.actors)
+		if err != nil {
+			return false, fmt.Errorf("scan key %q: %w", key, err)
+		}
+		fn(key, e.Object)
+		n, last = n+1, order
+		return true, nil
+	})
+	return next, done, err
+}
+
+// Dump calls fn with every object of this copy in key-hash order, from one
+// snapshot, and returns the clock and digest of that snapshot's copy record.
+// Values are left out; Version.Sum tells them.
+func (s *Shard) Dump(fn func(key []byte, o kv.Object) error) (cache.Copy, error) {
+	snap, err := s.set.cfg.Store.Snapshot()
+	if err != nil {
+		return cache.Copy{}, fmt.Errorf("dump partition %d: %w", s.id, err)
+	}
+	lower, upper := cache.Range('e', s.id, 0)
+	err = snap.Scan(lower, upper, func(rec, value []byte) (bool, error) {
+		key, _, ok := cache.KeyOf(rec)
+		if !ok {
+			return false, cache.ErrRecord
+		}
+		e, _, err := cache.ParseEntry(value, s.set.actors)
+		if err != nil {
+			return false, err
+		}
+		return true, fn(key, e.Object)
+	})
+	c, copyErr := s.copyIn(snap)
+	if err = errors.Join(err, copyErr, snap.Close()); err != nil {
+		return cache.Copy{}, fmt.Errorf("dump partition %d: %w", s.id, err)
+	}
+	return c, nil
+}
+
+// copyIn returns the copy record as a snapshot has it.
+func (s *Shard) copyIn(snap cache.Snapshot) (cache.Copy, error) {
+	rec, found, err := snap.Get(nil, cache.AppendCopyKey(nil, s.id))
+	if err != nil || !found {
+		return cache.Copy{}, err
+	}
+	return cache.ParseCopy(rec, s.set.actors)
+}
+
+// loadIn returns an object of a snapshot whose base is given, with what its
+// session record, if that is still there, adds to its context.
+func (s *Shard) loadIn(snap cache.Snapshot, base kv.VV, e state.Entry) (kv.Object, error) {
+	o := e.Object
+	if e.Session == 0 {
+		return o, nil
+	}
+	rec, found, err := snap.Get(nil, cache.AppendSessionKey(nil, s.id, sessionRecord, e.Session))
+	if err != nil || !found {
+		return o, err
+	}
+	v, err := cache.ParseVV(rec, s.set.actors)
+	o.Ctx = o.Ctx.Join(v.Beyond(base))
+	return o, err
+}

@@ -1,0 +1,164 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition/state"
+)
+
+func (s *Shard) entryKey(dst []byte, hash uint64, key []byte) []byte {
+	return cache.AppendEntryKey(dst, s.id, kv.OrderOf(hash, s.set.cfg.Partitions), key)
+}
+
+// records appends what a change of one key does to the store.
+func (s *Shard) records(b *cache.Batch, k *state.KeyChange) {
+	var scratch [64]byte
+	hash := kv.Hash(k.Key)
+	entryKey := s.entryKey(scratch[:0], hash, k.Key)
+	if k.After.IsZero() {
+		b.Delete(entryKey)
+	} else {
+		b.Set(entryKey, cache.AppendEntry(nil, s.set.actors, cache.Entry(k.After), false))
+	}
+	if k.After.Complex() {
+		b.Set(cache.AppendComplexKey(nil, s.id, kv.OrderOf(hash, s.set.cfg.Partitions), k.Key), nil)
+	} else if k.Before.Complex() {
+		b.Delete(cache.AppendComplexKey(nil, s.id, kv.OrderOf(hash, s.set.cfg.Partitions), k.Key))
+	}
+	for _, v := range k.Before.Object.Versions {
+		if _, kept := k.After.Object.Find(v.Dot); !kept {
+			b.Delete(s.versionKey(v.Dot))
+		}
+	}
+	for _, v := range k.After.Object.Versions {
+		if _, had := k.Before.Object.Find(v.Dot); !had {
+			b.Set(s.versionKey(v.Dot), cache.AppendVersion(make([]byte, 0, 32+len(k.Key)+len(v.Value)), k.Key, v))
+		}
+	}
+}
+
+func (s *Shard) versionKey(d kv.Dot) []byte {
+	return cache.AppendVersionKey(nil, s.id, s.set.actors.ID(d.Actor), d.Seq)
+}
+
+// copyRecord appends the copy's record of a published state.
+func (s *Shard) copyRecord(dst []byte, p state.Published) []byte {
+	return cache.AppendCopy(dst, s.set.actors, cache.Copy{
+		Actor: s.copy.Actor(), Trust: p.Trust, Clock: p.Clock, Floor: p.Floor,
+		Count: p.Digest.Count, Sum: p.Digest.Bytes(),
+	})
+}
+
+// load returns the planned entry of a key. The caller holds the gate and the
+// key's stripe, so that nobody plans on the key meanwhile. Without values, those
+// that would need a read of their own are left out.
+func (s *Shard) load(hash uint64, key []byte, values bool) (state.Entry, error) {
+	s.mu.Lock()
+	p := s.overlay[string(key)]
+	if p != nil {
+		e := p.entry
+		s.mu.Unlock()
+		return e, nil
+	}
+	s.mu.Unlock()
+	return s.loadPublished(hash, key, values)
+}
+
+// getter is what a Store and a Snapshot have in common.
+type getter interface {
+	Get(dst, key []byte) (value []byte, found bool, err error)
+}
+
+// loadPublished returns the entry as the tier or the store has it.
+func (s *Shard) loadPublished(hash uint64, key []byte, values bool) (state.Entry, error) {
+	if t := s.set.cfg.Tier; t != nil {
+		if rec, ok := t.Get(nil, uint32(s.id), hash, key); ok {
+			e, _, err := cache.ParseEntry(rec, s.set.actors)
+			return state.Entry(e), err
+		}
+	}
+	seen := s.changes.Load()
+	e, err := s.read(s.set.cfg.Store, hash, key, values)
+	if errors.Is(err, errMoved) { // a commit came between the directory and a version
+		e, err = s.readSnapshot(hash, key, values)
+	}
+	if err == nil && values && s.set.cfg.Tier != nil && !e.IsZero() {
+		s.mu.Lock()
+		if s.changes.Load() == seen {
+			s.remember(key, e)
+		}
+		s.mu.Unlock()
+	}
+	return e, err
+}
+
+func (s *Shard) readSnapshot(hash uint64, key []byte, values bool) (state.Entry, error) {
+	snap, err := s.set.cfg.Store.Snapshot()
+	if err != nil {
+		return state.Entry{}, err
+	}
+	e, err := s.read(snap, hash, key, values)
+	return e, errors.Join(err, snap.Close())
+}
+
+var errMoved = errors.New("version is not where its directory says")
+
+func (s *Shard) read(from getter, hash uint64, key []byte, values bool) (state.Entry, error) {
+	var scratch [96]byte
+	rec, found, err := from.Get(nil, s.entryKey(scratch[:0], hash, key))
+	if err != nil || !found {
+		return state.Entry{}, err
+	}
+	e, checks, err := cache.ParseEntry(rec, s.set.actors)
+	if err != nil {
+		return state.Entry{}, fmt.Errorf("read key %q: %w", key, err)
+	}
+	for i := range e.Object.Versions {
+		v := &e.Object.Versions[i]
+		if checks[i].Bytes == 0 {
+			v.Value = []byte{}
+			continue
+		}
+		if !values {
+			continue
+		}
+		if v.Value, err = s.readValue(from, v.Dot); err != nil {
+			return state.Entry{}, err
+		}
+		if len(v.Value) != checks[i].Bytes {
+			return state.Entry{}, fmt.Errorf("read key %q: value of %v has %d bytes, its directory says %d: %w",
+				key, v.Dot, len(v.Value), checks[i].Bytes, cache.ErrRecord)
+		}
+	}
+	return state.Entry(e), nil
+}
+
+func (s *Shard) readValue(from getter, d kv.Dot) ([]byte, error) {
+	rec, found, err := from.Get(nil, s.versionKey(d))
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, fmt.Errorf("read version %v: %w", d, errMoved)
+	}
+	_, v, err := cache.ParseVersion(rec)
+	return v.Value, err
+}
+
+// remember puts a published entry into the memory tier, or takes it out where
+// its values are not at hand. The caller holds mu.
+func (s *Shard) remember(key []byte, e state.Entry) {
+	t := s.set.cfg.Tier
+	if t == nil {
+		return
+	}
+	hash := kv.Hash(key)
+	if e.IsZero() || lacksValues(e.Object, nil) {
+		t.Delete(uint32(s.id), hash, key)
+		return
+	}
+	t.Put(uint32(s.id), hash, key, cache.AppendEntry(nil, s.set.actors, cache.Entry(e), true))
+}

@@ -1,0 +1,250 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/merkle"
+	"edged.dev/edged/partition/state"
+)
+
+// Config is what a Set needs.
+type Config struct {
+	Store      Store
+	Tier       Tier          // nil: none
+	Partitions uint32        // P of the cluster, a power of two
+	DigestKey  merkle.Key    // of the cluster
+	Sync       bool          // durability: sync a group before it is published
+	Boot       uint32        // of this process
+	Node       kv.NodeID     // of the data directory
+	Rand       func() uint32 // draws an actor's random bits
+	Fail       func(error)   // called once when the store failed; the process must end
+	// Suspect says that the last stop was unclean under relaxed durability, so
+	// that what copies remember may exceed what they hold.
+	Suspect bool
+}
+
+// Set is all copies of a node: one Shard a partition, over one store and one
+// committer. Safe for concurrent use.
+type Set struct {
+	cfg       Config
+	actors    *actors
+	committer *Committer
+
+	mu          sync.RWMutex
+	shards      map[kv.Partition]*Shard
+	quarantined []kv.Partition
+}
+
+// syncEvery is how long the clocks of relaxed writes may lag behind the data.
+const syncEvery = 50 * time.Millisecond
+
+// Open reads the records of all copies; its time does not depend on how many
+// keys they hold. Every copy gets an actor that has never issued a dot (R3). A
+// copy whose record is damaged is quarantined: it begins again, empty and New.
+func Open(cfg Config) (*Set, error) {
+	a, err := openActors(cfg.Store)
+	if err != nil {
+		return nil, fmt.Errorf("open copies: %w", err)
+	}
+	s := &Set{cfg: cfg, actors: a, shards: map[kv.Partition]*Shard{}}
+	s.committer = newCommitter(cfg.Store, a, cfg.Sync, cfg.Fail)
+	sessions, err := s.readSessions()
+	if err != nil {
+		return nil, fmt.Errorf("open copies: %w", err)
+	}
+	complexKeys, err := s.readComplex()
+	if err != nil {
+		return nil, fmt.Errorf("open copies: %w", err)
+	}
+	lower, upper := cache.PrefixRange('m')
+	err = cfg.Store.Scan(lower, upper, func(key, value []byte) (bool, error) {
+		if len(key) != 5 {
+			return false, fmt.Errorf("read copy record %x: %w", key, cache.ErrRecord)
+		}
+		p := kv.Partition(uint32(key[1])<<24 | uint32(key[2])<<16 | uint32(key[3])<<8 | uint32(key[4]))
+		rec, err := cache.ParseCopy(value, a)
+		if err != nil {
+			s.quarantined = append(s.quarantined, p)
+			return true, nil
+		}
+		s.restore(p, rec, sessions[p], complexKeys[p])
+		return true, nil
+	})
+	for _, p := range s.quarantined {
+		err = errors.Join(err, s.wipe(p))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open copies: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Set) restore(p kv.Partition, rec cache.Copy, sessions map[uint64]kv.VV, complexKeys map[string]kv.VV) {
+	trust := rec.Trust
+	if s.cfg.Suspect && trust == kv.Whole {
+		trust = kv.Suspect
+	}
+	s.shards[p] = s.newShard(p, state.Published{
+		Trust: trust, Clock: rec.Clock, Floor: rec.Floor,
+		Digest: merkle.DigestOf(rec.Count, rec.Sum), Sessions: sessions,
+	}, complexKeys)
+}
+
+func (s *Set) newShard(p kv.Partition, pub state.Published, complexKeys map[string]kv.VV) *Shard {
+	actor := kv.Actor{Node: s.cfg.Node, Boot: s.cfg.Boot, Rand: s.cfg.Rand()}
+	return &Shard{
+		id: p, set: s, copy: state.New(p, actor, s.cfg.DigestKey, pub, complexKeys),
+		overlay: map[string]*planned{},
+	}
+}
+
+func (s *Set) readSessions() (map[kv.Partition]map[uint64]kv.VV, error) {
+	out := map[kv.Partition]map[uint64]kv.VV{}
+	lower, upper := cache.PrefixRange('s')
+	err := s.cfg.Store.Scan(lower, upper, func(key, value []byte) (bool, error) {
+		if len(key) != 14 || key[5] != sessionRecord {
+			return true, nil
+		}
+		v, err := cache.ParseVV(value, s.actors)
+		if err != nil {
+			return false, err
+		}
+		p := partitionAt(key)
+		if out[p] == nil {
+			out[p] = map[uint64]kv.VV{}
+		}
+		out[p][cache.SeqOf(key)] = v
+		return true, nil
+	})
+	return out, err
+}
+
+func partitionAt(key []byte) kv.Partition {
+	return kv.Partition(uint32(key[1])<<24 | uint32(key[2])<<16 | uint32(key[3])<<8 | uint32(key[4]))
+}
+
+// readComplex reads the marks of complex objects and, for each, its context.
+func (s *Set) readComplex() (map[kv.Partition]map[string]kv.VV, error) {
+	type mark struct {
+		p     kv.Partition
+		key   string
+		entry []byte
+	}
+	var marks []mark
+	lower, upper := cache.PrefixRange('c')
+	err := s.cfg.Store.Scan(lower, upper, func(rec, _ []byte) (bool, error) {
+		key, order, ok := cache.KeyOf(rec)
+		if !ok {
+			return false, fmt.Errorf("read complex mark %x: %w", rec, cache.ErrRecord)
+		}
+		p := partitionAt(rec)
+		marks = append(marks, mark{p, string(key), cache.AppendEntryKey(nil, p, order, key)})
+		return true, nil
+	})
+	out := map[kv.Partition]map[string]kv.VV{}
+	for _, m := range marks {
+		rec, found, getErr := s.cfg.Store.Get(nil, m.entry)
+		if getErr != nil || !found {
+			err = errors.Join(err, getErr)
+			continue
+		}
+		e, _, parseErr := cache.ParseEntry(rec, s.actors)
+		if parseErr != nil {
+			return nil, parseErr
+		}
+		if out[m.p] == nil {
+			out[m.p] = map[string]kv.VV{}
+		}
+		out[m.p][m.key] = e.Object.Ctx
+	}
+	return out, err
+}
+
+// wipe removes all records of a partition.
+func (s *Set) wipe(p kv.Partition) error {
+	for _, kind := range []byte{'e', 'd', 'c', 's', 'm'} {
+		lower, upper := cache.Range(kind, p, 0)
+		for more := true; more; {
+			var b cache.Batch
+			more = false
+			err := s.cfg.Store.Scan(lower, upper, func(key, _ []byte) (bool, error) {
+				b.Delete(key)
+				more = b.Len() >= 4096
+				return !more, nil
+			})
+			if err == nil && b.Len() > 0 {
+				err = s.cfg.Store.Commit(&b, !more)
+			}
+			if err != nil {
+				return fmt.Errorf("wipe partition %d: %w", p, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Quarantined returns the partitions whose copies were found damaged at open.
+func (s *Set) Quarantined() []kv.Partition { return s.quarantined }
+
+// Shard returns the copy of a partition, or nil if this node has none.
+func (s *Set) Shard(p kv.Partition) *Shard {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.shards[p]
+}
+
+// Add returns the copy of a partition, making an empty New one if there is none.
+func (s *Set) Add(p kv.Partition) *Shard {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sh := s.shards[p]
+	if sh == nil {
+		sh = s.newShard(p, state.Published{}, nil)
+		s.shards[p] = sh
+	}
+	return sh
+}
+
+// Partitions returns which partitions this node has copies of, in no order.
+func (s *Set) Partitions() []kv.Partition {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]kv.Partition, 0, len(s.shards))
+	for p := range s.shards {
+		out = append(out, p)
+	}
+	return out
+}
+
+// Committer returns the committer, whose Run the owner must call; the simulator
+// steps it instead.
+func (s *Set) Committer() *Committer { return s.committer }
+
+// Run commits until ctx ends and everything planned is committed. Under relaxed
+// durability it also syncs, every 50 ms while there is something to sync.
+func (s *Set) Run(ctx context.Context) error {
+	if s.cfg.Sync {
+		return s.committer.Run(ctx)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.committer.Run(ctx) }()
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return errors.Join(err, s.committer.SyncApplied())
+		case <-tick.C:
+			if err := s.committer.SyncApplied(); err != nil {
+				s.cfg.Fail(err)
+				return errors.Join(err, <-done)
+			}
+		}
+	}
+}

@@ -1,0 +1,239 @@
+package partition
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/merkle"
+	"edged.dev/edged/partition/state"
+)
+
+const stripes = 64 // key locks a shard; two keys that share one only wait
+
+// Shard is the copy of one partition on this node. Safe for concurrent use.
+type Shard struct {
+	id  kv.Partition
+	set *Set
+
+	gate    sync.RWMutex
+	stripes [stripes]sync.Mutex
+	changes atomic.Uint64 // published groups; guards what readers put into the tier
+
+	mu      sync.Mutex
+	copy    *state.Copy
+	overlay map[string]*planned
+}
+
+// planned is the newest planned entry of a key that has changes in flight.
+type planned struct {
+	entry  state.Entry
+	flight int
+}
+
+// ID returns the partition's number.
+func (s *Shard) ID() kv.Partition { return s.id }
+
+// Status is a copy's published state at one moment.
+type Status struct {
+	Actor  kv.Actor
+	Trust  kv.Trust
+	Clock  kv.Clock // on stable storage (R4)
+	Floor  kv.VV
+	Digest merkle.Digest
+	Leans  bool     // an unfinished session's record is beyond the clock
+	Beyond []string // keys whose explicit context is beyond the clock
+}
+
+// Comparable reports whether a digest at this clock may be held against another
+// copy's at an equal clock.
+func (st *Status) Comparable() bool { return !st.Leans && len(st.Beyond) == 0 }
+
+// Status returns the copy's state. The clock is the synced one; the digest is of
+// the published state, and is left out (Leans is set) where the two differ.
+func (s *Shard) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.copy.Now()
+	st := Status{
+		Actor: s.copy.Actor(), Trust: now.Trust, Clock: s.copy.Synced().Clone(), Floor: now.Floor,
+		Digest: now.Digest, Leans: s.copy.Leans(), Beyond: s.copy.Beyond(),
+	}
+	if !now.Clock.Equal(st.Clock) {
+		st.Leans = true
+	}
+	return st
+}
+
+// Trust returns the published trust.
+func (s *Shard) Trust() kv.Trust {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copy.Now().Trust
+}
+
+// Clock returns the clock that is on stable storage.
+func (s *Shard) Clock() kv.Clock {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copy.Synced().Clone()
+}
+
+// Covers reports whether the clock on stable storage covers c.
+func (s *Shard) Covers(c kv.Clock) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copy.Synced().Covers(c)
+}
+
+// Actor returns the incarnation of this copy.
+func (s *Shard) Actor() kv.Actor { return s.copy.Actor() }
+
+// Count returns the number of values held, siblings and expired ones included.
+func (s *Shard) Count() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copy.Now().Digest.Count
+}
+
+// SetTrust plans a change of trust; done is called when it is published.
+func (s *Shard) SetTrust(t kv.Trust, done func()) {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enqueueLocked(s.copy.PlanTrust(t), done)
+}
+
+// Write plans a write of this copy. decide is called under the key's lock with
+// the object as planned, its context explicit; it returns what to write, or nil
+// to write nothing. done is called once what decide saw or wrote is published,
+// with the change (nil if there was none), from the committer.
+func (s *Shard) Write(key []byte, decide func(held kv.Object) (*Mutation, error), done func(*state.Change, error)) {
+	s.set.committer.admit()
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	hash := kv.Hash(key)
+	stripe := &s.stripes[hash%stripes]
+	stripe.Lock()
+	defer stripe.Unlock()
+	cur, err := s.load(hash, key, true)
+	if err != nil {
+		done(nil, err)
+		return
+	}
+	s.mu.Lock()
+	held := s.copy.Load(cur)
+	s.mu.Unlock()
+	m, err := decide(held)
+	if err != nil || m == nil {
+		s.settle(key, func() { done(nil, err) })
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ch, _ := s.copy.PlanWrite(key, cur, m.Covers, m.Version)
+	s.enqueueLocked(ch, func() { done(ch, nil) })
+}
+
+// Mutation is what a write does: the version without its dot, and what it covers.
+type Mutation struct {
+	Version kv.Version
+	Covers  state.Covers
+}
+
+// settle calls done when what is planned for key is published, at once if
+// nothing is.
+func (s *Shard) settle(key []byte, done func()) {
+	s.mu.Lock()
+	if s.overlay[string(key)] != nil {
+		s.enqueueLocked(s.copy.Noop(), done)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	done()
+}
+
+// Apply joins a received object. done is called when it is published; it may be
+// nil. The object's memory is kept.
+func (s *Shard) Apply(r state.Received, done func()) error {
+	s.set.committer.admit()
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	hash := kv.Hash(r.Key)
+	stripe := &s.stripes[hash%stripes]
+	stripe.Lock()
+	defer stripe.Unlock()
+	cur, err := s.load(hash, r.Key, false)
+	if err == nil && lacksValues(cur.Object, r.Object.Ctx) {
+		cur, err = s.load(hash, r.Key, true)
+	}
+	if err != nil {
+		return fmt.Errorf("apply to partition %d: %w", s.id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enqueueLocked(s.copy.PlanApply(r, cur), done)
+	return nil
+}
+
+// lacksValues reports whether a version without its value could survive a join
+// with ctx.
+func lacksValues(o kv.Object, ctx kv.VV) bool {
+	for _, v := range o.Versions {
+		if v.Value == nil && !v.Tombstone() && !ctx.Has(v.Dot) {
+			return true
+		}
+	}
+	return false
+}
+
+// enqueueLocked hands a planned change to the committer with its records.
+func (s *Shard) enqueueLocked(ch *state.Change, done func()) {
+	o := &op{shard: s, change: ch, done: done}
+	for i := range ch.Keys {
+		k := &ch.Keys[i]
+		s.records(&o.batch, k)
+		if p := s.overlay[string(k.Key)]; p != nil {
+			p.entry = k.After
+			p.flight++
+		} else {
+			s.overlay[string(k.Key)] = &planned{k.After, 1}
+		}
+	}
+	if ch.AddSession != 0 {
+		o.batch.Set(cache.AppendSessionKey(nil, s.id, sessionRecord, ch.AddSession), cache.AppendVV(nil, s.set.actors, ch.SessionBase))
+	}
+	for _, id := range ch.DropSession {
+		o.batch.Delete(cache.AppendSessionKey(nil, s.id, sessionRecord, id))
+	}
+	s.set.committer.enqueue(o)
+}
+
+// sessionRecord is the kind of the records of unfinished sessions.
+const sessionRecord = 'P'
+
+// publish makes a committed group visible; the committer calls it.
+func (s *Shard) publish(next state.Published, changes []*state.Change, synced bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes.Add(1)
+	s.copy.Publish(next, changes, synced)
+	for _, ch := range changes {
+		for i := range ch.Keys {
+			s.publishKeyLocked(&ch.Keys[i])
+		}
+	}
+}
+
+func (s *Shard) publishKeyLocked(k *state.KeyChange) {
+	if p := s.overlay[string(k.Key)]; p != nil {
+		if p.flight--; p.flight == 0 {
+			delete(s.overlay, string(k.Key))
+		}
+	}
+	s.remember(k.Key, k.After)
+}
