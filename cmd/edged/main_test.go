@@ -66,9 +66,24 @@ func TestNearest(t *testing.T) {
 func TestEveryCommandHasHelp(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{}, {"serve"}, {"config"}, {"config", "print"}, {"config", "check"}, {"ca"}, {"ca", "init"}, {"ca", "issue"},
-		{"status"}, {"policy"}, {"policy", "deploy"}, {"policy", "list"}, {"policy", "show"}, {"policy", "rollback"},
-		{"rejoin"}, {"rejoin", "status"}, {"dump"}, {"version"},
+		{},
+		{"serve"},
+		{"config"},
+		{"config", "print"},
+		{"config", "check"},
+		{"ca"},
+		{"ca", "init"},
+		{"ca", "issue"},
+		{"status"},
+		{"policy"},
+		{"policy", "deploy"},
+		{"policy", "list"},
+		{"policy", "show"},
+		{"policy", "rollback"},
+		{"rejoin"},
+		{"rejoin", "status"},
+		{"dump"},
+		{"version"},
 	} {
 		code, out, talk := at(t, nil, append(args, "--help")...)
 		require.Zero(t, code, args)
