@@ -178,33 +178,40 @@ func TestOwnersKeepTheRules(t *testing.T) {
 		for _, size := range sizes {
 			reachable += min(size, perZone)
 		}
+		rules := zoneRules{zoneOf: zoneOf, perZone: perZone, spread: reachable >= l.Width()}
 		for p := range uint32(16) {
-			checkOwners(t, l, p, zoneOf, perZone, reachable >= l.Width())
+			rules.check(t, l, p)
 		}
 	})
 }
 
-// checkOwners holds one partition's owners against the rules: distinct,
-// active, in the order of their scores, and spread over zones where that can
-// be done.
-func checkOwners(t *rapid.T, l *layout.Layout, p uint32, zoneOf map[string]string, perZone int, spread bool) {
+// zoneRules are what the owners of one layout's partitions must keep to.
+type zoneRules struct {
+	zoneOf  map[string]string // active members alone
+	perZone int
+	spread  bool // the zones are large enough for perZone to be kept
+}
+
+// check holds one partition's owners against the rules: distinct, active, in
+// the order of their scores, and spread over zones where that can be done.
+func (r zoneRules) check(t *rapid.T, l *layout.Layout, p uint32) {
 	owners, order, used := l.Owners(p), l.Order(p), map[string]int{}
 	require.Len(t, owners, l.Width())
-	require.Len(t, order, len(zoneOf))
+	require.Len(t, order, len(r.zoneOf))
 	at := -1
 	for _, name := range owners {
-		require.Contains(t, zoneOf, name)
+		require.Contains(t, r.zoneOf, name)
 		next := slices.Index(order, name)
 		require.Greater(t, next, at, "in rendezvous order, none twice")
 		at = next
-		used[zoneOf[name]]++
+		used[r.zoneOf[name]]++
 	}
 	if len(owners) > 0 {
 		require.Equal(t, order[0], owners[0], "the best always owns")
 	}
-	if spread {
+	if r.spread {
 		for zone, n := range used {
-			require.LessOrEqual(t, n, perZone, "zone %q", zone)
+			require.LessOrEqual(t, n, r.perZone, "zone %q", zone)
 		}
 	}
 }
