@@ -38,8 +38,9 @@ const (
 	MaxTextBytes = 4 << 10
 	// MaxQuorum bounds R and W of a request, far above any count of owners.
 	MaxQuorum = 255
-	// MaxBatchCopies and MaxBatchVersions bound one BATCH or TAIL, which a
-	// sender ends at ChunkBytes: at 150 and 72 bytes of memory each.
+	// MaxBatchCopies bounds the objects of one BATCH or TAIL and MaxBatchVersions
+	// their versions, at 100 and 72 bytes of memory each. A sender ends a record
+	// at ChunkBytes, which has room for fewer.
 	MaxBatchCopies   = 1 << 15
 	MaxBatchVersions = 1 << 16
 	// ChunkBytes is how many plain bytes a lane gathers between two checks: the

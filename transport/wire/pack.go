@@ -10,10 +10,11 @@ import (
 // Codec compresses tables and opens lanes. It holds what zstd wants to reuse, so
 // a process keeps one. It is safe for concurrent use.
 type Codec struct {
-	enc  *zstd.Encoder
-	dec  *zstd.Decoder
-	encs [LaneBest + 1]sync.Pool // *zstd.Encoder by level, idle
-	decs sync.Pool               // *zstd.Decoder, idle
+	enc *zstd.Encoder
+	dec *zstd.Decoder
+
+	idleEnc [LaneBest + 1]sync.Pool // *zstd.Encoder by level
+	idleDec sync.Pool               // *zstd.Decoder
 }
 
 // NewCodec returns a Codec.

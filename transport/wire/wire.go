@@ -50,6 +50,7 @@ const (
 	TypeTail      Type = 36
 	TypeEnd       Type = 37
 	TypeCheck     Type = 38
+	TypeClose     Type = 39
 )
 
 // Ping asks a peer for a sign of life; the answer echoes Stamp, so that a lease
