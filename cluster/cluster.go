@@ -154,6 +154,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	bridge := newBridge(c.cfg.Link, c.advertise)
 	list, err := memberlist.Create(c.listConfig(bridge))
 	if err != nil {
+		bridge.stop()
 		return fmt.Errorf("start gossip: %w", err)
 	}
 	c.setList(list)
