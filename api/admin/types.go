@@ -262,7 +262,7 @@ type Ports struct {
 
 // Problem is an error's body, as RFC 9457 has it, with the media type
 // application/problem+json.
-type Problem struct {
+type Problem struct { //nolint:errname // the RFC calls it a problem
 	Type   string `json:"type,omitempty"` // a short name of the problem, such as "outcome-unknown"
 	Title  string `json:"title"`
 	Status int    `json:"status"`

@@ -55,7 +55,7 @@ func (t *target) client(flags *pflag.FlagSet, sys system) (*admin.Client, error)
 	}
 	url := t.url
 	if url == "" {
-		url, _ = sys.env(adminEnv)
+		url = sys.env(adminEnv)
 	}
 	if url == "" {
 		if url, err = localAdmin(settings.cfg.DataDir); err != nil {

@@ -42,7 +42,7 @@ func (f *outputForm) print(sys system, value any, fill func(*table)) error {
 // colours says whether the answer goes to a terminal of someone who has not
 // asked for none (no-color.org).
 func colours(sys system) bool {
-	if value, _ := sys.env("NO_COLOR"); value != "" {
+	if sys.env("NO_COLOR") != "" {
 		return false
 	}
 	file, ok := sys.out.(*os.File)

@@ -21,13 +21,13 @@ type system struct {
 }
 
 // env returns an environment variable's value, the last where it is set twice.
-func (s system) env(name string) (string, bool) {
+func (s system) env(name string) string {
 	for _, pair := range slices.Backward(s.environ) {
 		if value, ok := strings.CutPrefix(pair, name+"="); ok {
-			return value, true
+			return value
 		}
 	}
-	return "", false
+	return ""
 }
 
 // talk prints a line for people.

@@ -102,8 +102,7 @@ func configFile(flags *pflag.FlagSet, sys system) string {
 	if f := flags.Lookup(configFlag); f != nil && f.Changed {
 		return f.Value.String()
 	}
-	file, _ := sys.env(configEnv)
-	return file
+	return sys.env(configEnv)
 }
 
 // readFile returns the settings of a YAML file by their keys, or none where

@@ -1,0 +1,61 @@
+# make help says what there is. Go is all that `make test` and `make demo` need.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+# What `make demo` and `make soak` are given, such as ARGS=--exit.
+ARGS ?=
+# Packages of `make bench`, and how often each benchmark runs: benchstat wants
+# ten or more.
+PKG ?= ./...
+COUNT ?= 1
+# How many schedules `make sim` plays, and how long `make soak` runs.
+SEEDS ?= 2000
+SOAK ?= 10m
+
+# The linters, at the versions that their findings are known for.
+GOFUMPT := mvdan.cc/gofumpt@v0.12.0
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# The packages that run goroutines or hold the data: those that exist of these.
+CORE := internal/kv internal/layout merkle runtime cache partition policies transport cluster replica
+RACE := $(patsubst %,./%/...,$(wildcard $(CORE)))
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help demo test race lint bench sim soak interop fuzz
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: ## three nodes on loopback, one dies and comes back; ARGS=--exit ends by itself
+	go run ./loadtest demo $(ARGS)
+
+test: ## all tests, and each benchmark once; needs Go alone
+	go test -timeout 20m ./...
+	go test -timeout 20m -run '^$$' -bench . -benchtime 1x ./...
+
+race: ## the core packages' tests under the race detector; needs a C compiler
+	CGO_ENABLED=1 go test -race -short -timeout 20m $(RACE)
+
+lint: ## format, vet and linters
+	@unformatted=$$(go run $(GOFUMPT) -l .); \
+	if [ -n "$$unformatted" ]; then echo "not formatted by gofumpt:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go vet -tags interop ./...
+	go run $(GOLANGCI) run --timeout 15m
+
+bench: ## benchmarks of PKG, COUNT times each
+	go test -run '^$$' -bench . -benchmem -count $(COUNT) $(PKG)
+
+sim: ## SEEDS random schedules through the simulator
+	SIM_SEEDS=$(SEEDS) go test -count 1 -timeout 20m -v ./internal/sim/...
+
+soak: ## faults and load against a real cluster for SOAK
+	go run ./loadtest soak --for $(SOAK) $(ARGS)
+
+interop: ## tests with outside clients, which it installs
+	.ci/interop
+
+fuzz: ## every fuzz target for a few seconds
+	.ci/fuzz
