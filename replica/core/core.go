@@ -1,0 +1,171 @@
+// Package core is the pure step machine that keeps a node's copies equal to the
+// others': whom to ask, from whom to stream, when a copy may serve, when its
+// lease ends, who leads a partition. It is handed events with their time and
+// returns effects; it has no clock, goroutine, socket, lock or randomness of its
+// own, so that a seed replays it. Package replica is its shell.
+//
+// The rules it keeps, by name: LIVE by (a) or (b), the lease, ISOLATED and
+// DEGRADED, the lead, R8, and the anti-entropy tick; DESIGN.md in package replica
+// tells them.
+package core
+
+import (
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/layout"
+	"edged.dev/edged/merkle"
+	"edged.dev/edged/transport/wire"
+)
+
+// Durations in nanoseconds of the boot-time clock.
+const (
+	ms = int64(1e6)
+
+	// Lease is how long a PONG lets a copy answer: four missed PINGs.
+	Lease = 2000 * ms
+	// SuspectWait is how long a request may wait for a lapsed lease to be
+	// renewed while the owners are asked.
+	SuspectWait = 500 * ms
+	// Fresh is how long a peer's STATE is believed without a PONG.
+	Fresh = 1500 * ms
+	// AnswerWait is how long rule (b) waits for every connected owner.
+	AnswerWait = 1000 * ms
+	// DoneWait is how long LIVE waits for the answer to DONE.
+	DoneWait = 500 * ms
+	// DegradedAfter is how long a copy waits for enough owners to answer.
+	DegradedAfter = 5000 * ms
+	// PingEvery is the PING interval on every connection.
+	PingEvery = 500 * ms
+	// TickEvery is the mean anti-entropy interval a peer; jitter is a quarter.
+	TickEvery = 10_000 * ms
+	// retryEvery spaces repeated questions to one peer.
+	retryEvery = 100 * ms
+	// settle is how long a gap to a running peer may be replication under way.
+	settle = 250 * ms
+	// leadEvery spaces the questions for the lead.
+	leadEvery = 250 * ms
+)
+
+// Copy is what the machine reads of a copy of this node.
+type Copy struct {
+	Held       bool
+	Actor      kv.Actor
+	Trust      kv.Trust
+	Clock      kv.Clock // on stable storage
+	Digest     merkle.Digest
+	Comparable bool // the digest may be held against another's at an equal clock
+}
+
+// Copies gives the machine its node's copies as they are now.
+type Copies interface {
+	Copy(p kv.Partition) Copy
+	Trust(p kv.Partition) kv.Trust
+	Covers(p kv.Partition, c kv.Clock) bool
+}
+
+// Config is fixed for the machine's life.
+type Config struct {
+	Self   string // this node's name
+	Node   kv.NodeID
+	Copies Copies
+	W      int           // acknowledgements configured
+	Jitter func() uint64 // randomness for the tick's jitter
+}
+
+// Part is what the shell needs of one partition at every request. It is replaced
+// when it changes.
+type Part struct {
+	Partition kv.Partition
+	Owners    []string // in rendezvous order
+	Self      bool     // this node is one of them
+	State     kv.State
+	Verified  bool
+	Lead      bool
+	First     string // first serving owner in this node's view, "" if none
+	Serving   []string
+	Live      []string // other owners believed LIVE
+	Until     int64    // the lease ends; a large number where there is none
+	Path      string   // the step the last sync took
+	Reason    string
+	Trust     kv.Trust
+}
+
+// Forever is the lease of a copy that needs none.
+const Forever = int64(1<<63 - 1)
+
+// Machine is the state. Not safe for concurrent use.
+type Machine struct {
+	cfg    Config
+	now    int64
+	layout *layout.Layout
+	peers  map[string]*peer
+	names  []string // of peers, sorted
+	parts  map[kv.Partition]*part
+	order  []kv.Partition // of parts, sorted, System first
+	out    []Effect
+	stateV uint64
+
+	sessions uint64 // last session number given
+	known    map[string]map[kv.Partition]kv.Clock
+	lost     map[string]map[kv.Partition]bool
+}
+
+type peer struct {
+	name     string
+	node     kv.NodeID
+	boot     uint32
+	up       bool
+	upAt     int64
+	pongAt   int64 // stamp of the newest PING it answered
+	state    wire.State
+	hello    bool // the HELLO of this connection was sent
+	answered bool
+	busyTill int64
+	askedAt  int64
+	tickAt   int64
+	clocksAt int64
+	sessions int // pulls under way from it
+}
+
+type report struct {
+	copy wire.CopyClock
+	at   int64
+	node kv.NodeID
+}
+
+type part struct {
+	Part
+	others    []string
+	reports   map[string]report // since asked
+	asked     int64             // reports count from here
+	began     int64             // of CATCHING_UP
+	pull      string            // peer that streams it now
+	doneBy    int64             // LIVE waits for the answer to DONE until then
+	suspect   int64             // the lease was found lapsed then, 0: not
+	contact   bool              // some owner was heard since asked
+	first     int64             // since when this node is first in its view, 0: is not
+	leadClock map[string]kv.Clock
+	corrupt   bool
+	shown     Part
+}
+
+// New returns a machine that knows of no layout and no peers.
+func New(cfg Config) *Machine {
+	return &Machine{
+		cfg: cfg, peers: map[string]*peer{}, parts: map[kv.Partition]*part{},
+		known: map[string]map[kv.Partition]kv.Clock{}, lost: map[string]map[kv.Partition]bool{},
+	}
+}
+
+// Step takes one event at its time and returns what is to be done, in order.
+// Times never go back.
+func (m *Machine) Step(now int64, ev Event) []Effect {
+	m.now = max(m.now, now)
+	m.out = nil
+	m.handle(ev)
+	if _, ok := ev.(Acked); !ok { // the one event of the data path; it settles nothing
+		m.settleAll()
+	}
+	return m.out
+}
+
+func (m *Machine) emit(e Effect) { m.out = append(m.out, e) }

@@ -1,0 +1,174 @@
+package core
+
+import (
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/layout"
+	"edged.dev/edged/transport/wire"
+)
+
+// Event is something that happened. The concrete types are below.
+type Event interface{ event() }
+
+// Events the shell hands in.
+type (
+	// LayoutChanged gives the layout of the system partition as this node has it.
+	LayoutChanged struct{ Layout *layout.Layout }
+	// PeerUp says that a connection to a member is there.
+	PeerUp struct {
+		Name string
+		Node kv.NodeID
+		Boot uint32
+	}
+	// PeerDown says that it is gone.
+	PeerDown struct {
+		Name string
+		Boot uint32
+	}
+	// Stated brings a peer's STATE.
+	Stated struct {
+		Name  string
+		State wire.State
+	}
+	// Ponged brings the stamp of a PING that a peer answered.
+	Ponged struct {
+		Name  string
+		Stamp int64
+	}
+	// HelloAnswered brings the answer to a HELLO, or Failed. Begun are the
+	// wanted partitions whose receiving side was opened.
+	HelloAnswered struct {
+		Name   string
+		Ack    wire.HelloAck
+		Wants  []kv.Partition
+		Failed bool
+		AskAt  int64 // when the HELLO was sent
+	}
+	// HelloAsked brings a peer's own HELLO: what it holds.
+	HelloAsked struct {
+		Name   string
+		Node   kv.NodeID
+		Copies []wire.CopyClock
+	}
+	// PartEnded says that a streamed partition's end is durable here, or that
+	// its session was cut (Failed).
+	PartEnded struct {
+		Name      string
+		Partition kv.Partition
+		Failed    bool
+		Objects   int
+	}
+	// SessionEnded says that a session's lane is over, in order or not.
+	SessionEnded struct {
+		Name  string
+		Parts []kv.Partition
+	}
+	// DoneAnswered brings the answer to DONE for the partitions it was about.
+	DoneAnswered struct {
+		Name   string
+		Parts  []kv.Partition
+		Ack    wire.DoneAck
+		Failed bool
+	}
+	// DoneAsked brings a peer's DONE: its durable clocks.
+	DoneAsked struct {
+		Name   string
+		Node   kv.NodeID
+		Copies []wire.CopyClock
+	}
+	// Acked brings durable clocks that a peer's ACK carried.
+	Acked struct {
+		Name   string
+		Copies []wire.CopyClock
+	}
+	// ClocksAnswered brings clocks asked for at AskAt.
+	ClocksAnswered struct {
+		Name   string
+		Copies []wire.CopyClock
+		AskAt  int64
+	}
+	// TickAnswered brings the answer to a TICK sent at AskAt.
+	TickAnswered struct {
+		Name   string
+		Ack    wire.TickAck
+		Failed bool
+		AskAt  int64
+	}
+	// StreamBroke says that replicated writes to a peer were lost.
+	StreamBroke struct{ Name string }
+	// Lapsed says that a request found the lease of a partition over.
+	Lapsed struct{ Partition kv.Partition }
+	// Passed says that time passed; at least every 50 ms while anything waits.
+	Passed struct{}
+)
+
+func (LayoutChanged) event()  {}
+func (PeerUp) event()         {}
+func (PeerDown) event()       {}
+func (Stated) event()         {}
+func (Ponged) event()         {}
+func (HelloAnswered) event()  {}
+func (HelloAsked) event()     {}
+func (PartEnded) event()      {}
+func (SessionEnded) event()   {}
+func (DoneAnswered) event()   {}
+func (DoneAsked) event()      {}
+func (Acked) event()          {}
+func (ClocksAnswered) event() {}
+func (TickAnswered) event()   {}
+func (StreamBroke) event()    {}
+func (Lapsed) event()         {}
+func (Passed) event()         {}
+
+// Effect is something to do. The concrete types are below.
+type Effect interface{ effect() }
+
+// Effects the shell carries out.
+type (
+	// SetPart replaces what requests go by.
+	SetPart struct{ Part Part }
+	// SetTrust makes a copy's trust durable.
+	SetTrust struct {
+		Partition kv.Partition
+		Trust     kv.Trust
+	}
+	// SendHello begins a session: open the receiving side of Wants, then ask.
+	SendHello struct {
+		Name    string
+		Session uint64
+		Wants   []kv.Partition
+	}
+	// SendDone ends a session, or compares digests of partitions.
+	SendDone struct {
+		Name   string
+		Parts  []kv.Partition // whose clocks to report
+		Digest []kv.Partition // whose digests to compare
+	}
+	// SendClocks asks for durable clocks.
+	SendClocks struct {
+		Name  string
+		Parts []kv.Partition
+	}
+	// SendTick compares roots.
+	SendTick struct{ Name string }
+	// SendState tells every peer what this node serves.
+	SendState struct{ State wire.State }
+	// PingAll asks every peer for a sign of life now.
+	PingAll struct{}
+	// Note tells people: a kind, a partition (System: none) and words.
+	Note struct {
+		Kind      string
+		Peer      string
+		Partition kv.Partition
+		Text      string
+	}
+)
+
+func (SetPart) effect()    {}
+func (SetTrust) effect()   {}
+func (SendHello) effect()  {}
+func (SendDone) effect()   {}
+func (SendClocks) effect() {}
+func (SendTick) effect()   {}
+func (SendState) effect()  {}
+func (PingAll) effect()    {}
+func (Note) effect()       {}

@@ -1,0 +1,356 @@
+package core
+
+import (
+	"slices"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/layout"
+	"edged.dev/edged/transport/wire"
+)
+
+func (m *Machine) handle(ev Event) {
+	switch e := ev.(type) {
+	case LayoutChanged:
+		m.setLayout(e.Layout)
+	case PeerUp:
+		m.peerUp(e)
+	case PeerDown:
+		m.peerDown(e)
+	case Stated:
+		if p := m.peers[e.Name]; p != nil {
+			p.state = e.State
+		}
+	case Ponged:
+		m.ponged(e)
+	case HelloAnswered:
+		m.helloAnswered(e)
+	case HelloAsked:
+		m.learn(e.Name, e.Node, e.Copies)
+	case PartEnded:
+		m.partEnded(e)
+	case SessionEnded:
+		m.sessionEnded(e)
+	case DoneAnswered:
+		m.doneAnswered(e)
+	case DoneAsked:
+		m.learn(e.Name, e.Node, e.Copies)
+		m.know(e.Name, e.Copies)
+	case Acked:
+		m.know(e.Name, e.Copies)
+	case ClocksAnswered:
+		m.clocksAnswered(e)
+	case TickAnswered:
+		m.tickAnswered(e)
+	case StreamBroke:
+		if p := m.peers[e.Name]; p != nil {
+			p.tickAt = m.now + settle
+		}
+	case Lapsed:
+		m.lapsed(e.Partition)
+	case Passed:
+	}
+}
+
+// setLayout takes a layout: partitions that come to this node begin as
+// CATCHING_UP, those that go are left alone (their data stays until dropped).
+func (m *Machine) setLayout(l *layout.Layout) {
+	m.layout = l
+	var names []string
+	for _, mem := range l.Members() {
+		if mem.Status == layout.Active {
+			names = append(names, mem.Name)
+		}
+	}
+	m.setPart(kv.System, names)
+	for p := range uint32(l.Partitions()) {
+		m.setPart(kv.Partition(p), l.Owners(p))
+	}
+}
+
+func (m *Machine) setPart(p kv.Partition, owners []string) {
+	x := m.parts[p]
+	if x == nil {
+		x = &part{Part: Part{Partition: p, Until: Forever}, reports: map[string]report{}, began: m.now, asked: m.now}
+		m.parts[p] = x
+		i, _ := slices.BinarySearchFunc(m.order, p, func(a, b kv.Partition) int { return int(int64(a+1) - int64(b+1)) })
+		m.order = slices.Insert(m.order, i, p) // System, the largest number, wraps to the front
+	}
+	if slices.Equal(x.Owners, owners) && x.Owners != nil {
+		return
+	}
+	had := x.Self
+	x.Owners = slices.Clone(owners)
+	x.Self = slices.Contains(owners, m.cfg.Self)
+	x.others = slices.DeleteFunc(slices.Clone(owners), func(n string) bool { return n == m.cfg.Self })
+	if x.Self && !had {
+		x.State, x.began, x.asked = kv.CatchingUp, m.now, m.now
+		x.Reason = "not synced yet"
+		m.askAgain()
+	}
+	if !x.Self && p != kv.System {
+		x.State = kv.Cold
+	}
+	x.first, x.Lead = 0, false
+}
+
+func (m *Machine) peerUp(e PeerUp) {
+	p := m.peers[e.Name]
+	if p == nil {
+		p = &peer{name: e.Name}
+		m.peers[e.Name] = p
+		i, _ := slices.BinarySearch(m.names, e.Name)
+		m.names = slices.Insert(m.names, i, e.Name)
+	}
+	m.dropPulls(p)
+	*p = peer{name: e.Name, node: e.Node, boot: e.Boot, up: true, upAt: m.now, tickAt: m.nextTick(), pongAt: p.pongAt}
+}
+
+func (m *Machine) peerDown(e PeerDown) {
+	p := m.peers[e.Name]
+	if p == nil || p.boot != e.Boot {
+		return
+	}
+	p.up, p.hello, p.answered, p.state = false, false, false, wire.State{}
+	m.dropPulls(p)
+}
+
+// dropPulls forgets the sessions under way from a peer.
+func (m *Machine) dropPulls(p *peer) {
+	p.sessions = 0
+	for _, x := range m.parts {
+		if x.pull == p.name {
+			x.pull = ""
+		}
+	}
+}
+
+func (m *Machine) nextTick() int64 {
+	return m.now + TickEvery*3/4 + int64(m.cfg.Jitter()%uint64(TickEvery/2))
+}
+
+func (m *Machine) ponged(e Ponged) {
+	p := m.peers[e.Name]
+	if p == nil {
+		return
+	}
+	p.pongAt = max(p.pongAt, e.Stamp)
+	for _, id := range m.order {
+		x := m.parts[id]
+		if x.suspect != 0 && e.Stamp >= x.suspect && slices.Contains(x.others, e.Name) {
+			m.contactAgain(x)
+		}
+	}
+}
+
+func (m *Machine) helloAnswered(e HelloAnswered) {
+	p := m.peers[e.Name]
+	if p == nil {
+		return
+	}
+	p.sessions = max(0, p.sessions-1)
+	if e.Failed || e.Ack.Code == wire.HelloBusy {
+		p.busyTill = m.now + 2*retryEvery
+		p.hello = p.hello && !e.Failed
+		m.unpull(e.Name, e.Wants)
+		return
+	}
+	p.answered = p.answered || e.AskAt >= p.askedAt
+	streamed := map[kv.Partition]bool{}
+	for _, c := range e.Ack.Copies {
+		streamed[c.Partition] = true
+		m.report(e.Name, p.node, c, e.AskAt)
+		if c.Lost {
+			m.told(c.Partition)
+		}
+	}
+	var equal []kv.Partition
+	for _, c := range e.Ack.Equal {
+		if x := m.parts[c.Partition]; x != nil {
+			mine := m.cfg.Copies.Copy(c.Partition)
+			c.Clock = mine.Clock
+			m.report(e.Name, p.node, c, e.AskAt)
+			if x.Self || c.Partition == kv.System {
+				equal = append(equal, c.Partition)
+				x.Path, x.Reason = "L0", "clocks are equal"
+				x.doneBy = m.now + DoneWait
+			}
+		}
+	}
+	var not []kv.Partition
+	for _, id := range e.Wants {
+		if !streamed[id] {
+			not = append(not, id)
+		}
+	}
+	m.unpull(e.Name, not)
+	if len(equal) > 0 {
+		m.emit(SendDone{Name: e.Name, Digest: equal})
+	}
+}
+
+func (m *Machine) unpull(name string, parts []kv.Partition) {
+	for _, id := range parts {
+		if x := m.parts[id]; x != nil && x.pull == name {
+			x.pull = ""
+		}
+	}
+}
+
+// report takes what a peer says of its copy, asked for at askAt.
+func (m *Machine) report(name string, node kv.NodeID, c wire.CopyClock, askAt int64) {
+	x := m.parts[c.Partition]
+	if x == nil || askAt < x.asked {
+		return
+	}
+	x.reports[name] = report{c, m.now, node}
+	x.contact = true
+}
+
+// told takes a peer's word that this copy was rolled back (R8).
+func (m *Machine) told(id kv.Partition) {
+	if m.cfg.Copies.Trust(id) == kv.Whole {
+		m.emit(SetTrust{id, kv.Suspect})
+		m.emit(Note{Kind: "alarm", Partition: id, Text: "a peer remembers more of this copy than it holds: it was rolled back, and is suspect until it is level"})
+	}
+}
+
+// learn takes clocks that a peer sent unasked: they show what to pull, and are
+// no reports for LIVE, which must have been asked for.
+func (m *Machine) learn(name string, node kv.NodeID, copies []wire.CopyClock) {
+	for _, c := range copies {
+		x := m.parts[c.Partition]
+		if x == nil {
+			continue
+		}
+		if r, ok := x.reports[name]; ok && r.node == node {
+			r.copy, r.at = c, m.now
+			x.reports[name] = r
+		} else if x.State == kv.Live || x.Partition == kv.System {
+			x.reports[name] = report{c, m.now, node}
+		}
+	}
+}
+
+// know remembers what a peer said is durable there, for R8.
+func (m *Machine) know(name string, copies []wire.CopyClock) {
+	k := m.known[name]
+	if k == nil {
+		k = map[kv.Partition]kv.Clock{}
+		m.known[name] = k
+	}
+	for _, c := range copies {
+		old := k[c.Partition]
+		old = old.Clone()
+		old.Join(c.Clock)
+		k[c.Partition] = old
+	}
+}
+
+// Greet takes the clock that a peer's HELLO reports of its copy, which replaces
+// what was known of it, and returns whether the copy was rolled back (R8). It is
+// told so until it reports that it is not whole.
+func (m *Machine) Greet(name string, c wire.CopyClock) (lost bool) {
+	k, l := m.known[name], m.lost[name]
+	if k == nil {
+		k = map[kv.Partition]kv.Clock{}
+		m.known[name] = k
+	}
+	if l == nil {
+		l = map[kv.Partition]bool{}
+		m.lost[name] = l
+	}
+	if old, ok := k[c.Partition]; ok && !c.Clock.Covers(old) {
+		l[c.Partition] = true
+	}
+	k[c.Partition] = c.Clock.Clone()
+	if c.Trust != kv.Whole {
+		delete(l, c.Partition)
+	}
+	return l[c.Partition]
+}
+
+func (m *Machine) partEnded(e PartEnded) {
+	x := m.parts[e.Partition]
+	if x == nil {
+		return
+	}
+	if x.pull == e.Name {
+		x.pull = ""
+	}
+	if !e.Failed {
+		x.Path, x.Reason = "L1", "its clock had dots this copy lacked"
+		x.doneBy = m.now + DoneWait
+	}
+}
+
+func (m *Machine) sessionEnded(e SessionEnded) {
+	m.unpull(e.Name, e.Parts)
+	if len(e.Parts) > 0 {
+		m.emit(SendDone{Name: e.Name, Parts: e.Parts, Digest: e.Parts})
+	}
+}
+
+func (m *Machine) doneAnswered(e DoneAnswered) {
+	for _, id := range e.Parts {
+		if x := m.parts[id]; x != nil {
+			x.doneBy = 0
+		}
+	}
+	if !e.Failed {
+		m.compared(e.Name, e.Ack)
+	}
+}
+
+func (m *Machine) compared(name string, ack wire.DoneAck) {
+	for _, id := range ack.Compared {
+		x := m.parts[id]
+		if x == nil {
+			continue
+		}
+		if !slices.Contains(ack.Bad, id) {
+			x.Verified, x.corrupt = true, false
+			continue
+		}
+		if !x.corrupt {
+			m.emit(Note{Kind: "alarm", Peer: name, Partition: id, Text: "corruption: digests differ at equal clocks"})
+		}
+		x.Verified, x.corrupt = false, true
+	}
+}
+
+func (m *Machine) clocksAnswered(e ClocksAnswered) {
+	for _, c := range e.Copies {
+		x := m.parts[c.Partition]
+		if x != nil && x.first != 0 && e.AskAt >= x.first && c.State == kv.Live {
+			x.leadClock[e.Name] = c.Clock
+		}
+	}
+}
+
+func (m *Machine) tickAnswered(e TickAnswered) {
+	p := m.peers[e.Name]
+	if p == nil || e.Failed {
+		return
+	}
+	if e.Ack.Code == wire.HelloEqual {
+		for _, id := range m.order {
+			if x := m.parts[id]; x.Self && (id == kv.System || slices.Contains(x.others, e.Name)) && x.State == kv.Live {
+				x.Verified = true
+			}
+		}
+		return
+	}
+	var same []kv.Partition
+	for _, c := range e.Ack.Copies {
+		if x := m.parts[c.Partition]; x == nil || !x.Self {
+			continue
+		}
+		m.report(e.Name, p.node, c, e.AskAt)
+		if mine := m.cfg.Copies.Copy(c.Partition); mine.Clock.Equal(c.Clock) {
+			same = append(same, c.Partition)
+		}
+	}
+	if len(same) > 0 {
+		m.emit(SendDone{Name: e.Name, Digest: same})
+	}
+}

@@ -1,0 +1,367 @@
+package core
+
+import (
+	"slices"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/transport/wire"
+)
+
+// settleAll brings every partition's state, every question and every session in
+// line with what is known now.
+func (m *Machine) settleAll() {
+	if m.layout == nil && len(m.parts) == 0 {
+		return
+	}
+	for _, id := range m.order {
+		m.settle(m.parts[id])
+	}
+	for _, name := range m.names {
+		m.schedule(m.peers[name])
+	}
+	m.askLeads()
+	m.show()
+}
+
+func (m *Machine) settle(x *part) {
+	x.Trust = m.cfg.Copies.Trust(x.Partition)
+	if !x.Self {
+		return
+	}
+	x.Until = m.lease(x)
+	switch x.State {
+	case kv.Cold, kv.CatchingUp:
+		m.settleBehind(x)
+	case kv.Live:
+		if m.now > x.Until && x.suspect == 0 {
+			m.lapsed(x.Partition)
+		}
+		if x.suspect != 0 && m.now >= x.suspect+SuspectWait {
+			x.suspect = 0
+			m.enter(x, kv.Isolated, "no other owner answers")
+		}
+	case kv.Isolated, kv.Degraded:
+		if m.isLive(x) {
+			m.enter(x, kv.Live, "its clock covers the other owners'")
+		} else if x.contact && m.ownerLive(x) {
+			m.catchUp(x, "an owner is live again")
+		}
+	}
+	m.lead(x)
+}
+
+// settleBehind decides whether a copy that does not serve may begin to.
+func (m *Machine) settleBehind(x *part) {
+	if m.isLive(x) {
+		m.enter(x, kv.Live, "its clock covers the other owners'")
+		return
+	}
+	if m.ownerLive(x) || x.corrupt && m.now < x.began+DegradedAfter {
+		return
+	}
+	covers := m.coversReports(x)
+	if x.Trust == kv.Whole && !m.reachable(x) && x.contact && covers {
+		m.enter(x, kv.Isolated, "no other owner answers any more")
+		return
+	}
+	if m.now < x.began+DegradedAfter || !covers || x.pull != "" {
+		return
+	}
+	if x.Trust == kv.Whole || x.Trust == kv.Suspect && !m.wholeReachable(x) {
+		m.enter(x, kv.Degraded, "too few owners answered")
+	}
+}
+
+func (m *Machine) enter(x *part, s kv.State, reason string) {
+	if x.State == s {
+		return
+	}
+	x.State = s
+	if x.Path == "" || s != kv.Live {
+		x.Reason = reason
+	}
+	if s == kv.Live {
+		x.suspect, x.doneBy = 0, 0
+		if x.Trust != kv.Whole {
+			m.emit(SetTrust{x.Partition, kv.Whole})
+		}
+	}
+	if s == kv.Isolated || s == kv.Degraded {
+		x.contact = false
+		x.reports = map[string]report{}
+		x.asked = m.now
+		m.askAgain()
+	}
+	m.emit(Note{Kind: "partition.state", Partition: x.Partition, Text: s.String() + ": " + reason})
+}
+
+// catchUp makes a copy stop serving and ask every owner anew.
+func (m *Machine) catchUp(x *part, reason string) {
+	x.State, x.Reason = kv.CatchingUp, reason
+	x.began, x.asked, x.suspect = m.now, m.now, 0
+	x.Verified, x.contact = false, false
+	x.reports = map[string]report{}
+	m.askAgain()
+	m.emit(Note{Kind: "partition.state", Partition: x.Partition, Text: kv.CatchingUp.String() + ": " + reason})
+}
+
+func (m *Machine) askAgain() {
+	for _, p := range m.peers {
+		p.hello, p.answered = false, false
+	}
+}
+
+// lease returns until when the copy may answer: the PONGs of max(1, W-1) other
+// owners, by when their PINGs were sent. The system partition is read by its own
+// node alone, and needs none.
+func (m *Machine) lease(x *part) int64 {
+	if len(x.others) == 0 || x.Partition == kv.System {
+		return Forever
+	}
+	if x.State != kv.Live {
+		return Forever // marked answers need none
+	}
+	need := max(1, m.w(x)-1)
+	var pongs []int64
+	for _, name := range x.others {
+		if p := m.peers[name]; p != nil && p.pongAt > 0 {
+			pongs = append(pongs, p.pongAt)
+		}
+	}
+	slices.Sort(pongs)
+	if len(pongs) < need {
+		return 0
+	}
+	return pongs[len(pongs)-need] + Lease
+}
+
+func (m *Machine) w(x *part) int { return min(m.cfg.W, len(x.Owners)) }
+
+// lapsed notes that the lease of a LIVE copy is over: the owners are asked, and
+// after SuspectWait without an answer it is ISOLATED.
+func (m *Machine) lapsed(id kv.Partition) {
+	x := m.parts[id]
+	if x == nil || x.State != kv.Live || x.suspect != 0 || m.now <= m.lease(x) {
+		return
+	}
+	x.suspect = m.now
+	m.emit(PingAll{})
+}
+
+// contactAgain takes the first sign of life after a lapse. What was written
+// meanwhile is not known, so the copy stops serving if another owner does.
+func (m *Machine) contactAgain(x *part) {
+	x.suspect = 0
+	if x.State != kv.Live {
+		return
+	}
+	if m.ownerLive(x) {
+		m.catchUp(x, "the lease had lapsed")
+		return
+	}
+	m.enter(x, kv.Isolated, "the lease had lapsed and no owner is live")
+	x.contact = true
+}
+
+// fresh reports whether a peer's STATE is believed.
+func (m *Machine) fresh(p *peer) bool {
+	return p != nil && p.up && (p.pongAt+Fresh > m.now || p.upAt+Fresh > m.now)
+}
+
+func (p *peer) serving(id kv.Partition) wire.Serving {
+	if id == kv.System {
+		return p.state.System
+	}
+	if int(id) < len(p.state.Parts) {
+		return p.state.Parts[id]
+	}
+	return wire.NotServing
+}
+
+// ownerLive reports whether some other owner is believed LIVE.
+func (m *Machine) ownerLive(x *part) bool {
+	for _, name := range x.others {
+		if p := m.peers[name]; m.fresh(p) && p.serving(x.Partition) == wire.ServingLive {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Machine) reachable(x *part) bool {
+	for _, name := range x.others {
+		if m.fresh(m.peers[name]) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Machine) wholeReachable(x *part) bool {
+	for _, r := range x.reports {
+		if r.copy.Trust == kv.Whole {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Machine) coversReports(x *part) bool {
+	for _, r := range x.reports {
+		if !m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
+			return false
+		}
+	}
+	return true
+}
+
+// isLive decides LIVE by rule (a) or (b), after the answer to DONE or its wait.
+func (m *Machine) isLive(x *part) bool {
+	if x.corrupt || x.pull != "" && !m.coversReports(x) {
+		return false
+	}
+	if x.Partition == kv.System {
+		return m.systemLive(x)
+	}
+	if len(x.others) == 0 {
+		return true
+	}
+	if !m.byAll(x) && !m.byWhole(x) {
+		return false
+	}
+	return m.now >= x.doneBy
+}
+
+// byAll is rule (a): every other owner and every reachable holder has reported,
+// all of it is covered, and not all of these copies are NEW.
+func (m *Machine) byAll(x *part) bool {
+	anyOld := x.Trust != kv.New
+	for _, name := range x.others {
+		r, ok := x.reports[name]
+		if !ok {
+			return false
+		}
+		anyOld = anyOld || r.copy.Trust != kv.New
+	}
+	return anyOld && m.holdersAnswered(x) && m.coversReports(x)
+}
+
+// byWhole is rule (b): the copy is WHOLE and covers max(1, N-W) other owners
+// whose copies are WHOLE, every connected owner having answered or had its time.
+func (m *Machine) byWhole(x *part) bool {
+	if x.Trust != kv.Whole {
+		return false
+	}
+	whole, answered := 0, true
+	for _, name := range x.others {
+		r, ok := x.reports[name]
+		if ok && r.copy.Trust == kv.Whole && m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
+			whole++
+		}
+		if p := m.peers[name]; !ok && m.fresh(p) {
+			answered = false
+		}
+	}
+	if whole < max(1, len(x.Owners)-m.w(x)) {
+		return false
+	}
+	if !answered && m.now < x.asked+AnswerWait {
+		return false
+	}
+	return m.holdersAnswered(x) && m.coversReports(x)
+}
+
+// holdersAnswered reports whether every connected member, owner of the partition
+// or not, has answered HELLO, or had its time: who holds it has then reported.
+func (m *Machine) holdersAnswered(x *part) bool {
+	if m.now >= x.asked+AnswerWait {
+		return true
+	}
+	for _, p := range m.peers {
+		if p.up && (!p.hello || !p.answered) {
+			return false
+		}
+	}
+	return true
+}
+
+// systemLive is the rule of the system partition: its clock covers one LIVE
+// member's; or, with none for 5 s, those of all that answered; a sole member at
+// once.
+func (m *Machine) systemLive(x *part) bool {
+	if len(x.others) == 0 {
+		return true
+	}
+	for _, r := range x.reports {
+		if r.copy.State == kv.Live && m.cfg.Copies.Covers(kv.System, r.copy.Clock) {
+			return true
+		}
+	}
+	if m.now < x.began+DegradedAfter || m.ownerLive(x) {
+		return false
+	}
+	return m.coversReports(x)
+}
+
+// lead decides whether this node may supersede by its own copy alone: it is first
+// and LIVE, and since then its durable clock has covered those that N-W other
+// LIVE owners reported.
+func (m *Machine) lead(x *part) {
+	x.First, x.Serving, x.Live = m.servingOrder(x)
+	if x.State != kv.Live || x.First != m.cfg.Self {
+		x.first, x.Lead, x.leadClock = 0, false, nil
+		return
+	}
+	if x.first == 0 {
+		x.first, x.leadClock = max(m.now, 1), map[string]kv.Clock{}
+	}
+	if x.Lead {
+		return
+	}
+	covered := 0
+	for name, c := range x.leadClock {
+		if slices.Contains(x.Live, name) && m.cfg.Copies.Covers(x.Partition, c) {
+			covered++
+		}
+	}
+	x.Lead = covered >= len(x.Owners)-m.w(x)
+}
+
+// servingOrder returns who serves a partition in this node's view: LIVE owners
+// in rendezvous order, then those that serve marked.
+func (m *Machine) servingOrder(x *part) (first string, serving, live []string) {
+	var marked []string
+	for _, name := range x.Owners {
+		s := wire.NotServing
+		if name == m.cfg.Self {
+			s = ServingOf(x.State)
+		} else if p := m.peers[name]; m.fresh(p) {
+			s = p.serving(x.Partition)
+		}
+		switch s {
+		case wire.ServingLive:
+			serving = append(serving, name)
+			if name != m.cfg.Self {
+				live = append(live, name)
+			}
+		case wire.ServingMarked:
+			marked = append(marked, name)
+		}
+	}
+	serving = append(serving, marked...)
+	if len(serving) > 0 {
+		first = serving[0]
+	}
+	return first, serving, live
+}
+
+// ServingOf returns what STATE says of a copy's state.
+func ServingOf(s kv.State) wire.Serving {
+	switch {
+	case s == kv.Live:
+		return wire.ServingLive
+	case s.Serves():
+		return wire.ServingMarked
+	}
+	return wire.NotServing
+}

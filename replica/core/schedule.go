@@ -1,0 +1,155 @@
+package core
+
+import (
+	"reflect"
+	"slices"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/transport/wire"
+)
+
+// schedule asks a peer what it is time to ask.
+func (m *Machine) schedule(p *peer) {
+	if !p.up || m.now < p.busyTill {
+		return
+	}
+	wants := m.wants(p)
+	if !p.hello || len(wants) > 0 && p.sessions == 0 && m.now >= p.askedAt+retryEvery {
+		m.hello(p, wants)
+	}
+	if m.now >= p.tickAt && p.answered {
+		p.tickAt = m.nextTick()
+		m.emit(SendTick{p.name})
+	}
+}
+
+func (m *Machine) hello(p *peer, wants []kv.Partition) {
+	m.sessions++
+	p.hello, p.askedAt = true, m.now
+	p.sessions++
+	for _, id := range wants {
+		m.parts[id].pull = p.name
+	}
+	m.emit(SendHello{Name: p.name, Session: m.sessions, Wants: wants})
+}
+
+// wants returns the partitions to stream from a peer now: before its first
+// answer those that it may help to become LIVE, afterwards those that it is
+// known to have more of.
+func (m *Machine) wants(p *peer) []kv.Partition {
+	var out []kv.Partition
+	for _, id := range m.order {
+		x := m.parts[id]
+		if x.pull != "" || !x.Self && id != kv.System {
+			continue
+		}
+		if id != kv.System && !slices.Contains(x.others, p.name) && !reported(x, p) {
+			continue
+		}
+		if m.lacks(x, p) && m.bestDonor(x, p) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func reported(x *part, p *peer) bool {
+	_, ok := x.reports[p.name]
+	return ok
+}
+
+// lacks reports whether a peer has, or may have, what this copy lacks. To a LIVE
+// copy that may be replication under way, so it waits a moment.
+func (m *Machine) lacks(x *part, p *peer) bool {
+	r, ok := x.reports[p.name]
+	if !ok {
+		return !p.hello && x.State != kv.Live
+	}
+	if m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
+		return false
+	}
+	return x.State != kv.Live || m.now >= r.at+settle
+}
+
+// bestDonor reports whether no other peer that could be asked now is the better
+// one: a LIVE holder goes before one that is not.
+func (m *Machine) bestDonor(x *part, p *peer) bool {
+	if p.serving(x.Partition) == wire.ServingLive || p.hello {
+		return true
+	}
+	for _, name := range x.others {
+		q := m.peers[name]
+		if q != nil && q != p && q.up && m.now >= q.busyTill && q.serving(x.Partition) == wire.ServingLive {
+			return false
+		}
+	}
+	return true
+}
+
+// askLeads asks LIVE owners for their clocks where this node is first and has
+// not the lead yet.
+func (m *Machine) askLeads() {
+	asks := map[string][]kv.Partition{}
+	for _, id := range m.order {
+		x := m.parts[id]
+		if x.first == 0 || x.Lead {
+			continue
+		}
+		for _, name := range x.Live {
+			if _, ok := x.leadClock[name]; !ok {
+				asks[name] = append(asks[name], id)
+			}
+		}
+	}
+	for _, name := range m.names {
+		if p := m.peers[name]; len(asks[name]) > 0 && m.now >= p.clocksAt+leadEvery {
+			p.clocksAt = m.now
+			m.emit(SendClocks{name, asks[name]})
+		}
+	}
+}
+
+// show hands out what changed of the partitions, and tells the peers.
+func (m *Machine) show() {
+	told := false
+	for _, id := range m.order {
+		x := m.parts[id]
+		if reflect.DeepEqual(x.Part, x.shown) {
+			continue
+		}
+		told = told || x.State != x.shown.State
+		x.shown = x.Part
+		m.emit(SetPart{x.Part})
+	}
+	if told {
+		m.stateV++
+		m.emit(SendState{m.State()})
+	}
+}
+
+// State returns what this node tells of itself in STATE.
+func (m *Machine) State() wire.State {
+	s := wire.State{Version: m.stateV}
+	if m.layout == nil {
+		return s
+	}
+	s.View = m.layout.ViewHash8()
+	s.Parts = make([]wire.Serving, m.layout.Partitions())
+	for id, x := range m.parts {
+		if id == kv.System {
+			s.System = ServingOf(x.State)
+		} else if int(id) < len(s.Parts) {
+			s.Parts[id] = ServingOf(x.State)
+		}
+	}
+	return s
+}
+
+// Parts returns every partition as last shown, the system partition first.
+func (m *Machine) Parts() []Part {
+	out := make([]Part, 0, len(m.order))
+	for _, id := range m.order {
+		out = append(out, m.parts[id].Part)
+	}
+	return out
+}
