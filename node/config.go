@@ -30,7 +30,7 @@ const (
 	// maxPartitions, maxCopies and maxNameBytes are the layout's limits.
 	maxPartitions = 4096
 	maxCopies     = 16
-	maxNameBytes  = 63
+	maxNameBytes  = 64
 	// maxJoin bounds the addresses to join by: one that answers is enough.
 	maxJoin = 64
 )
@@ -231,7 +231,8 @@ func validAddress(key, addr string, listen bool) error {
 	return nil
 }
 
-// validName wants what fits a label of a certificate's DNS names, or nothing.
+// validName wants a name that reads well in a certificate, a metric and a file,
+// or nothing.
 func validName(key, name string) error {
 	if len(name) > maxNameBytes {
 		return Invalid(key, name, fmt.Sprintf("%d bytes long, want at most %d", len(name), maxNameBytes))

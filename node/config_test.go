@@ -1,6 +1,9 @@
 package node_test
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,7 +29,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 	}{
 		"no data dir":          {func(c *node.Config) { c.DataDir = "" }, "data-dir: missing"},
 		"longest name":         {func(c *node.Config) { c.NodeName = strings.Repeat("n", layout.MaxNameBytes) }, ""},
-		"long name":            {func(c *node.Config) { c.NodeName = strings.Repeat("n", layout.MaxNameBytes+1) }, "want at most 63"},
+		"long name":            {func(c *node.Config) { c.NodeName = strings.Repeat("n", layout.MaxNameBytes+1) }, "want at most 64"},
 		"name with a slash":    {func(c *node.Config) { c.NodeName = "a/b" }, "want letters"},
 		"name with a dash":     {func(c *node.Config) { c.NodeName = "a-b.c_d" }, ""},
 		"name from a dash":     {func(c *node.Config) { c.NodeName = "-a" }, "want letters"},
@@ -170,4 +173,20 @@ func TestSizes(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, n, got)
 	})
+}
+
+func TestSecretIsTheFirstLine(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "secret")
+	for text, want := range map[string]string{
+		"s3cret": "s3cret", " s3cret \r\nother\n": "s3cret", "\ns3cret": "", "": "", " \n": "",
+		strings.Repeat("x", 4<<10): strings.Repeat("x", 4<<10), strings.Repeat("x", 4<<10+1): "",
+	} {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		got, err := node.ReadSecret(path)
+		require.Equal(t, want, got)
+		require.Equal(t, want == "", err != nil, "%.20q: %v", text, err)
+	}
+	_, err := node.ReadSecret(path + "x")
+	require.ErrorIs(t, err, fs.ErrNotExist)
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,8 +17,13 @@ import (
 	"edged.dev/edged/node"
 )
 
-// maxTokenBytes bounds a token's file, whose first line is the token.
-const maxTokenBytes = 4 << 10
+// How long a command waits for its answer unless it is told: a question, a
+// module that is checked and spread, and a copy that is read to its end.
+const (
+	askTimeout    = 10 * time.Second
+	deployTimeout = time.Minute
+	dumpTimeout   = 30 * time.Minute
+)
 
 // target is the node that a command asks, as its flags say.
 type target struct {
@@ -27,10 +31,11 @@ type target struct {
 	timeout        time.Duration
 }
 
-func (t *target) add(flags *pflag.FlagSet) {
+// add gives a command the target's flags; wait is how long its answer may take.
+func (t *target) add(flags *pflag.FlagSet, wait time.Duration) {
 	flags.StringVar(&t.url, "admin", "", "admin URL of the node to ask (default: $EDGED_ADMIN, else the node of --data-dir)")
 	flags.StringVar(&t.tokenFile, "token-file", "", "file with the admin token (default: the setting admin.token-file)")
-	flags.DurationVar(&t.timeout, "timeout", 10*time.Second, "how long to wait for the answer")
+	flags.DurationVar(&t.timeout, "timeout", wait, "how long to wait for the answer")
 	defaults := node.Default()
 	flags.String("data-dir", defaults.DataDir, "data directory of a node on this host")
 	flags.String(configFlag, "", "YAML file with settings")
@@ -66,7 +71,7 @@ func (t *target) client(flags *pflag.FlagSet, sys system) (*admin.Client, error)
 	if tokenFile == "" {
 		tokenFile = settings.cfg.AdminTokenFile
 	}
-	token, err := readToken(tokenFile)
+	token, err := secret(tokenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -94,22 +99,10 @@ func localAdmin(dir string) (string, error) {
 	return "http://" + ports.Admin, nil
 }
 
-// readToken returns the first line of a file, or nothing where there is none
-// to read.
-func readToken(path string) (string, error) {
+// secret returns the secret in a file, or none where no file is named.
+func secret(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("read token: %w", err)
-	}
-	if len(text) > maxTokenBytes {
-		return "", fmt.Errorf("read token: %s has %d bytes, want at most %d", path, len(text), maxTokenBytes)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	if line = strings.TrimSpace(line); line == "" {
-		return "", fmt.Errorf("read token: the first line of %s is empty", path)
-	}
-	return line, nil
+	return node.ReadSecret(path)
 }

@@ -58,7 +58,7 @@ func policyDeployCommand(sys system) *cobra.Command {
 	cmd.Flags().StringVar(&prefix, "bind", "", "prefix of the keys that the policy decides")
 	cmd.Flags().StringVar(&name, "name", "", "name of the policy (default: the file's)")
 	form.add(cmd.Flags())
-	to.add(cmd.Flags())
+	to.add(cmd.Flags(), deployTimeout)
 	return cmd
 }
 
@@ -95,7 +95,7 @@ func policyListCommand(sys system) *cobra.Command {
 		},
 	}
 	form.add(cmd.Flags())
-	to.add(cmd.Flags())
+	to.add(cmd.Flags(), askTimeout)
 	return cmd
 }
 
@@ -136,7 +136,7 @@ func policyShowCommand(sys system) *cobra.Command {
 		},
 	}
 	form.add(cmd.Flags())
-	to.add(cmd.Flags())
+	to.add(cmd.Flags(), askTimeout)
 	return cmd
 }
 
@@ -185,7 +185,7 @@ func policyRollbackCommand(sys system) *cobra.Command {
 		},
 	}
 	form.add(cmd.Flags())
-	to.add(cmd.Flags())
+	to.add(cmd.Flags(), askTimeout)
 	return cmd
 }
 

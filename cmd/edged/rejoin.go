@@ -40,7 +40,7 @@ func rejoinStatusCommand(sys system) *cobra.Command {
 		},
 	}
 	form.add(cmd.Flags())
-	to.add(cmd.Flags())
+	to.add(cmd.Flags(), askTimeout)
 	return cmd
 }
 
@@ -92,6 +92,6 @@ their hash.`,
 		},
 	}
 	cmd.Flags().IntVar(&partition, "partition", admin.AllPartitions, "partition to write; -1 writes all")
-	to.add(cmd.Flags())
+	to.add(cmd.Flags(), dumpTimeout)
 	return cmd
 }

@@ -38,7 +38,7 @@ ready or cannot be reached.`,
 		},
 	}
 	form.add(cmd.Flags())
-	to.add(cmd.Flags())
+	to.add(cmd.Flags(), askTimeout)
 	return cmd
 }
 

@@ -16,11 +16,10 @@ const (
 	MaxMembers = 1024
 	// MaxCopies bounds N: each write is sent to this many nodes.
 	MaxCopies = 16
-	// MaxNameBytes bounds a name, which must fit a label of a certificate's
-	// DNS names.
-	MaxNameBytes = 63
-	// MaxZoneBytes bounds a zone's name, for the same reason as a name's.
-	MaxZoneBytes = 63
+	// MaxNameBytes bounds a name, which is a certificate's common name.
+	MaxNameBytes = 64
+	// MaxZoneBytes bounds a zone's name: as much as a node's.
+	MaxZoneBytes = 64
 	// MaxWeight bounds a weight: a member that should have a thousand times
 	// another's share is a mistake.
 	MaxWeight = 1000
