@@ -1,0 +1,11 @@
+package unionas_test
+
+import (
+	"testing"
+
+	"edged.dev/edged/wasm-examples/exampletest"
+)
+
+func TestUnion(t *testing.T) {
+	exampletest.Example{Module: "union.wasm", Tools: []string{"node", "asc"}}.Run(t, exampletest.Union)
+}
