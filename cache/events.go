@@ -31,7 +31,7 @@ func (s *Store) diskSlow(info vfs.DiskSlowInfo) {
 	}
 }
 
-// logFailed is called when the log could not be written or synced. What the
+// logFailed is called when the log or a directory could not be written or synced. What the
 // kernel does with the pages of a failed sync is not known, so neither a retry
 // nor going on is safe. While Open runs, its error says the same.
 func (s *Store) logFailed(err error) {
@@ -58,9 +58,10 @@ func (l engineLog) Fatalf(format string, args ...any) {
 	select {}
 }
 
-// watchFS notices errors of the log at the file. The engine itself reports them
-// only to the next commit that syncs, so without this an unsynced commit whose
-// log write failed would look fine.
+// watchFS notices errors of the log and of directory syncs where they happen.
+// The engine reports those of the log only to the next commit that syncs, so that
+// an unsynced commit whose log write failed would look fine; and it panics at
+// those of a directory, without telling anyone first.
 type watchFS struct {
 	vfs.FS
 	failed func(error)
@@ -78,6 +79,15 @@ func (w *watchFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteC
 	return w.file(newname, f, err)
 }
 
+// OpenDir implements vfs.FS.
+func (w *watchFS) OpenDir(name string) (vfs.File, error) {
+	f, err := w.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &watchedFile{File: f, name: name, failed: w.failed}, nil
+}
+
 // Unwrap implements vfs.FS.
 func (w *watchFS) Unwrap() vfs.FS { return w.FS }
 
@@ -87,51 +97,51 @@ func (w *watchFS) file(name string, f vfs.File, err error) (vfs.File, error) {
 		return f, err
 	}
 	if err != nil {
-		w.failed(fmt.Errorf("make log %s: %w", name, err))
+		w.failed(fmt.Errorf("make %s: %w", name, err))
 		return nil, err
 	}
-	return &watchedLog{File: f, name: name, failed: w.failed}, nil
+	return &watchedFile{File: f, name: name, failed: w.failed}, nil
 }
 
-// watchedLog is a log file whose errors are fatal.
-type watchedLog struct {
+// watchedFile is a log or a directory, whose errors are fatal.
+type watchedFile struct {
 	vfs.File
 	name   string
 	failed func(error)
 }
 
 // Write implements vfs.File.
-func (f *watchedLog) Write(p []byte) (int, error) {
+func (f *watchedFile) Write(p []byte) (int, error) {
 	n, err := f.File.Write(p)
 	return n, f.check("write", err)
 }
 
 // WriteAt implements vfs.File.
-func (f *watchedLog) WriteAt(p []byte, off int64) (int, error) {
+func (f *watchedFile) WriteAt(p []byte, off int64) (int, error) {
 	n, err := f.File.WriteAt(p, off)
 	return n, f.check("write", err)
 }
 
 // Sync implements vfs.File.
-func (f *watchedLog) Sync() error {
+func (f *watchedFile) Sync() error {
 	return f.check("sync", f.File.Sync())
 }
 
 // SyncData implements vfs.File.
-func (f *watchedLog) SyncData() error {
+func (f *watchedFile) SyncData() error {
 	return f.check("sync", f.File.SyncData())
 }
 
 // SyncTo implements vfs.File.
-func (f *watchedLog) SyncTo(length int64) (fullSync bool, err error) {
+func (f *watchedFile) SyncTo(length int64) (fullSync bool, err error) {
 	fullSync, err = f.File.SyncTo(length)
 	return fullSync, f.check("sync", err)
 }
 
 // check reports an error and returns it.
-func (f *watchedLog) check(verb string, err error) error {
+func (f *watchedFile) check(verb string, err error) error {
 	if err != nil {
-		f.failed(fmt.Errorf("%s log %s: %w", verb, f.name, err))
+		f.failed(fmt.Errorf("%s %s: %w", verb, f.name, err))
 	}
 	return err
 }

@@ -67,12 +67,27 @@ func Open(cfg Config) (*Store, error) {
 func (s *Store) openEngine() error {
 	watched := &watchFS{FS: s.cfg.FS, failed: s.logFailed}
 	fs, closer := vfs.WithDiskHealthChecks(watched, s.cfg.DiskSlow, nil, s.diskSlow)
-	db, err := pebble.Open(s.cfg.Dir, s.options(fs))
+	db, err := openDB(s.cfg.Dir, s.options(fs))
 	if err != nil {
 		return errors.Join(fmt.Errorf("open store in %s: %w", s.cfg.Dir, corruption(err)), closer.Close())
 	}
 	s.db, s.closer = db, closer
 	return nil
+}
+
+// openDB opens the engine. It panics with an error of the file system where it
+// cannot sync a directory; for a process that begins, that is an error like any.
+func openDB(dir string, opts *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if caught := recover(); caught != nil {
+			cause, ok := caught.(error)
+			if !ok {
+				panic(caught)
+			}
+			db, err = nil, cause
+		}
+	}()
+	return pebble.Open(dir, opts)
 }
 
 // options are the engine's settings.
