@@ -251,25 +251,32 @@ func (r *reader) upTo(what string, limit uint64) uint64 {
 // more than the limit or than the rest of the frame can hold, before anything
 // is allocated for them.
 func (r *reader) count(what string, limit, size int) int {
-	n := r.upTo("the count of "+what, uint64(limit))
-	if n > uint64(len(r.b)/size) {
+	n := r.uvarint()
+	switch {
+	case r.err != nil:
+	case n > uint64(limit):
+		r.fail("it has %d %s, the limit is %d", n, what, limit)
+	case n > uint64(len(r.b)/size):
 		r.fail("it ends before its %d %s", n, what)
-		return 0
+	default:
+		return int(n)
 	}
-	return int(n)
+	return 0
 }
 
 // bytes reads a length and that many bytes of the frame, which are not copied.
 func (r *reader) bytes(what string, limit int) []byte {
-	n := r.upTo("the length of "+what, uint64(limit))
-	if r.err != nil {
-		return nil
-	}
-	if n > uint64(len(r.b)) {
+	n := r.uvarint()
+	switch {
+	case r.err != nil:
+	case n > uint64(limit):
+		r.fail("%s has %d bytes, the limit is %d", what, n, limit)
+	case n > uint64(len(r.b)):
 		r.fail("it ends within %s", what)
-		return nil
+	default:
+		return r.take(int(n))
 	}
-	return r.take(int(n))
+	return nil
 }
 
 // optional is bytes, where none at all means nil.

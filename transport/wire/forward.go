@@ -16,11 +16,12 @@ const (
 	requestReturnOld
 	requestSiblings
 	requestMeta
+	requestSystem
 )
 
 func requestFlags(q *kv.Request) uint64 {
 	var f uint64
-	for i, on := range []bool{q.NX, q.XX, q.GT, q.LT, q.KeepTTL, q.ReturnOld, q.Siblings, q.Meta} {
+	for i, on := range []bool{q.NX, q.XX, q.GT, q.LT, q.KeepTTL, q.ReturnOld, q.Siblings, q.Meta, q.System} {
 		f |= uint64(b2u(on)) << i
 	}
 	return f
@@ -59,6 +60,7 @@ func ParseForward(frame []byte) (Forward, error) {
 	q.GT, q.LT = on&requestGT != 0, on&requestLT != 0
 	q.KeepTTL, q.ReturnOld = on&requestKeepTTL != 0, on&requestReturnOld != 0
 	q.Siblings, q.Meta = on&requestSiblings != 0, on&requestMeta != 0
+	q.System = on&requestSystem != 0
 	q.Key = r.key()
 	q.Value = r.bytes("a value", kv.MaxRecordBytes)
 	q.ExpiresMS, q.Delta = r.zigzag(), r.zigzag()

@@ -10,7 +10,7 @@ import (
 )
 
 func TestEveryFrameRoundTrips(t *testing.T) {
-	for _, f := range testFrames(newCodec(t), testRef(t)) {
+	for _, f := range testFrames(newCodec(t), testRef()) {
 		t.Run(f.name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				frame, want := f.draw(t)
@@ -23,7 +23,7 @@ func TestEveryFrameRoundTrips(t *testing.T) {
 }
 
 func TestEveryTruncatedPrefixIsRefused(t *testing.T) {
-	for _, f := range testFrames(newCodec(t), testRef(t)) {
+	for _, f := range testFrames(newCodec(t), testRef()) {
 		t.Run(f.name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				frame, _ := f.draw(t)
@@ -37,7 +37,7 @@ func TestEveryTruncatedPrefixIsRefused(t *testing.T) {
 }
 
 func TestAFrameOfAnotherTypeIsRefused(t *testing.T) {
-	for _, f := range testFrames(newCodec(t), testRef(t)) {
+	for _, f := range testFrames(newCodec(t), testRef()) {
 		rapid.Check(t, func(t *rapid.T) {
 			frame, _ := f.draw(t)
 			frame[0] ^= 0x40

@@ -3,7 +3,6 @@ package wire_test
 import (
 	"math"
 	"slices"
-	"testing"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -289,7 +288,6 @@ func packedFrames(c *wire.Codec, ref []wire.CopyClock) []frameCase {
 }
 
 // testRef is a table that answers lean on.
-func testRef(t *testing.T) []wire.CopyClock {
-	t.Helper()
+func testRef() []wire.CopyClock {
 	return rapid.Custom(drawCopies).Filter(func(c []wire.CopyClock) bool { return len(c) > 5 }).Example(7)
 }

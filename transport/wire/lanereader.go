@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,12 +16,13 @@ import (
 )
 
 // LaneRecord is one record of a lane: of the fields the one its Type names is
-// set (Batch for TAIL too). All of it belongs to whoever asked for it.
+// set (Batch for TAIL too). All of it belongs to whoever asked for it; keys and
+// values are parts of a chunk of about ChunkBytes, which they keep alive.
 type LaneRecord struct {
 	Type    Type
 	Session uint64 // TypeLaneHead
 	Begin   Begin
-	Batch   Batch // objects filled; keys and values share the chunk they came in
+	Batch   Batch // objects filled
 	Keep    Keep
 	End     End
 }
@@ -32,6 +34,7 @@ type LaneReader struct {
 	raw   source
 	z     *zstd.Decoder // nil when plain, or before the first record
 	in    *bufio.Reader // plain bytes; nil before the first record
+	chunk []byte        // records since the last check, reused
 	rest  []byte        // checked records not yet handed out
 	dict  dict
 	state laneState
@@ -99,7 +102,7 @@ func (l *LaneReader) Close() {
 	if l.err == nil {
 		l.err = fmt.Errorf("read lane: it is closed here")
 	}
-	l.rest, l.in = nil, nil
+	l.chunk, l.rest, l.in = nil, nil, nil
 	if l.z != nil && l.z.Reset(nil) == nil {
 		l.codec.idleDec.Put(l.z)
 	}
@@ -143,7 +146,10 @@ func (l *LaneReader) parse(t Type, body []byte) (LaneRecord, error) {
 	default:
 		r.fail("a record has the unknown type %d", t)
 	}
-	return rec, r.end(fmt.Sprintf("record of type %d", t))
+	if r.err != nil {
+		return LaneRecord{}, fmt.Errorf("parse record of type %d: %w", t, r.err)
+	}
+	return rec, nil
 }
 
 func (r *reader) laneEnd(s *laneState) End {
@@ -205,14 +211,14 @@ func newLaneDecoder() (*zstd.Decoder, error) {
 	return z, nil
 }
 
-// fill reads records up to the next check into a new chunk.
+// fill reads records up to the next check.
 func (l *LaneReader) fill() error {
 	if l.in == nil {
 		if err := l.open(); err != nil {
 			return err
 		}
 	}
-	var chunk []byte
+	chunk := l.chunk[:0]
 	for {
 		t, err := l.in.ReadByte()
 		if err != nil {
@@ -266,7 +272,10 @@ func (l *LaneReader) check(chunk []byte, n uint64) error {
 	if binary.LittleEndian.Uint64(sum[:]) != xxh3.Hash(chunk) {
 		return fmt.Errorf("%w: a chunk of %d bytes does not match its check", ErrMalformed, len(chunk))
 	}
-	l.rest = chunk
+	l.rest = bytes.Clone(chunk) // goes over to whoever gets the records
+	if l.chunk = chunk; cap(chunk) > WindowBytes {
+		l.chunk = nil // one large object blew it up
+	}
 	return nil
 }
 

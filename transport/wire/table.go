@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"slices"
@@ -87,19 +88,50 @@ func b2u(b bool) byte {
 	return 0
 }
 
+// expected is the base that a reference leads one to expect in a row.
+type expected struct {
+	row  int
+	base uint64
+}
+
+// expect sorts what a reference has into columns, in row order.
+func expect(copies []CopyClock, ref reference) map[kv.Actor][]expected {
+	if len(ref) == 0 {
+		return nil
+	}
+	out := make(map[kv.Actor][]expected)
+	for row := range copies {
+		c := ref[copies[row].Partition]
+		for _, s := range c.Spans() {
+			out[s.Actor] = append(out[s.Actor], expected{row, s.Base})
+		}
+	}
+	return out
+}
+
+// expectedAt returns what is expected in a row, and what is left of want for the
+// rows behind it.
+func expectedAt(want []expected, row int) (base uint64, known bool, rest []expected) {
+	for len(want) > 0 && want[0].row < row {
+		want = want[1:]
+	}
+	if len(want) > 0 && want[0].row == row {
+		return want[0].base, true, want[1:]
+	}
+	return 0, false, want
+}
+
 // cell is what one row holds of a column's actor.
 type cell struct {
-	row      int
-	base     uint64
-	expected uint64 // base in the reference
-	known    bool   // the reference has it
-	runs     []kv.Run
+	row  int
+	base uint64
+	want uint64
+	runs []kv.Run
 }
 
 type column struct {
-	actor    kv.Actor
-	cells    []cell
-	expected []int // rows where the reference has the actor
+	actor kv.Actor
+	cells []cell
 }
 
 const (
@@ -122,58 +154,38 @@ func (e *encoder) table(copies []CopyClock, ref reference) {
 	for i := range copies {
 		e.actor(copies[i].Actor)
 	}
-	cols := columnsOf(copies, ref)
+	cols, want := columnsOf(copies), expect(copies, ref)
 	e.uvarint(uint64(len(cols)))
 	for _, c := range cols {
 		e.actor(c.actor)
-		e.column(c, len(copies))
+		e.column(c, want[c.actor], len(copies))
 	}
 }
 
 // columnsOf gathers the columns in the order in which their actors appear.
-func columnsOf(copies []CopyClock, ref reference) []*column {
+func columnsOf(copies []CopyClock) []*column {
 	var seen dict
 	var cols []*column
-	at := func(a kv.Actor) *column {
-		i, fresh := seen.add(a)
-		if fresh {
-			cols = append(cols, &column{actor: a})
-		}
-		return cols[i]
-	}
 	for row := range copies {
-		base, known := ref[copies[row].Partition]
-		if known {
-			for _, s := range base.Spans() {
-				c := at(s.Actor)
-				c.expected = append(c.expected, row)
-			}
-		}
 		for _, s := range copies[row].Clock.Spans() {
-			c := at(s.Actor)
-			x := cell{row: row, base: s.Base, runs: s.Runs}
-			if n := len(c.expected); n > 0 && c.expected[n-1] == row {
-				x.known, x.expected = true, base.BaseOf(s.Actor)
+			i, fresh := seen.add(s.Actor)
+			if fresh {
+				cols = append(cols, &column{actor: s.Actor})
 			}
-			c.cells = append(c.cells, x)
+			cols[i].cells = append(cols[i].cells, cell{row: row, base: s.Base, runs: s.Runs})
 		}
 	}
-	return slices.DeleteFunc(cols, func(c *column) bool { return len(c.cells) == 0 })
+	return cols
 }
 
-func (e *encoder) column(c *column, rows int) {
-	e.rows(c, rows)
-	if mid, ok := median(c.cells); ok {
+func (e *encoder) column(c *column, want []expected, rows int) {
+	e.rows(c, want, rows)
+	if mid, ok := settle(c.cells, want); ok {
 		e.uvarint(mid)
-		for i := range c.cells {
-			if x := &c.cells[i]; !x.known {
-				x.expected = mid
-			}
-		}
 	}
 	withRuns := 0
 	for _, x := range c.cells {
-		e.zigzag(int64(x.base - x.expected))
+		e.zigzag(int64(x.base - x.want))
 		withRuns += int(b2u(len(x.runs) > 0))
 	}
 	e.uvarint(uint64(withRuns))
@@ -187,11 +199,33 @@ func (e *encoder) column(c *column, rows int) {
 	}
 }
 
-func (e *encoder) rows(c *column, rows int) {
+// settle fills in what is wanted of each cell: what the reference has or, where
+// it has nothing, the median of such cells, which is returned if there are any.
+func settle(cells []cell, want []expected) (mid uint64, ok bool) {
+	var open []*cell
+	for i := range cells {
+		x := &cells[i]
+		var known bool
+		if x.want, known, want = expectedAt(want, x.row); !known {
+			open = append(open, x)
+		}
+	}
+	if len(open) == 0 {
+		return 0, false
+	}
+	slices.SortFunc(open, func(x, y *cell) int { return cmp.Compare(x.base, y.base) })
+	mid = open[len(open)/2].base
+	for _, x := range open {
+		x.want = mid
+	}
+	return mid, true
+}
+
+func (e *encoder) rows(c *column, want []expected, rows int) {
 	switch n := len(c.cells); {
 	case n == rows:
 		e.byte(rowsAll)
-	case slices.EqualFunc(c.cells, c.expected, func(x cell, row int) bool { return x.row == row }):
+	case slices.EqualFunc(c.cells, want, func(x cell, w expected) bool { return x.row == w.row }):
 		e.byte(rowsRef)
 	case n+1 < rows/8:
 		e.byte(rowsSparse)
@@ -209,21 +243,6 @@ func (e *encoder) rows(c *column, rows int) {
 		}
 		e.raw(bitmap)
 	}
-}
-
-// median of the bases the reference says nothing of.
-func median(cells []cell) (uint64, bool) {
-	var bases []uint64
-	for _, x := range cells {
-		if !x.known {
-			bases = append(bases, x.base)
-		}
-	}
-	if len(bases) == 0 {
-		return 0, false
-	}
-	slices.Sort(bases)
-	return bases[len(bases)/2], true
 }
 
 // table reads a table that leans on ref, if that is not nil.
@@ -244,10 +263,11 @@ func (r *reader) table(ref reference) []CopyClock {
 	for i := range copies {
 		copies[i].Actor = r.actor()
 	}
-	spans := make([][]kv.Span, n)
+	spans, want := make([][]kv.Span, n), expect(copies, ref)
 	left := MaxTableSpans
 	for range r.count("columns", MaxDictActors, 4) {
-		left -= r.column(copies, spans, ref, left)
+		a := r.actor()
+		left -= r.column(a, want[a], spans, left)
 	}
 	if r.err != nil {
 		return nil
@@ -269,9 +289,8 @@ func (r *reader) packed(c *CopyClock) {
 }
 
 // column reads one column into the rows' spans and returns how many it added.
-func (r *reader) column(copies []CopyClock, spans [][]kv.Span, ref reference, left int) int {
-	a := r.actor()
-	rows, known := r.rows(a, copies, ref)
+func (r *reader) column(a kv.Actor, want []expected, spans [][]kv.Span, left int) int {
+	rows := r.rows(want, len(spans))
 	switch {
 	case len(rows) > left:
 		r.fail("it has more than %d clock entries", MaxTableSpans)
@@ -282,15 +301,15 @@ func (r *reader) column(copies []CopyClock, spans [][]kv.Span, ref reference, le
 		return 0
 	}
 	var mid uint64
-	if known < len(rows) {
+	if anyOpen(rows, want) {
 		mid = r.uvarint()
 	}
 	for _, row := range rows {
-		want := mid
-		if c, ok := ref[copies[row].Partition]; ok && hasActor(&c, a) {
-			want = c.BaseOf(a)
+		base, known, rest := expectedAt(want, row)
+		if want = rest; !known {
+			base = mid
 		}
-		spans[row] = append(spans[row], kv.Span{Actor: a, Base: want + uint64(r.zigzag())})
+		spans[row] = append(spans[row], kv.Span{Actor: a, Base: base + uint64(r.zigzag())})
 	}
 	next := uint64(0)
 	for range r.count("rows with runs", len(rows), 4) {
@@ -306,55 +325,52 @@ func (r *reader) column(copies []CopyClock, spans [][]kv.Span, ref reference, le
 	return len(rows)
 }
 
-func hasActor(c *kv.Clock, a kv.Actor) bool {
-	s := c.Span(a)
-	return s.Base > 0 || len(s.Runs) > 0
+// anyOpen reports whether the reference has nothing for one of the rows.
+func anyOpen(rows []int, want []expected) bool {
+	for _, row := range rows {
+		var known bool
+		if _, known, want = expectedAt(want, row); !known {
+			return true
+		}
+	}
+	return false
 }
 
-// rows reads which rows have an actor, and counts those the reference knows.
-func (r *reader) rows(a kv.Actor, copies []CopyClock, ref reference) (rows []int, known int) {
-	expected := make([]bool, len(copies))
-	if len(ref) > 0 {
-		for i := range copies {
-			c, ok := ref[copies[i].Partition]
-			expected[i] = ok && hasActor(&c, a)
-		}
-	}
-	add := func(row int) {
-		rows = append(rows, row)
-		known += int(b2u(expected[row]))
-	}
+// rows reads which of n rows have an actor.
+func (r *reader) rows(want []expected, n int) []int {
+	var rows []int
 	switch how := r.byte(); how {
 	case rowsAll:
-		for i := range copies {
-			add(i)
+		for i := range min(n, len(r.b)) {
+			rows = append(rows, i)
+		}
+		if len(rows) < n {
+			r.fail("it ends within a column")
 		}
 	case rowsRef:
-		for i, is := range expected {
-			if is {
-				add(i)
-			}
+		for _, w := range want {
+			rows = append(rows, w.row)
 		}
 	case rowsBitmap:
-		for i, b := range r.bitmap(len(copies)) {
+		for i, b := range r.bitmap(n) {
 			for ; b != 0; b &= b - 1 {
-				add(8*i + bits.TrailingZeros8(b))
+				rows = append(rows, 8*i+bits.TrailingZeros8(b))
 			}
 		}
 	case rowsSparse:
 		next := uint64(0)
-		for range r.count("rows", len(copies), 1) {
-			if next += r.upTo("a row", uint64(len(copies))); next >= uint64(len(copies)) {
+		for range r.count("rows", n, 1) {
+			if next += r.upTo("a row", uint64(n)); next >= uint64(n) {
 				r.fail("a row is not in its table")
-				return nil, 0
+				return nil
 			}
-			add(int(next))
+			rows = append(rows, int(next))
 			next++
 		}
 	default:
 		r.fail("a column says its rows in the unknown way %d", how)
 	}
-	return rows, known
+	return rows
 }
 
 func (r *reader) bitmap(rows int) []byte {
