@@ -156,7 +156,7 @@ func (s *Shard) remember(key []byte, e state.Entry) {
 		return
 	}
 	hash := kv.Hash(key)
-	if e.IsZero() || lacksValues(e.Object, nil) {
+	if e.IsZero() || lacksValues(e.Object, kv.Object{}) {
 		t.Delete(uint32(s.id), hash, key)
 		return
 	}

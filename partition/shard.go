@@ -168,7 +168,7 @@ func (s *Shard) Apply(r state.Received, done func()) error {
 	stripe.Lock()
 	defer stripe.Unlock()
 	cur, err := s.load(hash, r.Key, false)
-	if err == nil && lacksValues(cur.Object, r.Object.Ctx) {
+	if err == nil && lacksValues(cur.Object, r.Object) {
 		cur, err = s.load(hash, r.Key, true)
 	}
 	if err != nil {
@@ -181,10 +181,13 @@ func (s *Shard) Apply(r state.Received, done func()) error {
 }
 
 // lacksValues reports whether a version without its value could survive a join
-// with ctx.
-func lacksValues(o kv.Object, ctx kv.VV) bool {
+// with remote: one that both have does, though remote's context covers it.
+func lacksValues(o, remote kv.Object) bool {
 	for _, v := range o.Versions {
-		if v.Value == nil && !v.Tombstone() && !ctx.Has(v.Dot) {
+		if v.Value != nil || v.Tombstone() {
+			continue
+		}
+		if _, both := remote.Find(v.Dot); both || !remote.Ctx.Has(v.Dot) {
 			return true
 		}
 	}
