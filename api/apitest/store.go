@@ -4,11 +4,12 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -195,7 +196,8 @@ func (s *Store) GetFast(dst, key []byte) (value []byte, found, handled bool) {
 	return append(dst, o.versions[0].value...), true, true
 }
 
-// Scan implements api.Store: the cursor is the place among the sorted keys.
+// Scan implements api.Store. Keys are in the order of their hashes, and the
+// cursor is the last one's: so it stays true when keys come and go.
 func (s *Store) Scan(_ context.Context, cursor string, limit int, prefix []byte) ([]api.ScannedKey, string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,31 +206,43 @@ func (s *Store) Scan(_ context.Context, cursor string, limit int, prefix []byte)
 			return nil, "", err
 		}
 	}
-	at := 0
+	after := uint64(0)
 	if cursor != "" {
-		n, err := strconv.ParseUint(cursor, 10, 31)
+		n, err := strconv.ParseUint(cursor, 10, 62)
 		if err != nil {
 			return nil, "", kv.Errorf(kv.CodeInvalid, "cursor %q is not one of a scan", cursor)
 		}
-		at = int(n)
+		after = n
 	}
-	var names []string
+	type spot struct {
+		at   uint64
+		name string
+	}
+	var spots []spot
 	for name := range s.objects {
-		if s.shownLocked([]byte(name)) != nil {
-			names = append(names, name)
+		if at := place(name); at > after && s.shownLocked([]byte(name)) != nil {
+			spots = append(spots, spot{at, name})
 		}
 	}
-	sort.Strings(names)
+	slices.SortFunc(spots, func(a, b spot) int { return cmp.Compare(a.at, b.at) })
 	var keys []api.ScannedKey
-	for ; at < len(names) && limit > 0; at, limit = at+1, limit-1 {
-		if strings.HasPrefix(names[at], string(prefix)) {
-			keys = append(keys, api.ScannedKey{Key: []byte(names[at]), ExpiresMS: s.shownLocked([]byte(names[at])).expiresMS})
+	for i, next := range spots {
+		if i >= limit && next.at != after {
+			return keys, strconv.FormatUint(after, 10), nil
+		}
+		after = next.at
+		if strings.HasPrefix(next.name, string(prefix)) {
+			keys = append(keys, api.ScannedKey{Key: []byte(next.name), ExpiresMS: s.shownLocked([]byte(next.name)).expiresMS})
 		}
 	}
-	if at >= len(names) {
-		return keys, "", nil
-	}
-	return keys, strconv.Itoa(at), nil
+	return keys, "", nil
+}
+
+// place is where a key stands in a scan, never 0.
+func place(name string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(name)) // a hash never refuses
+	return h.Sum64()>>3 | 1
 }
 
 // Count implements api.Store.
