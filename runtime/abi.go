@@ -82,6 +82,10 @@ func (m *scanned) checkExport(e export) error {
 	if e.name == "_start" {
 		return refuse("export _start: a program, not a library", "build as a reactor (-mexec-model=reactor, -buildmode=c-shared)")
 	}
+	// Behind the module's own globals stand the counters.
+	if e.kind == 3 && uint64(e.index) >= uint64(len(m.globals)) {
+		return refuse("export "+e.name+" of a global that is not there", "")
+	}
 	if e.name == exportMemory && e.kind != 2 {
 		return refuse("export \"memory\" is no memory", "give the name to the memory")
 	}

@@ -110,6 +110,7 @@ func (r *reader) instr() instr {
 		r.prefixFC(&in)
 	case plain(op):
 	default:
+		r.pos = in.start // where the message points
 		r.refuseOpcode(op)
 	}
 	in.end = r.pos
