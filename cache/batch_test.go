@@ -69,15 +69,3 @@ func TestBatchEachStopsAtAnError(t *testing.T) {
 	require.ErrorIs(t, b.Each(func(_, _ []byte, _ bool) error { calls++; return broken }), broken)
 	require.Equal(t, 1, calls)
 }
-
-func TestBatchReuseDoesNotAllocate(t *testing.T) {
-	var b cache.Batch
-	key, value := []byte("key"), make([]byte, 300)
-	require.Zero(t, testing.AllocsPerRun(100, func() {
-		b.Reset()
-		for range 64 {
-			b.Set(key, value)
-			b.Delete(key)
-		}
-	}))
-}

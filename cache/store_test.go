@@ -235,16 +235,3 @@ func TestConcurrentCommitsAndReads(t *testing.T) {
 		require.Equal(t, "299", dump(t, s)[fmt.Sprintf("%d/a", worker)])
 	}
 }
-
-func TestGetWithRoomAllocatesLittle(t *testing.T) {
-	s := open(t, memory(vfs.NewMem()))
-	commit(t, s, false, "key="+strings.Repeat("v", 200))
-	require.NoError(t, s.Flush())
-	dst, key := make([]byte, 0, 256), []byte("key")
-	allocs := testing.AllocsPerRun(500, func() {
-		if _, found, err := s.Get(dst, key); err != nil || !found {
-			t.Error(found, err)
-		}
-	})
-	require.LessOrEqual(t, allocs, 1.0)
-}
