@@ -80,7 +80,13 @@ func AppendCopyKey(dst []byte, p kv.Partition) []byte { return partitionKey(dst,
 
 // AppendSessionKey appends the key of a session record of a kind.
 func AppendSessionKey(dst []byte, p kv.Partition, kind byte, id uint64) []byte {
-	return binary.BigEndian.AppendUint64(append(partitionKey(dst, recordSession, p), kind), id)
+	return binary.BigEndian.AppendUint64(AppendSessionPrefix(dst, p, kind), id)
+}
+
+// AppendSessionPrefix appends what the keys of all session records of a kind in
+// a partition begin with.
+func AppendSessionPrefix(dst []byte, p kv.Partition, kind byte) []byte {
+	return append(partitionKey(dst, recordSession, p), kind)
 }
 
 // AppendActorKey appends the key of an actor's record.

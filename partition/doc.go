@@ -25,6 +25,6 @@ type Store interface {
 // Tier is the bounded memory in front of it. Records are entries with values.
 type Tier interface {
 	Get(dst []byte, part uint32, hash uint64, key []byte) (record []byte, ok bool)
-	Put(part uint32, hash uint64, key, record []byte)
+	Put(part uint32, hash uint64, key, record []byte) (held bool)
 	Delete(part uint32, hash uint64, key []byte)
 }

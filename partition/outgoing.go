@@ -32,20 +32,21 @@ type Chunk struct {
 type Outgoing struct {
 	shard *Shard
 	donor *state.Donor
-	leans bool
 
 	spans []kv.Span // what is left to scan: Base = done up to, Max = up to
 	sent  kv.Clock  // dots that went with another dot of their object
 	snap  cache.Snapshot
 	base  kv.VV               // of snap
 	whole map[string]struct{} // objects that are complex in snap
+	leans bool                // objects may lean on a session record in snap
 	seen  uint64              // newest group a snapshot of this session may show
 }
 
 // Open begins a session towards a peer whose clock is have.
 func (s *Shard) Open(peer kv.NodeID, have kv.Clock) (*Outgoing, error) {
 	s.mu.Lock()
-	o := &Outgoing{shard: s, donor: s.copy.Open(peer, have), leans: s.copy.Leans()}
+	o := &Outgoing{shard: s, donor: s.copy.Open(peer, have)}
+	leans := s.copy.Leans()
 	s.mu.Unlock()
 	for _, span := range o.donor.Range.Spans() {
 		done := o.donor.BaseS.Get(span.Actor)
@@ -53,7 +54,7 @@ func (s *Shard) Open(peer kv.NodeID, have kv.Clock) (*Outgoing, error) {
 			o.spans = append(o.spans, kv.Span{Actor: span.Actor, Base: done, Runs: []kv.Run{{From: done + 1, To: top}}})
 		}
 	}
-	if o.leans {
+	if leans {
 		if err := o.markLeaning(); err != nil {
 			o.Close()
 			return nil, err
@@ -92,7 +93,9 @@ func (o *Outgoing) Close() {
 // taken after Open; several sessions may share it, and its owner closes it.
 //
 // Which objects are complex is read from the snapshot too: one version of two
-// sent by itself, with a base that covers the other, would kill the other.
+// sent by itself, with a base that covers the other, would kill the other. So is
+// whether there are session records, for a version sent without what its record
+// says would leave alive at the receiver what it had overwritten.
 func (o *Outgoing) Use(snap cache.Snapshot) error {
 	o.seen = o.shard.set.committer.generation()
 	c, err := o.shard.copyIn(snap)
@@ -100,6 +103,9 @@ func (o *Outgoing) Use(snap cache.Snapshot) error {
 		return fmt.Errorf("read copy of partition %d: %w", o.shard.id, err)
 	}
 	o.snap, o.base, o.whole = snap, c.Clock.Base(), nil
+	if o.leans, err = o.shard.sessionsIn(snap); err != nil {
+		return fmt.Errorf("read sessions of partition %d: %w", o.shard.id, err)
+	}
 	lower, upper := cache.Range('c', o.shard.id, 0)
 	return snap.Scan(lower, upper, func(rec, _ []byte) (bool, error) {
 		key, _, ok := cache.KeyOf(rec)

@@ -107,6 +107,16 @@ func (s *Shard) copyIn(snap cache.Snapshot) (cache.Copy, error) {
 	return cache.ParseCopy(rec, s.set.actors)
 }
 
+// sessionsIn reports whether a snapshot has records of unfinished sessions.
+func (s *Shard) sessionsIn(snap cache.Snapshot) (some bool, err error) {
+	lower, upper := cache.PrefixRange(cache.AppendSessionPrefix(nil, s.id, sessionRecord)...)
+	err = snap.Scan(lower, upper, func(_, _ []byte) (bool, error) {
+		some = true
+		return false, nil
+	})
+	return some, err
+}
+
 // loadIn returns an object of a snapshot whose base is given, with what its
 // session record, if that is still there, adds to its context.
 func (s *Shard) loadIn(snap cache.Snapshot, base kv.VV, e state.Entry) (kv.Object, error) {

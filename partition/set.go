@@ -248,3 +248,6 @@ func (s *Set) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// Snapshot returns a view of the store for sessions to share; the caller closes it.
+func (s *Set) Snapshot() (cache.Snapshot, error) { return s.cfg.Store.Snapshot() }

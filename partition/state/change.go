@@ -35,7 +35,7 @@ type Change struct {
 	Clock *kv.Clock // joined as a whole: a session's end
 	Floor kv.VV     // joined first
 	Trust *kv.Trust // set
-	From  kv.NodeID // the peer it came from, 0 for local writes
+	In    *Incoming // the session it came by, nil: another way
 
 	AddSession  uint64 // id of a session record made with this change, 0: none
 	SessionBase kv.VV

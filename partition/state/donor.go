@@ -43,15 +43,16 @@ func (c *Copy) Close(d *Donor) {
 	c.donors = slices.DeleteFunc(c.donors, func(x *Donor) bool { return x == d })
 }
 
-// mark notes a published change. What the receiver itself sent is not sent back
-// to it if the result has just its dots: those are kept instead, or two sessions
-// in opposite directions would echo for ever.
+// mark notes a published change. What the receiver itself sent by a session of
+// its present process is not sent back to it if the result has just its dots:
+// those are kept instead, or two sessions in opposite directions would echo for
+// ever. What came from it by another way may be what it has lost since.
 func (d *Donor) mark(ch *Change, k *KeyChange) {
 	_, dirty := d.dirty[string(k.Key)]
 	if dirty {
 		return
 	}
-	if ch.From == d.Peer && ch.From != 0 && len(k.Sent.Versions) > 0 && k.After.Object.SameDots(k.Sent) {
+	if in := ch.In; in != nil && in.Peer == d.Peer && !in.cancelled && len(k.Sent.Versions) > 0 && k.After.Object.SameDots(k.Sent) {
 		for _, v := range k.Sent.Versions {
 			if !d.BaseS.Has(v.Dot) {
 				d.keep.Add(v.Dot)

@@ -13,9 +13,10 @@ type Incoming struct {
 	BaseS kv.VV    // the base this copy reported when it asked
 	Sent  kv.Clock // dots the donor sent or said KEEP for
 
-	held     []kv.Span // dots above BaseS that were planned when it began
-	noted    []noted   // dots that came by other ways since
-	recorded bool
+	held      []kv.Span // dots above BaseS that were planned when it began
+	noted     []noted   // dots that came by other ways since
+	recorded  bool
+	cancelled bool
 }
 
 type noted struct {
@@ -36,8 +37,15 @@ func (c *Copy) Begin(id uint64, peer kv.NodeID) *Incoming {
 	return in
 }
 
-// Cancel closes the receiving side without an end: what was applied stays.
+// Cancel closes the receiving side without an end: what was applied stays. Its
+// owner does so when the donor's process has ended, before a session is opened
+// to the next one, which may have lost what this one sent.
 func (c *Copy) Cancel(in *Incoming) {
+	in.cancelled = true
+	c.leave(in)
+}
+
+func (c *Copy) leave(in *Incoming) {
 	c.incomings = slices.DeleteFunc(c.incomings, func(x *Incoming) bool { return x == in })
 }
 
@@ -83,7 +91,7 @@ type KeyEntry struct {
 // it proves dead are dropped, and only now the clock grows by the donor's (R2).
 // suspects are the planned entries that Suspects pointed at.
 func (c *Copy) PlanEnd(in *Incoming, clock kv.Clock, floor kv.VV, suspects []KeyEntry) *Change {
-	ch := &Change{Clock: &clock, Alters: true, From: in.Peer}
+	ch := &Change{Clock: &clock, Alters: true, In: in}
 	c.joinFloor(ch, floor)
 	donorBase := clock.Base()
 	dead := func(d kv.Dot) bool { return clock.Has(d) && !in.BaseS.Has(d) && !in.Sent.Has(d) }
@@ -104,6 +112,6 @@ func (c *Copy) PlanEnd(in *Incoming, clock kv.Clock, floor kv.VV, suspects []Key
 	for _, d := range drops {
 		c.keyChange(ch, d.at.Key, d.at.Entry, d.whole, kv.Object{})
 	}
-	c.Cancel(in)
+	c.leave(in)
 	return ch
 }

@@ -92,7 +92,7 @@ type Received struct {
 
 // PlanApply plans the join of a received object. cur is the planned entry.
 func (c *Copy) PlanApply(r Received, cur Entry) *Change {
-	ch := &Change{From: r.From}
+	ch := &Change{In: r.In}
 	c.joinFloor(ch, r.Floor)
 	session := cur.Session
 	if r.In != nil {
