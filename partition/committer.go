@@ -44,12 +44,14 @@ type Committer struct {
 	finished uint64 // groups published
 	unsynced map[*Shard]struct{}
 
+	syncs chan struct{} // holds one: who syncs what was published without
+
 	batch cache.Batch // of the group being built; the one committing goroutine's
 	buf   []byte
 }
 
 func newCommitter(store Store, actors *actors, sync bool, fail func(error)) *Committer {
-	c := &Committer{store: store, actors: actors, sync: sync, fail: fail, unsynced: map[*Shard]struct{}{}}
+	c := &Committer{store: store, actors: actors, sync: sync, fail: fail, unsynced: map[*Shard]struct{}{}, syncs: make(chan struct{}, 1)}
 	c.wake.L = &c.mu
 	return c
 }
@@ -214,8 +216,11 @@ func (c *Committer) published(generation uint64) bool {
 }
 
 // SyncApplied makes what was published under relaxed durability durable, and
-// with that its clocks fit to leave the node (R4).
+// with that its clocks fit to leave the node (R4). One call waits for another:
+// the shards that the other took are durable only when it is done.
 func (c *Committer) SyncApplied() error {
+	c.syncs <- struct{}{}
+	defer func() { <-c.syncs }()
 	c.mu.Lock()
 	shards := make([]*Shard, 0, len(c.unsynced))
 	for s := range c.unsynced {
