@@ -85,9 +85,11 @@ func JoinModule(m Manifest, chunk func(name string) ([]byte, bool)) ([]byte, err
 		if len(frame) > MaxChunkBytes || sha256Hex(frame) != name {
 			return nil, fmt.Errorf("join module %s: chunk %s is damaged", m.Module, name)
 		}
-		if wasm, err = dec.DecodeAll(frame, wasm); err != nil {
+		piece, err := dec.DecodeAll(frame, nil) // the limit would count what is before it in dst
+		if err != nil {
 			return nil, fmt.Errorf("join module %s: decompress chunk %s: %w", m.Module, name, err)
 		}
+		wasm = append(wasm, piece...)
 		if len(wasm) > m.Size {
 			return nil, fmt.Errorf("join module %s: longer than its %d bytes", m.Module, m.Size)
 		}
