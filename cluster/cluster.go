@@ -181,15 +181,16 @@ func (c *Cluster) setList(list *memberlist.Memberlist) {
 	c.list = list
 }
 
-// told remembers the member and passes the event on.
+// told passes an event on, and remembers the member: after the callback, which
+// need not wait for a disk.
 func (c *Cluster) told(e Event) {
-	if e.Kind != Left {
-		// A peer that is not saved is only looked for less well after a restart, and
-		// the next save tries again.
-		_ = c.remember.note(e.Member)
-	}
 	if c.cfg.OnEvent != nil {
 		c.cfg.OnEvent(e)
+	}
+	if e.Kind != Left {
+		// A peer that is not saved is only looked for less well after a restart, and
+		// the next save has it.
+		_ = c.remember.note(e.Member)
 	}
 }
 

@@ -122,10 +122,12 @@ func (c *gossipConn) LocalAddr() net.Addr { return c.peer.t.Addr() }
 // RemoteAddr is where the peer's packets come from.
 func (c *gossipConn) RemoteAddr() net.Addr { return c.peer.info.Addr }
 
-// Close ends the stream both ways; what was written before still arrives.
+// Close ends the stream both ways; what was written before still arrives, unless
+// the peer has closed its end, and then it is not wanted.
 func (c *gossipConn) Close() error {
 	c.CancelRead(streamDone)
-	return c.Stream.Close()
+	_ = c.Stream.Close()
+	return nil
 }
 
 // sendPackets sends what Gossip.Send queued. It is apart from Send because

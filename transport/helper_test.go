@@ -53,6 +53,7 @@ type node struct {
 	*transport.Transport
 	t    *testing.T
 	addr string
+	sock *simnet.Socket
 	stop context.CancelFunc
 	done chan error
 
@@ -60,6 +61,7 @@ type node struct {
 	lane  func(r io.Reader)
 	frame func(kind transport.Kind, frame []byte)
 	judge func(remote wire.Conn) wire.ConnAck
+	down  func(p *transport.Peer)
 
 	mu      sync.Mutex
 	ups     []*transport.Peer
@@ -73,7 +75,7 @@ func (b *bed) start(name, addr string, boot uint32, change func(*node, *transpor
 	b.t.Helper()
 	socket, err := b.net.Listen(addr)
 	require.NoError(b.t, err)
-	n := &node{t: b.t, addr: addr, done: make(chan error, 1)}
+	n := &node{t: b.t, addr: addr, sock: socket, done: make(chan error, 1)}
 	cfg := transport.Config{
 		Identity: b.identity(name), Node: uint64(name[len(name)-1]), Boot: boot, Socket: socket,
 		StatelessResetKey: [32]byte{name[len(name)-1]}, Handler: n, Server: n,
@@ -136,7 +138,10 @@ func (n *node) PeerUp(p *transport.Peer) {
 	n.ups = append(n.ups, p)
 }
 
-func (n *node) PeerDown(_ *transport.Peer, cause error) {
+func (n *node) PeerDown(p *transport.Peer, cause error) {
+	if n.down != nil {
+		n.down(p)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.downs = append(n.downs, cause)

@@ -88,6 +88,9 @@ func (p *Peer) Info() PeerInfo {
 // on live the frame is lost to this stream, and the peer needs a sync. frame is
 // copied.
 func (p *Peer) Send(kind Kind, frame []byte) error {
+	if p.conn.Context().Err() != nil {
+		return ErrPeerDown
+	}
 	if kind == Control {
 		return p.control.push(frame)
 	}

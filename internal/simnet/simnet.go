@@ -84,6 +84,14 @@ func (n *Network) Listen(addr string) (*Socket, error) {
 	return s, nil
 }
 
+// Alias makes addr lead to s as well, as a second interface would. What s sends
+// still comes from its own address.
+func (n *Network) Alias(addr string, s *Socket) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sockets[netip.MustParseAddrPort(addr)] = s
+}
+
 // SetLink changes what happens to packets from one address to another.
 func (n *Network) SetLink(from, to string, l Link) {
 	n.mu.Lock()

@@ -133,6 +133,17 @@ func TestCrashFreesTheAddressAndSilencesTheOldSocket(t *testing.T) {
 	})
 }
 
+func TestAliasLeadsToTheSameSocket(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := simnet.New(1, simnet.Link{})
+		a, b := listen(t, n, addrA), listen(t, n, addrB)
+		n.Alias("10.0.0.9:9", b)
+		send(t, a, &net.UDPAddr{IP: net.IPv4(10, 0, 0, 9), Port: 9}, "there")
+		require.Equal(t, "there", read(t, b))
+	})
+}
+
 func TestCloseEndsAWaitingRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
