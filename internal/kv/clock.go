@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,16 +51,36 @@ type Clock struct {
 }
 
 // ClockOf builds a clock from spans in any order, which are normalised; two
-// spans of one actor are joined.
+// spans of one actor are joined. It may keep the spans' runs.
 func ClockOf(spans ...Span) Clock {
-	var c Clock
-	for _, s := range spans {
-		c.joinSpan(s)
+	if len(spans) == 0 {
+		return Clock{}
 	}
-	return c
+	sorted := slices.Clone(spans)
+	byActor := func(s, t Span) int { return s.Actor.Compare(t.Actor) }
+	if !slices.IsSortedFunc(sorted, byActor) {
+		slices.SortStableFunc(sorted, byActor)
+	}
+	out := sorted[:0]
+	for _, s := range sorted {
+		n := len(out)
+		if n > 0 && out[n-1].Actor == s.Actor {
+			out[n-1].Base = max(out[n-1].Base, s.Base)
+			out[n-1] = normalise(out[n-1], s.Runs...)
+		} else if s = normalise(s); s.Max() > 0 {
+			out = append(out, s)
+		}
+	}
+	if len(out) == 0 {
+		return Clock{}
+	}
+	return Clock{out}
 }
 
 func (c *Clock) find(a Actor) (int, bool) {
+	if len(c.spans) > 8 { // a partition has a handful of actors; a loop beats the search
+		return slices.BinarySearchFunc(c.spans, a, func(s Span, a Actor) int { return s.Actor.Compare(a) })
+	}
 	for i := range c.spans {
 		if o := c.spans[i].Actor.Compare(a); o >= 0 {
 			return i, o == 0
@@ -133,31 +154,41 @@ func spanCount(s Span) uint64 {
 	return n
 }
 
-// normalise returns s with extra runs added, in canonical form, in fresh slices.
+// normalise returns s with extra runs added, in canonical form. Runs that must
+// change go into a fresh slice.
 func normalise(s Span, extra ...Run) Span {
+	if len(extra) == 0 && isNormal(s) {
+		return s
+	}
 	runs := slices.Concat(s.Runs, extra)
-	slices.SortFunc(runs, func(x, y Run) int {
-		if x.From < y.From {
-			return -1
-		}
-		if x.From > y.From {
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(runs, func(x, y Run) int { return cmp.Compare(x.From, y.From) })
 	out := Span{Actor: s.Actor, Base: s.Base}
 	for _, r := range runs {
+		// A run that touches the one before is told by From-1, which cannot pass
+		// the end of the numbers as To+1 can; peers may send the last one.
+		r.From = max(r.From, 1)
 		switch n := len(out.Runs); {
 		case r.To < r.From || r.To <= out.Base:
-		case r.From <= out.Base+1 && n == 0:
+		case n == 0 && r.From-1 <= out.Base:
 			out.Base = r.To
-		case n > 0 && r.From <= out.Runs[n-1].To+1:
+		case n > 0 && r.From-1 <= out.Runs[n-1].To:
 			out.Runs[n-1].To = max(out.Runs[n-1].To, r.To)
 		default:
 			out.Runs = append(out.Runs, r)
 		}
 	}
 	return out
+}
+
+func isNormal(s Span) bool {
+	end := s.Base
+	for _, r := range s.Runs {
+		if r.From == 0 || r.From-1 <= end || r.To < r.From {
+			return false
+		}
+		end = r.To
+	}
+	return true
 }
 
 func (c *Clock) joinSpan(t Span) {
@@ -253,6 +284,9 @@ func (c *Clock) Minus(d Clock) []Span {
 }
 
 func subtract(r Run, t Span) []Run {
+	if r.To <= t.Base {
+		return nil
+	}
 	var out []Run
 	from := max(r.From, t.Base+1)
 	for _, x := range t.Runs {
@@ -265,12 +299,12 @@ func subtract(r Run, t Span) []Run {
 		if x.From > from {
 			out = append(out, Run{from, x.From - 1})
 		}
+		if x.To >= r.To {
+			return out // x.To+1 may not be a number
+		}
 		from = x.To + 1
 	}
-	if from <= r.To {
-		out = append(out, Run{from, r.To})
-	}
-	return out
+	return append(out, Run{from, r.To})
 }
 
 // String lists the spans, for messages and failing tests.

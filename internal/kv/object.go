@@ -90,19 +90,23 @@ func (o Object) Filled(base VV) Object {
 }
 
 // Stripped returns o with its context explicit again: without what base covers
-// and without what its own dots imply.
+// and without what its own dots imply, which is all of their actors up to them.
 func (o Object) Stripped(base VV) Object {
 	ctx := o.Ctx.Beyond(base)
 	if len(ctx) > 0 {
-		ctx = slices.DeleteFunc(ctx, func(d Dot) bool {
-			_, own := o.Find(d)
-			return own
-		})
+		ctx = slices.DeleteFunc(ctx, o.implies)
 	}
 	if len(ctx) == 0 {
 		ctx = nil
 	}
 	return Object{o.Versions, ctx}
+}
+
+// implies reports whether one of o's own dots says that d was seen.
+func (o Object) implies(d Dot) bool {
+	return slices.ContainsFunc(o.Versions, func(v Version) bool {
+		return v.Dot.Actor == d.Actor && v.Dot.Seq >= d.Seq
+	})
 }
 
 // Live appends the versions a view is made of: values that are not expired at
