@@ -23,6 +23,9 @@ func (s *Store) BeginCommit(now time.Time) (end func()) {
 	return func() { s.watch.end(now) }
 }
 
+// Dir returns the directory.
+func (s *Store) Dir() string { return s.cfg.Dir }
+
 // LogBytes returns the size of the log that a reopen would replay.
 func (s *Store) LogBytes() uint64 { return s.db.Metrics().WAL.Size }
 

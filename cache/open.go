@@ -51,7 +51,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, lock: lock}
+	s := &Store{cfg: cfg, lock: lock, getOpts: pebble.IterOptions{UseL6Filters: true}}
 	s.gate.drained = make(chan struct{}, 1)
 	s.watch.flush = make(chan struct{}, 1)
 	s.watch.progress.Store(cfg.Now().UnixNano())

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -36,7 +37,7 @@ func (s *snapshot) Get(dst, key []byte) (value []byte, found bool, err error) {
 	if err := s.usable(); err != nil {
 		return dst, false, fmt.Errorf("get: %w", err)
 	}
-	return getFrom(s.snap, dst, key)
+	return getFrom(s.snap, dst, key, &s.store.getOpts)
 }
 
 // Scan implements Snapshot.
@@ -114,20 +115,48 @@ func (s *snapshot) keepIter(it *pebble.Iterator) error {
 	return nil
 }
 
-// getFrom reads one key from the store or a snapshot of it.
-func getFrom(r pebble.Reader, dst, key []byte) (value []byte, found bool, err error) {
-	v, closer, err := r.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return dst, false, nil
+// getFrom reads one key from the store or a snapshot of it. It seeks an iterator
+// instead of calling the engine's Get, since that does not ask the filters of
+// the lowest level, where most keys are: a miss then reads a block (7 us against
+// 2), while a hit costs the same.
+func getFrom(r pebble.Reader, dst, key []byte, opts *pebble.IterOptions) (value []byte, found bool, err error) {
+	value, found, err = seekFrom(r, dst, key, opts)
+	if err == nil || !pebble.IsCorruptionError(err) {
+		return value, found, err
 	}
-	if err != nil {
+	// The iterator looks at every level; Get stops at the newest version, which
+	// may lie above the damage.
+	v, closer, err := r.Get(key)
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return dst, false, nil
+	case err != nil:
 		return dst, false, fmt.Errorf("get: %w", corruption(err))
 	}
-	dst = append(dst, v...)
+	value = append(dst, v...)
 	if err := closer.Close(); err != nil {
 		return dst, false, fmt.Errorf("get: %w", corruption(err))
 	}
-	return dst, true, nil
+	return value, true, nil
+}
+
+// seekFrom reads one key through an iterator.
+func seekFrom(r pebble.Reader, dst, key []byte, opts *pebble.IterOptions) (value []byte, found bool, err error) {
+	it, err := r.NewIter(opts)
+	if err != nil {
+		return dst, false, fmt.Errorf("get: %w", err)
+	}
+	value = dst
+	if it.SeekPrefixGE(orNil(key)) && bytes.Equal(it.Key(), key) {
+		var v []byte
+		v, err = it.ValueAndErr()
+		value, found = append(dst, v...), err == nil
+	}
+	// Close returns the seek's error too.
+	if err = errors.Join(err, it.Close()); err != nil {
+		return dst, false, fmt.Errorf("get: %w", err)
+	}
+	return value, found, nil
 }
 
 // newIter opens an iterator over the range.

@@ -39,6 +39,8 @@ type Store struct {
 	space  space
 	watch  watch
 	slots  sync.Pool // of *commitSlot
+	// getOpts are those of every Get; here, so that none allocates them.
+	getOpts pebble.IterOptions
 
 	failure   atomic.Pointer[error]
 	armed     atomic.Bool // log errors are fatal: Open has returned
@@ -60,7 +62,7 @@ func (s *Store) Get(dst, key []byte) (value []byte, found bool, err error) {
 		return dst, false, fmt.Errorf("get: %w", err)
 	}
 	defer s.gate.leave()
-	return getFrom(s.db, dst, key)
+	return getFrom(s.db, dst, key, &s.getOpts)
 }
 
 // Scan calls fn for every pair with lower <= key < upper in the order of the
