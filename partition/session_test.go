@@ -280,4 +280,3 @@ func TestSecondDonorGoesOnWhereTheFirstBroke(t *testing.T) {
 	require.Len(t, s.sent, 3)
 	requireEqual(t, b, c)
 }
-
