@@ -41,6 +41,7 @@ type Request struct {
 	R, W     int    // copies to ask, copies to acknowledge; 0 = the configured number
 	Siblings bool   // also return the versions side by side
 	Meta     bool   // the answer's Token, ETag are wanted (RESP has no use for them)
+	System   bool   // the key is in the system partition; no door lets a client say so
 }
 
 // Writes reports whether the operation may change the key.

@@ -67,6 +67,7 @@ type Config struct {
 	Self   string // this node's name
 	Node   kv.NodeID
 	Copies Copies
+	Boot   uint32        // of this process; makes session numbers unique
 	W      int           // acknowledgements configured
 	Jitter func() uint64 // randomness for the tick's jitter
 }
@@ -151,7 +152,7 @@ type part struct {
 // New returns a machine that knows of no layout and no peers.
 func New(cfg Config) *Machine {
 	return &Machine{
-		cfg: cfg, peers: map[string]*peer{}, parts: map[kv.Partition]*part{},
+		cfg: cfg, sessions: uint64(cfg.Boot) << 32, peers: map[string]*peer{}, parts: map[kv.Partition]*part{},
 		known: map[string]map[kv.Partition]kv.Clock{}, lost: map[string]map[kv.Partition]bool{},
 	}
 }

@@ -37,11 +37,12 @@ type (
 	// HelloAnswered brings the answer to a HELLO, or Failed. Begun are the
 	// wanted partitions whose receiving side was opened.
 	HelloAnswered struct {
-		Name   string
-		Ack    wire.HelloAck
-		Wants  []kv.Partition
-		Failed bool
-		AskAt  int64 // when the HELLO was sent
+		Name    string
+		Session uint64
+		Ack     wire.HelloAck
+		Wants   []kv.Partition
+		Failed  bool
+		AskAt   int64 // when the HELLO was sent
 	}
 	// HelloAsked brings a peer's own HELLO: what it holds.
 	HelloAsked struct {
@@ -59,8 +60,9 @@ type (
 	}
 	// SessionEnded says that a session's lane is over, in order or not.
 	SessionEnded struct {
-		Name  string
-		Parts []kv.Partition
+		Name    string
+		Session uint64
+		Parts   []kv.Partition // that ended in order
 	}
 	// DoneAnswered brings the answer to DONE for the partitions it was about.
 	DoneAnswered struct {
@@ -137,11 +139,16 @@ type (
 		Session uint64
 		Wants   []kv.Partition
 	}
-	// SendDone ends a session, or compares digests of partitions.
+	// SendDone ends a session: report the clocks of what it streamed, compare
+	// the digests of what is now equal.
 	SendDone struct {
-		Name   string
-		Parts  []kv.Partition // whose clocks to report
-		Digest []kv.Partition // whose digests to compare
+		Name    string
+		Session uint64
+	}
+	// Compare asks for the digests of partitions, each by itself.
+	Compare struct {
+		Name  string
+		Parts []kv.Partition
 	}
 	// SendClocks asks for durable clocks.
 	SendClocks struct {
@@ -167,6 +174,7 @@ func (SetPart) effect()    {}
 func (SetTrust) effect()   {}
 func (SendHello) effect()  {}
 func (SendDone) effect()   {}
+func (Compare) effect()    {}
 func (SendClocks) effect() {}
 func (SendTick) effect()   {}
 func (SendState) effect()  {}

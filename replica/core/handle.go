@@ -183,8 +183,8 @@ func (m *Machine) helloAnswered(e HelloAnswered) {
 		}
 	}
 	m.unpull(e.Name, not)
-	if len(equal) > 0 {
-		m.emit(SendDone{Name: e.Name, Digest: equal})
+	if len(equal) > 0 && len(not) == len(e.Wants) { // else the lane's end says DONE
+		m.emit(SendDone{e.Name, e.Session})
 	}
 }
 
@@ -286,7 +286,7 @@ func (m *Machine) partEnded(e PartEnded) {
 func (m *Machine) sessionEnded(e SessionEnded) {
 	m.unpull(e.Name, e.Parts)
 	if len(e.Parts) > 0 {
-		m.emit(SendDone{Name: e.Name, Parts: e.Parts, Digest: e.Parts})
+		m.emit(SendDone{e.Name, e.Session})
 	}
 }
 
@@ -351,6 +351,6 @@ func (m *Machine) tickAnswered(e TickAnswered) {
 		}
 	}
 	if len(same) > 0 {
-		m.emit(SendDone{Name: e.Name, Digest: same})
+		m.emit(Compare{e.Name, same})
 	}
 }

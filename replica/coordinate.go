@@ -1,0 +1,380 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
+	"edged.dev/edged/partition/state"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+const (
+	// requestWait is a request's deadline where its door sets none.
+	requestWait = 2 * time.Second
+	// contextWait bounds the read of more owners that a write without the lead
+	// makes: their slower answers are done without, and the answer says so.
+	contextWait = 200 * time.Millisecond
+)
+
+// Start begins a request: here if this node may run it, else at a serving owner.
+// done is called once, from any goroutine.
+func (r *Replica) Start(ctx context.Context, req *kv.Request, done func(*kv.Response, error)) {
+	if err := r.check(req); err != nil {
+		done(nil, err)
+		return
+	}
+	p := r.partitionOf(req)
+	if part := r.part(p); part != nil && r.runsHere(part, req) {
+		r.run(ctx, part, req, func(resp *kv.Response, err error) {
+			if err == nil || kv.CodeOf(err) != kv.CodeNotServing { // else nothing was started
+				done(resp, err)
+				return
+			}
+			r.startRoute(ctx, p, req, done)
+		})
+		return
+	}
+	r.startRoute(ctx, p, req, done)
+}
+
+func (r *Replica) startRoute(ctx context.Context, p kv.Partition, req *kv.Request, done func(*kv.Response, error)) {
+	if !r.tasks.run(func(context.Context) { r.route(ctx, p, req, done) }) {
+		done(nil, kv.Errorf(kv.CodeUnavailable, "this node is stopping"))
+	}
+}
+
+func (r *Replica) check(req *kv.Request) error {
+	if req.System {
+		return nil // written by this program alone, with limits of its own
+	}
+	return req.CheckSizes()
+}
+
+// leased reports whether a copy may answer now.
+func (r *Replica) leased(part *core.Part) bool {
+	return part.Until == core.Forever || r.cfg.Boottime() <= part.Until
+}
+
+func (r *Replica) runsHere(part *core.Part, req *kv.Request) bool {
+	return part.State.Serves() && (!req.Writes() || part.First == r.cfg.Self) && r.leased(part)
+}
+
+// run runs a request on this node's copy, which serves.
+func (r *Replica) run(ctx context.Context, part *core.Part, req *kv.Request, done func(*kv.Response, error)) {
+	if !req.Writes() {
+		r.get(ctx, part, req, done)
+		return
+	}
+	w := &write{r: r, ctx: ctx, part: part, req: req, done: done}
+	if req.Token != nil {
+		covers, err := r.context(part.Partition, req.Key, req.Token)
+		if err != nil {
+			done(nil, err)
+			return
+		}
+		w.covers.Ctx = covers
+		w.start()
+		return
+	}
+	w.covers.Held = true
+	more := len(part.Owners) - r.need(part, 0)
+	if part.Lead || more <= 0 || part.Partition == kv.System {
+		w.start()
+		return
+	}
+	if !r.tasks.run(func(ctx context.Context) { w.gather(ctx, more); w.start() }) {
+		done(nil, kv.Errorf(kv.CodeUnavailable, "this node is stopping"))
+	}
+}
+
+// need is the number of copies a full acknowledgement has.
+func (r *Replica) need(part *core.Part, asked int) int {
+	w := r.cfg.W
+	if part.Partition == kv.System {
+		w = 2
+	}
+	if asked > 0 {
+		w = asked
+	}
+	return min(w, max(1, len(part.Owners)))
+}
+
+// write is one write under way at its coordinator.
+type write struct {
+	r       *Replica
+	ctx     context.Context
+	part    *core.Part
+	req     *kv.Request
+	done    func(*kv.Response, error)
+	covers  state.Covers
+	extra   []kv.Object // of more owners, filled
+	partial bool
+	resp    kv.Response
+}
+
+// gather reads the object at more LIVE owners: without the lead this copy alone
+// may lack an acknowledged write that a plain one must supersede.
+func (w *write) gather(ctx context.Context, more int) {
+	ctx, cancel := context.WithTimeout(ctx, contextWait)
+	defer cancel()
+	answers := w.r.readOwners(ctx, w.part, w.req.Key)
+	got := 0
+	for range w.part.Live {
+		a, ok := <-answers
+		if !ok {
+			break
+		}
+		if a.State != kv.Live {
+			continue
+		}
+		w.extra = append(w.extra, a.Object)
+		w.covers.Ctx = w.covers.Ctx.Join(kv.Context(a.Object))
+		if got++; got == more {
+			return
+		}
+	}
+	w.partial = true
+}
+
+func (w *write) start() {
+	r := w.r
+	sh := r.cfg.Set.Shard(w.part.Partition)
+	if sh == nil {
+		w.done(nil, kv.Errorf(kv.CodeNotServing, "partition %d has no copy here", w.part.Partition))
+		return
+	}
+	if r.cfg.Refuse && r.reachable(w.part) < r.need(w.part, w.req.W) {
+		w.done(nil, kv.Errorf(kv.CodeUnavailable, "too few owners of the key can be reached, and isolated writes are refused; nothing was written"))
+		return
+	}
+	r.stats.Writes.Add(1)
+	sh.Write(w.req.Key, w.decide, w.planned)
+}
+
+// reachable counts the owners that a write could reach now, this node included.
+func (r *Replica) reachable(part *core.Part) int {
+	n := 0
+	for _, name := range part.Owners {
+		if name == r.cfg.Self || r.fresh(r.remote(name)) {
+			n++
+		}
+	}
+	return n
+}
+
+// decide runs under the key's lock, on the object as planned here joined with
+// what other owners hold.
+func (w *write) decide(held kv.Object) (*partition.Mutation, error) {
+	r, now := w.r, w.r.NowMS()
+	shown := held
+	for _, o := range w.extra {
+		shown = kv.Merge(shown, &kv.Clock{}, o)
+	}
+	live := shown.Live(nil, now)
+	v, err := r.resolve(w.ctx, w.req, live)
+	if err != nil {
+		return nil, err
+	}
+	tag := ""
+	if len(w.req.IfMatch)+len(w.req.IfNoneMatch) > 0 {
+		tag = entityTag(live, v.Policy)
+	}
+	d, err := decide(w.req, v, tag, len(live) > 0, now)
+	if err != nil {
+		return nil, err
+	}
+	w.resp = d.resp
+	if !d.write {
+		return nil, nil
+	}
+	if err := w.checkSiblings(held, d); err != nil {
+		return nil, err
+	}
+	version := kv.Version{HLC: r.nextHLC(shown), ExpiresMS: d.expiresMS, Value: d.value}
+	if d.tombstone {
+		version.Flags = kv.Tombstone
+	}
+	return &partition.Mutation{Version: version, Covers: w.covers}, nil
+}
+
+// checkSiblings refuses a write that would leave too much side by side.
+func (w *write) checkSiblings(held kv.Object, d decision) error {
+	if w.covers.Held {
+		return nil
+	}
+	n, bytes := 1, len(d.value)
+	for _, v := range held.Versions {
+		if !w.covers.Ctx.Has(v.Dot) {
+			n++
+			bytes += len(v.Value)
+		}
+	}
+	if n > kv.MaxSiblings || n > 1 && bytes > kv.MaxSiblingBytes {
+		return kv.Errorf(kv.CodeSiblings, "key would have %d concurrent versions of %d bytes; the limits are %d and %d: read it, then write with the token of that answer",
+			n, bytes, kv.MaxSiblings, kv.MaxSiblingBytes)
+	}
+	return nil
+}
+
+// planned is called when the write, or what decide saw, is published.
+func (w *write) planned(ch *state.Change, err error) {
+	if err != nil {
+		w.done(nil, storeError(err))
+		return
+	}
+	w.resp.State = marked(w.part)
+	if ch == nil {
+		w.done(&w.resp, nil)
+		return
+	}
+	w.replicate(ch)
+}
+
+func storeError(err error) error {
+	var e *kv.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return kv.Errorf(kv.CodeInternal, "store: %v", err)
+}
+
+// marked is the state an answer is marked with: none for a LIVE copy.
+func marked(part *core.Part) kv.State {
+	if part.State == kv.Live {
+		return 0
+	}
+	return part.State
+}
+
+// replicate sends the published change to the other owners and answers when
+// enough of them hold it.
+func (w *write) replicate(ch *state.Change) {
+	r := w.r
+	need := r.need(w.part, w.req.W)
+	wait := &waiting{quorum: core.NewQuorum(need, w.part.Owners), settle: func(q core.Quorum, late bool) {
+		w.settled(ch, &q, late)
+	}}
+	for _, name := range w.part.Owners {
+		if name == r.cfg.Self {
+			wait.ack(name)
+			continue
+		}
+		p := r.remote(name)
+		switch {
+		case p == nil:
+			wait.fail(name)
+		case !r.fresh(p):
+			wait.fail(name)
+			r.sendChange(p, w.part.Partition, ch, nil)
+		default:
+			r.sendChange(p, w.part.Partition, ch, wait)
+		}
+	}
+	left := requestWait
+	if at, ok := w.ctx.Deadline(); ok {
+		left = time.Until(at)
+	}
+	wait.begin(left)
+}
+
+func (w *write) settled(ch *state.Change, q *core.Quorum, late bool) {
+	r := w.r
+	if late {
+		r.stats.Unknown.Add(1)
+		w.done(nil, kv.Errorf(kv.CodeUnknown, "%d of %d copies acknowledged in time; the write may or may not last", q.Copies(), q.Need))
+		return
+	}
+	w.resp.Copies, w.resp.Wanted = q.Copies(), q.Need
+	if n := len(w.part.Owners); w.req.W == 0 && w.part.Partition != kv.System {
+		w.resp.Wanted = max(w.resp.Wanted, min(n, r.cfg.W))
+	}
+	if q.Copies() < q.Need {
+		r.stats.FewCopies.Add(1)
+	}
+	w.resp.Partial = w.partial || w.part.First != r.cfg.Self && !q.Has(w.part.First)
+	if w.resp.Partial {
+		r.stats.PartialContext.Add(1)
+	}
+	if w.req.Meta {
+		filled := ch.Filled(0)
+		w.resp.Token = r.mint(w.part.Partition, w.req.Key, kv.Context(filled))
+		live := filled.Live(nil, r.NowMS())
+		if v, err := r.resolve(w.ctx, w.req, live); err == nil {
+			w.resp.ETag = entityTag(live, v.Policy)
+		}
+	}
+	w.done(&w.resp, nil)
+}
+
+// resolve shows what lies behind a key: nothing, the one version, or what the
+// bound policy makes of several.
+func (r *Replica) resolve(ctx context.Context, req *kv.Request, live []kv.Version) (View, error) {
+	switch {
+	case len(live) == 0:
+		return View{}, nil
+	case len(live) == 1:
+		return View{Found: true, Value: live[0].Value, ExpiresMS: live[0].ExpiresMS}, nil
+	case req.System: // resolved by epoch, by whoever reads the partition
+		return View{Found: true, Value: live[0].Value}, nil
+	}
+	v, err := r.cfg.Merger.View(ctx, req.Key, live)
+	if err != nil {
+		return View{}, kv.Errorf(kv.CodePolicy, "the policy bound to the key cannot run on this node: %v", err)
+	}
+	return v, nil
+}
+
+// serveRead answers READ with this node's copy of one object.
+func (r *Replica) serveRead(request []byte) ([]byte, error) {
+	q, err := wire.ParseRead(request)
+	if err != nil {
+		return nil, err
+	}
+	part, sh := r.part(q.Partition), r.cfg.Set.Shard(q.Partition)
+	if part == nil || sh == nil {
+		return wire.Object{}.Append(nil), nil
+	}
+	o, base, err := sh.Read(q.Key)
+	if err != nil {
+		return nil, err
+	}
+	ans := wire.Object{State: part.State, Actor: sh.Actor(), Object: o.Filled(base)}
+	if !r.leased(part) { // the lease is checked at the answer, a peer's READ included
+		ans.State = kv.CatchingUp
+	}
+	return ans.Append(nil), nil
+}
+
+// readOwners asks every other LIVE owner for its object; the channel brings the
+// answers as they come and is closed behind the last.
+func (r *Replica) readOwners(ctx context.Context, part *core.Part, key []byte) <-chan wire.Object {
+	out := make(chan wire.Object, len(part.Live))
+	left := make(chan struct{}, len(part.Live))
+	req := wire.Read{Partition: part.Partition, Key: key}.Append(nil)
+	for _, name := range part.Live {
+		started := r.tasks.run(func(context.Context) {
+			defer func() { left <- struct{}{} }()
+			resp, err := r.cfg.Peers.Call(ctx, name, req)
+			if err != nil {
+				return
+			}
+			if o, err := wire.ParseObject(resp); err == nil {
+				out <- o
+			}
+		})
+		if !started {
+			left <- struct{}{}
+		}
+	}
+	go func() { // ends with the calls, which ctx bounds
+		for range part.Live {
+			<-left
+		}
+		close(out)
+	}()
+	return out
+}

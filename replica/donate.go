@@ -1,0 +1,335 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/merkle"
+	"edged.dev/edged/partition"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+const (
+	// groupParts is how many partitions of a session share one snapshot: opening
+	// iterators is most of a scan, and a snapshot holds back compaction.
+	groupParts = 64
+	// chunkBytes is how much is read before it is written to the lane.
+	chunkBytes = 64 << 10
+	// tailKeys is how many changed keys are read from one snapshot.
+	tailKeys = 256
+	// endWait spaces the looks at whether everything shown is published.
+	endWait = time.Millisecond
+)
+
+// serveHello answers HELLO and begins to stream what is wanted and differs.
+func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
+	h, err := wire.ParseHello(request, r.codec)
+	if err != nil {
+		return nil, err
+	}
+	r.stats.SyncBytesIn.Add(int64(len(request)))
+	peer := r.remote(name)
+	if peer == nil {
+		return nil, fmt.Errorf("answer hello of %s: not connected", name)
+	}
+	ack := wire.HelloAck{View: r.view()}
+	r.mu.Lock()
+	lost := map[kv.Partition]bool{}
+	for _, c := range h.Copies {
+		if r.machine.Greet(name, c) {
+			lost[c.Partition] = true
+		}
+	}
+	r.mu.Unlock()
+	have := map[kv.Partition]kv.Clock{}
+	var stream []kv.Partition
+	rec := &answered{}
+	for _, asked := range h.Copies {
+		c, ok := r.copyClock(asked.Partition)
+		if !ok {
+			continue
+		}
+		c.Lost = lost[c.Partition]
+		_, wanted := slices.BinarySearch(h.Wants, c.Partition)
+		if !c.Lost && c.Clock.Equal(asked.Clock) && r.comparable(c.Partition) && (h.Pending == 0 || !wanted) {
+			rec.equal = append(rec.equal, c)
+			c.Clock = kv.Clock{}
+			ack.Equal = append(ack.Equal, c)
+			continue
+		}
+		ack.Copies = append(ack.Copies, c)
+		if wanted {
+			stream = append(stream, c.Partition)
+			have[c.Partition] = asked.Clock
+		}
+	}
+	if len(stream) > 0 && !r.sessions.startOutgoing() {
+		ack = wire.HelloAck{Code: wire.HelloBusy, View: ack.View}
+		stream = nil
+	}
+	rec.copies = ack.Copies
+	r.sessions.remember(answerKey{name, h.Session}, rec)
+	r.step(core.HelloAsked{Name: name, Node: peer.node, Copies: h.Copies})
+	if len(stream) > 0 {
+		started := r.tasks.run(func(ctx context.Context) {
+			defer r.sessions.endOutgoing()
+			r.donate(ctx, peer, h.Session, stream, have)
+		})
+		if !started {
+			r.sessions.endOutgoing()
+			return nil, fmt.Errorf("answer hello of %s: this node is stopping", name)
+		}
+	}
+	resp := ack.Append(nil, r.codec, h.Copies)
+	r.stats.SyncBytesOut.Add(int64(len(resp)))
+	return resp, nil
+}
+
+func (r *Replica) comparable(p kv.Partition) bool {
+	_, ok := r.digest(p)
+	return ok
+}
+
+// donate streams partitions over one lane. When it fails, the lane ends without
+// its closing mark and the receiver asks again, from what it then holds.
+func (r *Replica) donate(ctx context.Context, peer *remote, session uint64, parts []kv.Partition, have map[kv.Partition]kv.Clock) {
+	w, err := r.cfg.Peers.OpenLane(ctx, peer.name)
+	if err != nil {
+		return
+	}
+	defer func() { _ = w.Close() }() // the closing mark inside is what counts
+	lane, err := r.codec.LaneWriter(w, wire.LaneDefault)
+	if err != nil {
+		return
+	}
+	defer func() { r.stats.SyncBytesOut.Add(lane.Bytes()) }()
+	if err := lane.Head(session); err != nil {
+		return
+	}
+	for group := range slices.Chunk(parts, groupParts) {
+		if err := r.donateGroup(ctx, lane, peer, group, have); err != nil {
+			r.stats.SessionsCut.Add(1)
+			return
+		}
+	}
+	_ = lane.Close() // the receiver sees a lane without its mark
+}
+
+// donateGroup opens the sessions of a few partitions, takes one snapshot that
+// has all of them, and streams one after the other.
+func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, peer *remote, parts []kv.Partition, have map[kv.Partition]kv.Clock) error {
+	open := make([]*partition.Outgoing, 0, len(parts))
+	defer func() {
+		for _, o := range open {
+			o.Close()
+		}
+	}()
+	for _, p := range parts {
+		o, err := r.cfg.Set.Add(p).Open(peer.node, have[p])
+		if err != nil {
+			return err
+		}
+		open = append(open, o)
+	}
+	snap, err := r.cfg.Set.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = snap.Close() }() // a view; nothing is lost with it
+	for i, p := range parts {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := r.donatePart(ctx, lane, snap, p, open[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Replica) donatePart(ctx context.Context, lane *wire.LaneWriter, snap cache.Snapshot, p kv.Partition, o *partition.Outgoing) error {
+	if err := lane.Begin(wire.Begin{Partition: p, Mode: wire.ModeInterval}); err != nil {
+		return err
+	}
+	if err := o.Use(snap); err != nil {
+		return err
+	}
+	for more := true; more; {
+		var c partition.Chunk
+		var err error
+		if c, more, err = o.Next(chunkBytes); err != nil {
+			return err
+		}
+		if err := r.writeChunk(c, lane.Batch); err != nil {
+			return err
+		}
+	}
+	for {
+		ended, err := r.donateTail(ctx, lane, o)
+		if ended || err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Replica) writeChunk(c partition.Chunk, write func(wire.Batch) error) error {
+	if len(c.Objects) == 0 {
+		return nil
+	}
+	b := wire.Batch{Base: c.Base, Copies: make([]wire.Copy, len(c.Objects))}
+	for i, o := range c.Objects {
+		b.Copies[i] = wire.Copy{Key: o.Key, Object: o.Object}
+	}
+	r.stats.EntriesOut.Add(int64(len(c.Objects)))
+	return write(b)
+}
+
+// donateTail sends what changed meanwhile, or ends the partition.
+func (r *Replica) donateTail(ctx context.Context, lane *wire.LaneWriter, o *partition.Outgoing) (ended bool, err error) {
+	keys, err := o.Dirty(tailKeys)
+	if err != nil {
+		return false, err
+	}
+	if len(keys) > 0 {
+		return false, r.donateKeys(lane, o, keys)
+	}
+	if keep := o.TakeKeep(); keep.Len() > 0 {
+		return false, lane.Keep(wire.Keep{Dots: keep})
+	}
+	clock, floor, mustSync, ended := o.End()
+	if !ended {
+		timer := time.NewTimer(endWait)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-timer.C:
+			return false, nil
+		}
+	}
+	if mustSync {
+		if err := r.cfg.Set.Committer().SyncApplied(); err != nil {
+			return false, err
+		}
+	}
+	return true, lane.End(wire.End{Clock: clock, Floor: floor})
+}
+
+func (r *Replica) donateKeys(lane *wire.LaneWriter, o *partition.Outgoing, keys []string) error {
+	snap, err := r.cfg.Set.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = snap.Close() }() // a view; nothing is lost with it
+	if err := o.Use(snap); err != nil {
+		return err
+	}
+	c, err := o.Tail(keys)
+	if err != nil {
+		return err
+	}
+	return r.writeChunk(c, lane.Tail)
+}
+
+// serveDone answers DONE: what the receiver's clocks now are, and whether what
+// is equal has equal digests.
+func (r *Replica) serveDone(name string, request []byte) ([]byte, error) {
+	r.stats.SyncBytesIn.Add(int64(len(request)))
+	var rec *answered
+	d, err := wire.ParseDone(request, r.codec, nil)
+	if err != nil {
+		// DONE leans on the HELLO_ACK of its session; which one that is, only the
+		// sender's open sessions tell.
+		d, rec, err = r.parseDone(name, request)
+	}
+	if err != nil {
+		return nil, err
+	}
+	peer := r.remote(name)
+	if peer == nil {
+		return nil, fmt.Errorf("answer done of %s: not connected", name)
+	}
+	r.step(core.DoneAsked{Name: name, Node: peer.node, Copies: d.Copies})
+	if rec == nil {
+		rec = r.sessions.recall(answerKey{name, d.Session})
+	}
+	var ack wire.DoneAck
+	switch {
+	case len(d.Digests) == 1 && d.Digests[0].Partition == rootMark:
+		ack.Bad = r.compareRoot(d, rec)
+	default:
+		ack = r.compareEach(d)
+	}
+	resp := ack.Append(nil)
+	r.stats.SyncBytesOut.Add(int64(len(resp)))
+	return resp, nil
+}
+
+// parseDone reads a DONE that leans on what this node told in one of the sessions
+// that the peer has open, the newest first.
+func (r *Replica) parseDone(name string, request []byte) (wire.Done, *answered, error) {
+	err := fmt.Errorf("answer done of %s: its session is not known", name)
+	for _, rec := range r.sessions.answeredTo(name) {
+		d, parseErr := wire.ParseDone(request, r.codec, rec.copies)
+		if parseErr == nil {
+			return d, rec, nil
+		}
+		err = parseErr
+	}
+	return wire.Done{}, nil, err
+}
+
+// compareRoot returns the partitions that must be compared one by one, none if
+// the root fits.
+func (r *Replica) compareRoot(d wire.Done, rec *answered) []kv.Partition {
+	var all []kv.Partition
+	equal := true
+	note := func(c wire.CopyClock) {
+		all = append(all, c.Partition)
+		mine, ok := r.copyClock(c.Partition)
+		equal = equal && ok && mine.Clock.Equal(c.Clock)
+	}
+	for _, c := range d.Copies {
+		note(c)
+	}
+	if rec != nil {
+		for _, c := range rec.equal {
+			note(c)
+		}
+	}
+	sortParts(all)
+	root, ok := rootOf(all, r.digest)
+	if equal && ok && uint64(len(all)) == d.Digests[0].Count && root == d.Digests[0].Sum {
+		return nil
+	}
+	return all
+}
+
+func (r *Replica) compareEach(d wire.Done) wire.DoneAck {
+	var ack wire.DoneAck
+	clocks := map[kv.Partition]kv.Clock{}
+	for _, c := range d.Copies {
+		clocks[c.Partition] = c.Clock
+	}
+	for _, g := range d.Digests {
+		sh := r.cfg.Set.Shard(g.Partition)
+		if sh == nil {
+			continue
+		}
+		st := sh.Status()
+		clock, ok := clocks[g.Partition]
+		if !ok || !st.Comparable() || !st.Clock.Equal(clock) {
+			continue
+		}
+		ack.Compared = append(ack.Compared, g.Partition)
+		if !st.Digest.Equal(merkle.DigestOf(g.Count, g.Sum)) {
+			ack.Bad = append(ack.Bad, g.Partition)
+		}
+	}
+	return ack
+}

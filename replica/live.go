@@ -1,0 +1,159 @@
+package replica
+
+import (
+	"context"
+	"time"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition/state"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+// LiveFrame takes a frame of a peer's live stream: replicated writes, or ACKs of
+// this node's own. The frame goes over to the replica.
+func (r *Replica) LiveFrame(name string, frame []byte) error {
+	p := r.remote(name)
+	if p == nil {
+		return nil
+	}
+	t, err := wire.TypeOf(frame)
+	if err != nil {
+		return err
+	}
+	if t == wire.TypeAck {
+		ack, err := wire.ParseAck(frame)
+		if err == nil {
+			r.acked(p, ack)
+		}
+		return err
+	}
+	apply, err := wire.ParseApply(frame)
+	if err != nil {
+		return err
+	}
+	for i := range apply.Writes {
+		if err := r.applyWrite(p, &apply.Writes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Replica) applyWrite(p *remote, w *wire.Write) error {
+	// Where this node is no owner in its own view yet, it holds the copy all the
+	// same: the ACK is cumulative and must be true of every write below it.
+	sh := r.cfg.Set.Add(w.Partition)
+	r.stats.LiveApplied.Add(1)
+	seq, part := w.Seq, w.Partition
+	return sh.Apply(state.Received{Key: w.Key, Object: w.Object, Floor: w.Floor, From: p.node}, func() {
+		p.ackMu.Lock()
+		p.applied = max(p.applied, seq)
+		p.touched[part] = struct{}{}
+		p.ackMu.Unlock()
+		r.sessions.wakeAcks()
+	})
+}
+
+// acked takes a peer's ACK: everything up to its number is durable there.
+func (r *Replica) acked(p *remote, ack wire.Ack) {
+	p.mu.Lock()
+	n := 0
+	for n < len(p.flight) && p.flight[n].seq <= ack.Seq {
+		n++
+	}
+	settled := p.flight[:n:n]
+	p.flight = p.flight[n:]
+	if len(p.flight) == 0 {
+		p.flight = nil
+	}
+	p.mu.Unlock()
+	for _, f := range settled {
+		f.wait.ack(p.name)
+	}
+	r.step(core.Acked{Name: p.name, Copies: ack.Copies})
+}
+
+// acknowledge sends ACKs when writes of peers were published, a round for all of
+// a commit group.
+func (r *Replica) acknowledge(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.sessions.ackDue:
+		}
+		for _, p := range r.remotes() {
+			r.sendAck(p)
+		}
+	}
+}
+
+func (r *Replica) sendAck(p *remote) {
+	p.ackMu.Lock()
+	if len(p.touched) == 0 {
+		p.ackMu.Unlock()
+		return
+	}
+	ack := wire.Ack{Seq: p.applied}
+	touched := p.touched
+	p.touched = make(map[kv.Partition]struct{}, len(touched))
+	p.ackMu.Unlock()
+	for part := range touched {
+		if c, ok := r.copyClock(part); ok {
+			ack.Copies = append(ack.Copies, c)
+		}
+	}
+	sortCopies(ack.Copies)
+	_ = r.cfg.Peers.SendLive(p.name, ack.Append(nil)) // with the connection goes the peer's wait for it
+}
+
+// copyClock tells of this node's copy of a partition.
+func (r *Replica) copyClock(p kv.Partition) (wire.CopyClock, bool) {
+	sh := r.cfg.Set.Shard(p)
+	if sh == nil {
+		return wire.CopyClock{}, false
+	}
+	st := sh.Status()
+	c := wire.CopyClock{Partition: p, Actor: st.Actor, Trust: st.Trust, Clock: st.Clock}
+	if part := r.part(p); part != nil {
+		c.State = part.State
+	}
+	return c, true
+}
+
+// callWait bounds a call between nodes that carries no client's deadline.
+const callWait = 2 * time.Second
+
+func (r *Replica) call(ctx context.Context, name string, request []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callWait)
+	defer cancel()
+	return r.cfg.Peers.Call(ctx, name, request)
+}
+
+func (r *Replica) askClocks(ctx context.Context, e core.SendClocks) {
+	at := r.cfg.Boottime()
+	resp, err := r.call(ctx, e.Name, wire.Clocks{Partitions: e.Parts}.Append(nil))
+	if err != nil {
+		return // asked again while it is wanted
+	}
+	if ack, err := wire.ParseClocksAck(resp); err == nil {
+		r.step(core.ClocksAnswered{Name: e.Name, Copies: ack.Copies, AskAt: at})
+	}
+}
+
+// serveClocks answers CLOCKS.
+func (r *Replica) serveClocks(request []byte) ([]byte, error) {
+	q, err := wire.ParseClocks(request)
+	if err != nil {
+		return nil, err
+	}
+	var ack wire.ClocksAck
+	for _, p := range q.Partitions {
+		if c, ok := r.copyClock(p); ok {
+			ack.Copies = append(ack.Copies, c)
+		}
+	}
+	sortCopies(ack.Copies)
+	return ack.Append(nil), nil
+}

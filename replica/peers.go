@@ -1,0 +1,245 @@
+package replica
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition/state"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+// remote is what the shell keeps of a connected peer.
+type remote struct {
+	name string
+	node kv.NodeID
+	boot uint32
+
+	pongAt   atomic.Int64 // stamp of the newest PING it answered
+	offsetMS atomic.Int64 // its wall clock minus this one's
+	rttNS    atomic.Int64
+
+	mu     sync.Mutex
+	seq    uint64 // of the last write sent
+	flight []inFlight
+	broken bool // a write was dropped: the tick finds the gap
+
+	ackMu   sync.Mutex
+	applied uint64 // highest write of theirs that is published here
+	touched map[kv.Partition]struct{}
+}
+
+// inFlight is a replicated write that waits for its ACK.
+type inFlight struct {
+	seq  uint64
+	wait *waiting
+}
+
+// PeerUp tells of a connection to a member.
+func (r *Replica) PeerUp(name string, node kv.NodeID, boot uint32) {
+	p := &remote{name: name, node: node, boot: boot, touched: map[kv.Partition]struct{}{}}
+	p.pongAt.Store(r.cfg.Boottime()) // the handshake was a sign of life
+	r.peersMu.Lock()
+	old := r.peers[name]
+	r.peers[name] = p
+	r.peersMu.Unlock()
+	if old != nil {
+		old.failAll()
+	}
+	r.step(core.PeerUp{Name: name, Node: node, Boot: boot})
+	r.mu.Lock()
+	st := r.machine.State()
+	r.mu.Unlock()
+	_ = r.cfg.Peers.SendControl(name, st.Append(nil)) // a broken connection is told by PeerDown
+	r.pingAll()
+}
+
+// PeerDown tells that it ended.
+func (r *Replica) PeerDown(name string, boot uint32) {
+	r.peersMu.Lock()
+	p := r.peers[name]
+	if p == nil || p.boot != boot {
+		r.peersMu.Unlock()
+		return
+	}
+	delete(r.peers, name)
+	r.peersMu.Unlock()
+	p.failAll()
+	r.cutSessions(name)
+	r.step(core.PeerDown{Name: name, Boot: boot})
+}
+
+func (r *Replica) remote(name string) *remote {
+	r.peersMu.RLock()
+	defer r.peersMu.RUnlock()
+	return r.peers[name]
+}
+
+func (r *Replica) remotes() []*remote {
+	r.peersMu.RLock()
+	defer r.peersMu.RUnlock()
+	out := make([]*remote, 0, len(r.peers))
+	for _, p := range r.peers {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b *remote) int {
+		if a.name < b.name {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// fresh reports whether a peer gave a sign of life lately enough to wait for it.
+func (r *Replica) fresh(p *remote) bool {
+	return p != nil && r.cfg.Boottime() < p.pongAt.Load()+core.Fresh
+}
+
+// Peer is what is known of a connected peer.
+type Peer struct {
+	Name   string
+	Node   kv.NodeID
+	Boot   uint32
+	Fresh  bool
+	RTTNS  int64
+	SeenNS int64 // boot-time clock
+}
+
+// Connected returns the connected peers by name.
+func (r *Replica) Connected() []Peer {
+	var out []Peer
+	for _, p := range r.remotes() {
+		out = append(out, Peer{p.name, p.node, p.boot, r.fresh(p), p.rttNS.Load(), p.pongAt.Load()})
+	}
+	return out
+}
+
+// expireStale fails what waits for peers that gave no sign of life for too long.
+func (r *Replica) expireStale() {
+	for _, p := range r.remotes() {
+		if !r.fresh(p) {
+			p.failAll()
+		}
+	}
+}
+
+func (p *remote) failAll() {
+	p.mu.Lock()
+	flight := p.flight
+	p.flight = nil
+	p.mu.Unlock()
+	for _, f := range flight {
+		f.wait.fail(p.name)
+	}
+}
+
+// ControlFrame takes a frame of a peer's control stream.
+func (r *Replica) ControlFrame(name string, frame []byte) {
+	p := r.remote(name)
+	t, err := wire.TypeOf(frame)
+	if p == nil || err != nil {
+		return
+	}
+	switch t {
+	case wire.TypePing:
+		ping, err := wire.ParsePing(frame)
+		if err != nil {
+			return
+		}
+		r.seeHLC(ping.HLC)
+		pong := wire.Pong{Stamp: ping.Stamp, WallMS: r.cfg.WallMS(), HLC: kv.HLC(r.hlc.Load())}
+		_ = r.cfg.Peers.SendControl(name, pong.Append(nil)) // lost with its connection, like the peer's question
+	case wire.TypePong:
+		if pong, err := wire.ParsePong(frame); err == nil {
+			r.ponged(p, pong)
+		}
+	case wire.TypeState:
+		if st, err := wire.ParseState(frame); err == nil {
+			r.step(core.Stated{Name: name, State: st})
+		}
+	}
+}
+
+func (r *Replica) ponged(p *remote, pong wire.Pong) {
+	now := r.cfg.Boottime()
+	if pong.Stamp > now || pong.Stamp < p.pongAt.Load() && pong.Stamp < now-core.Lease {
+		return // not an answer to a question of this process, or one from long ago
+	}
+	p.pongAt.Store(max(p.pongAt.Load(), pong.Stamp))
+	p.rttNS.Store(now - pong.Stamp)
+	p.offsetMS.Store(pong.WallMS - r.cfg.WallMS())
+	r.seeHLC(pong.HLC)
+	r.step(core.Ponged{Name: p.name, Stamp: pong.Stamp})
+}
+
+// NowMS is cluster time: this node's wall clock plus the median of the offsets
+// to its peers and its own zero, so that one wrong clock hides nothing.
+func (r *Replica) NowMS() int64 {
+	offsets := []int64{0}
+	r.peersMu.RLock()
+	for _, p := range r.peers {
+		offsets = append(offsets, p.offsetMS.Load())
+	}
+	r.peersMu.RUnlock()
+	if len(offsets) > 2 {
+		slices.Sort(offsets)
+		return r.cfg.WallMS() + offsets[(len(offsets)-1)/2]
+	}
+	return r.cfg.WallMS()
+}
+
+// maxHLCAhead bounds how far a peer's hybrid time may pull this node's ahead: a
+// clock that is wrong by more only loses ties.
+const maxHLCAhead = 60_000
+
+func (r *Replica) seeHLC(h kv.HLC) {
+	if h.MS() > r.cfg.WallMS()+maxHLCAhead {
+		return
+	}
+	for {
+		old := r.hlc.Load()
+		if uint64(h) <= old || r.hlc.CompareAndSwap(old, uint64(h)) {
+			return
+		}
+	}
+}
+
+// nextHLC returns a time above every one seen and above those of an object.
+func (r *Replica) nextHLC(o kv.Object) kv.HLC {
+	for _, v := range o.Versions {
+		r.seeHLC(v.HLC)
+	}
+	for {
+		old := r.hlc.Load()
+		next := kv.HLC(old).Next(r.cfg.WallMS())
+		if r.hlc.CompareAndSwap(old, uint64(next)) {
+			return next
+		}
+	}
+}
+
+// send replicates a published change to a peer. wait is told of its ACK.
+func (r *Replica) sendChange(p *remote, sh kv.Partition, ch *state.Change, wait *waiting) {
+	w := wire.Write{Partition: sh, Floor: ch.Floor}
+	w.Key, w.Object = ch.Keys[0].Key, ch.Filled(0)
+	p.mu.Lock()
+	p.seq++
+	w.Seq = p.seq
+	if wait != nil {
+		p.flight = append(p.flight, inFlight{p.seq, wait})
+	}
+	err := r.cfg.Peers.SendLive(p.name, wire.Apply{View: r.view(), Writes: []wire.Write{w}}.Append(nil))
+	p.mu.Unlock()
+	r.stats.LiveSent.Add(1)
+	if err == nil {
+		return
+	}
+	r.stats.StreamOverflows.Add(1)
+	if wait != nil {
+		wait.fail(p.name)
+	}
+	r.step(core.StreamBroke{Name: p.name})
+}

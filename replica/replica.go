@@ -1,0 +1,284 @@
+// Package replica keeps copies equal: quorum reads and writes, replication,
+// the rejoin sync, the anti-entropy tick. It is the shell around package
+// replica/core: it sends what core decides and hands back what came of it.
+package replica
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/layout"
+	"edged.dev/edged/partition"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+// ErrNotSent is what Peers returns for a call of which nothing was handed to the
+// peer, so that it may be made elsewhere. Any other error of a call that has no
+// answer means that its outcome is unknown.
+var ErrNotSent = errors.New("not sent")
+
+// Peers reaches the other nodes by name. Safe for concurrent use; none of the
+// sends blocks.
+type Peers interface {
+	SendControl(name string, frame []byte) error
+	SendLive(name string, frame []byte) error
+	Call(ctx context.Context, name string, request []byte) ([]byte, error)
+	OpenLane(ctx context.Context, name string) (io.WriteCloser, error)
+}
+
+// View is what a policy shows of concurrent versions.
+type View struct {
+	Found     bool
+	Value     []byte
+	ExpiresMS int64
+	Mark      string // "", unresolved, truncated, or policy@epoch
+	Policy    string // identity of what decided, part of the entity tag
+}
+
+// Merger resolves the live, unexpired versions of a key, newest first and two at
+// least. An error means that this node cannot run the bound policy: it never
+// shows another view.
+type Merger interface {
+	View(ctx context.Context, key []byte, live []kv.Version) (View, error)
+}
+
+// Config is what a Replica needs.
+type Config struct {
+	Self       string
+	Node       kv.NodeID
+	Boot       uint32
+	Set        *partition.Set
+	Peers      Peers
+	Merger     Merger
+	Partitions uint32
+	R, W       int
+	Refuse     bool     // isolated writes: refuse before minting
+	TokenKey   [32]byte // of the cluster
+	Relaxed    bool
+
+	Boottime func() int64 // CLOCK_BOOTTIME, nanoseconds
+	WallMS   func() int64
+	Jitter   func() uint64
+	Events   Events
+}
+
+// Events tells what happened; all may be nil. They are called in order from one
+// goroutine and may take their time: the queue to them is bounded by what core
+// decides, not by traffic.
+type Events struct {
+	Note func(core.Note)
+	Part func(core.Part)
+}
+
+// Replica is the replication of one node. Safe for concurrent use.
+type Replica struct {
+	cfg   Config
+	codec *wire.Codec
+	parts atomic.Pointer[map[kv.Partition]*atomic.Pointer[core.Part]]
+	hlc   atomic.Uint64
+	stats Stats
+
+	mu      sync.Mutex // of machine and the effects' order
+	machine *core.Machine
+	changed chan struct{} // closed and replaced when a part changes
+
+	effects chan []core.Effect
+	tasks   *tasks
+
+	peersMu  sync.RWMutex
+	peers    map[string]*remote
+	layout   atomic.Pointer[layout.Layout]
+	sessions sessions
+}
+
+// Stats counts, for metrics and reports. All fields are totals of the process.
+type Stats struct {
+	SyncBytesIn, SyncBytesOut   atomic.Int64
+	EntriesIn, EntriesOut       atomic.Int64
+	FirstHelloNS, LastPendNS    atomic.Int64 // boot-time clock, 0: not yet
+	CaughtUpNS, VerifiedNS      atomic.Int64
+	Writes, Reads, Forwards     atomic.Int64
+	PartialContext, FewCopies   atomic.Int64
+	Unknown, MarkedAnswers      atomic.Int64
+	LiveSent, LiveApplied       atomic.Int64
+	TicksEqual, TicksDifferent  atomic.Int64
+	Sessions, SessionsCut       atomic.Int64
+	StreamOverflows, LeaseWaits atomic.Int64
+}
+
+// New returns a replica that does nothing until Run.
+func New(cfg Config) (*Replica, error) {
+	codec, err := wire.NewCodec()
+	if err != nil {
+		return nil, err
+	}
+	r := &Replica{
+		cfg: cfg, codec: codec, peers: map[string]*remote{}, changed: make(chan struct{}),
+		effects: make(chan []core.Effect, 1024), tasks: newTasks(),
+	}
+	r.parts.Store(&map[kv.Partition]*atomic.Pointer[core.Part]{})
+	r.sessions.init()
+	r.machine = core.New(core.Config{
+		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter,
+	})
+	return r, nil
+}
+
+// Stats returns the counters.
+func (r *Replica) Stats() *Stats { return &r.stats }
+
+// copies shows the machine the node's shards.
+type copies struct{ set *partition.Set }
+
+func (c copies) Copy(p kv.Partition) core.Copy {
+	sh := c.set.Shard(p)
+	if sh == nil {
+		return core.Copy{}
+	}
+	st := sh.Status()
+	return core.Copy{Held: true, Actor: st.Actor, Trust: st.Trust, Clock: st.Clock, Digest: st.Digest, Comparable: st.Comparable()}
+}
+
+func (c copies) Trust(p kv.Partition) kv.Trust {
+	if sh := c.set.Shard(p); sh != nil {
+		return sh.Trust()
+	}
+	return kv.New
+}
+
+func (c copies) Covers(p kv.Partition, clock kv.Clock) bool {
+	sh := c.set.Shard(p)
+	return sh != nil && sh.Covers(clock)
+}
+
+const (
+	passEvery = 20 * time.Millisecond
+)
+
+// Run keeps the copies equal until ctx ends, and returns when everything it
+// started has ended.
+func (r *Replica) Run(ctx context.Context) error {
+	r.tasks.open(ctx)
+	defer r.tasks.wait()
+	r.tasks.run(r.carryOut)
+	r.tasks.run(r.acknowledge)
+	pass, ping := time.NewTicker(passEvery), time.NewTicker(time.Duration(core.PingEvery))
+	defer pass.Stop()
+	defer ping.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ping.C:
+			r.pingAll()
+		case <-pass.C:
+			r.step(core.Passed{})
+			r.expireStale()
+		}
+	}
+}
+
+// step hands one event to the machine. What requests go by is replaced before
+// anybody can hand in the next one; the other effects follow in order.
+func (r *Replica) step(ev core.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	effects := r.machine.Step(r.cfg.Boottime(), ev)
+	var rest []core.Effect
+	changed := false
+	for _, e := range effects {
+		if set, ok := e.(core.SetPart); ok {
+			r.setPart(set.Part)
+			changed = true
+		}
+		rest = append(rest, e)
+	}
+	if changed {
+		close(r.changed)
+		r.changed = make(chan struct{})
+	}
+	if len(rest) > 0 {
+		r.tasks.send(r.effects, rest)
+	}
+}
+
+func (r *Replica) setPart(p core.Part) {
+	parts := *r.parts.Load()
+	slot := parts[p.Partition]
+	if slot == nil {
+		next := make(map[kv.Partition]*atomic.Pointer[core.Part], len(parts)+1)
+		for k, v := range parts {
+			next[k] = v
+		}
+		slot = &atomic.Pointer[core.Part]{}
+		next[p.Partition] = slot
+		r.parts.Store(&next)
+	}
+	slot.Store(&p)
+}
+
+// part returns what requests for a partition go by, nil if nothing is known.
+func (r *Replica) part(p kv.Partition) *core.Part {
+	if slot := (*r.parts.Load())[p]; slot != nil {
+		return slot.Load()
+	}
+	return nil
+}
+
+// Parts returns every partition's state, in no order.
+func (r *Replica) Parts() []core.Part {
+	m := *r.parts.Load()
+	out := make([]core.Part, 0, len(m))
+	for _, slot := range m {
+		if p := slot.Load(); p != nil {
+			out = append(out, *p)
+		}
+	}
+	return out
+}
+
+// Part returns one partition's state.
+func (r *Replica) Part(p kv.Partition) (core.Part, bool) {
+	if x := r.part(p); x != nil {
+		return *x, true
+	}
+	return core.Part{}, false
+}
+
+// SetLayout takes the layout as this node's system partition has it.
+func (r *Replica) SetLayout(l *layout.Layout) {
+	for p := range uint32(l.Partitions()) {
+		if l.Owns(r.cfg.Self, p) {
+			r.cfg.Set.Add(kv.Partition(p))
+		}
+	}
+	r.cfg.Set.Add(kv.System)
+	r.layout.Store(l)
+	r.step(core.LayoutChanged{Layout: l})
+}
+
+// Layout returns the layout last set, nil before.
+func (r *Replica) Layout() *layout.Layout { return r.layout.Load() }
+
+// view returns the hash of the layout, 0 before there is one.
+func (r *Replica) view() uint64 {
+	if l := r.layout.Load(); l != nil {
+		return l.ViewHash8()
+	}
+	return 0
+}
+
+// partitionOf returns where a request's key lives.
+func (r *Replica) partitionOf(req *kv.Request) kv.Partition {
+	if req.System {
+		return kv.System
+	}
+	return kv.PartitionOf(kv.Hash(req.Key), r.cfg.Partitions)
+}
+

@@ -1,0 +1,135 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/zeebo/xxh3"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+// tick compares roots with a running peer: 48 bytes when in sync.
+func (r *Replica) tick(ctx context.Context, name string) {
+	at := r.cfg.Boottime()
+	t := r.rootWith(name)
+	resp, err := r.call(ctx, name, t.Append(nil))
+	if err != nil {
+		r.step(core.TickAnswered{Name: name, Failed: true, AskAt: at})
+		return
+	}
+	ack, err := wire.ParseTickAck(resp, r.codec)
+	if err == nil && ack.Code == wire.HelloEqual {
+		r.stats.TicksEqual.Add(1)
+	} else {
+		r.stats.TicksDifferent.Add(1)
+	}
+	r.step(core.TickAnswered{Name: name, Ack: ack, Failed: err != nil, AskAt: at})
+}
+
+// shared returns the partitions that this node and a peer own in common, the
+// system partition last.
+func (r *Replica) shared(name string) []kv.Partition {
+	var out []kv.Partition
+	for _, p := range r.Parts() {
+		if p.Self && slices.Contains(p.Owners, name) {
+			out = append(out, p.Partition)
+		}
+	}
+	sortParts(out)
+	return out
+}
+
+// rootWith hashes clock and digest of every shared partition. Pending is not
+// zero where digests cannot be compared, so that a session runs even at equal
+// clocks.
+func (r *Replica) rootWith(name string) wire.Tick {
+	var h xxh3.Hasher
+	t := wire.Tick{View: r.view()}
+	for _, p := range r.shared(name) {
+		sh := r.cfg.Set.Shard(p)
+		if sh == nil {
+			continue
+		}
+		st := sh.Status()
+		if !st.Comparable() {
+			t.Pending++
+		}
+		hashClock(&h, p, st.Clock)
+		sum := st.Digest.Bytes()
+		_, _ = h.Write(sum[:]) // a Hasher does not fail
+	}
+	sum := h.Sum128()
+	putU64(t.Root[:], sum.Lo)
+	putU64(t.Root[8:], sum.Hi)
+	return t
+}
+
+func hashClock(h *xxh3.Hasher, p kv.Partition, c kv.Clock) {
+	b := make([]byte, 4, 4+32*c.Len())
+	putU32(b, uint32(p))
+	number := func(v uint64) {
+		var n [8]byte
+		putU64(n[:], v)
+		b = append(b, n[:]...)
+	}
+	for _, s := range c.Spans() {
+		b = s.Actor.Append(b)
+		number(s.Base)
+		number(uint64(len(s.Runs)))
+		for _, run := range s.Runs {
+			number(run.From)
+			number(run.To)
+		}
+	}
+	_, _ = h.Write(b) // a Hasher does not fail
+}
+
+// serveTick answers TICK: equal, or this node's copies of what both own.
+func (r *Replica) serveTick(name string, request []byte) ([]byte, error) {
+	t, err := wire.ParseTick(request)
+	if err != nil {
+		return nil, err
+	}
+	mine := r.rootWith(name)
+	ack := wire.TickAck{Code: wire.HelloEqual}
+	if t.Root != mine.Root || t.Pending != 0 || mine.Pending != 0 {
+		ack.Code = wire.HelloOK
+		for _, p := range r.shared(name) {
+			if c, ok := r.copyClock(p); ok {
+				ack.Copies = append(ack.Copies, c)
+			}
+		}
+	}
+	return ack.Append(nil, r.codec), nil
+}
+
+// Serve answers a call of a peer.
+func (r *Replica) Serve(ctx context.Context, name string, request []byte) ([]byte, error) {
+	t, err := wire.TypeOf(request)
+	if err != nil {
+		return nil, err
+	}
+	switch t {
+	case wire.TypeForward:
+		return r.serveForward(ctx, request)
+	case wire.TypeRead:
+		return r.serveRead(request)
+	case wire.TypeClocks:
+		return r.serveClocks(request)
+	case wire.TypeScan:
+		return r.serveScan(request)
+	case wire.TypeCount:
+		return r.serveCount(request)
+	case wire.TypeHello:
+		return r.serveHello(name, request)
+	case wire.TypeDone:
+		return r.serveDone(name, request)
+	case wire.TypeTick:
+		return r.serveTick(name, request)
+	}
+	return nil, fmt.Errorf("call of type %d is not known; is %s of a newer version?", t, name)
+}
