@@ -22,6 +22,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var _ cluster.PacketLink = (*transport.Gossip)(nil)
+
 // bed is a CA and a simulated network; nodes on it run the real transport and the
 // real memberlist.
 type bed struct {

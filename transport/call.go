@@ -70,9 +70,24 @@ func (p *Peer) callError(kind, cause error) error {
 }
 
 // wasRefused says whether the peer gave the call back before it began.
-func wasRefused(err error) bool {
+func wasRefused(err error) bool { return cancelledByPeer(err, streamRefused) }
+
+func cancelledByPeer(err error, code quic.StreamErrorCode) bool {
 	var s *quic.StreamError
-	return errors.As(err, &s) && s.Remote && s.ErrorCode == streamRefused
+	return errors.As(err, &s) && s.Remote && s.ErrorCode == code
+}
+
+// handOver writes a request and its end. The peer may have read all of it, and
+// have said that it wants no more, before the writes return; and where they were
+// cut off, reading the answer tells why.
+func handOver(s *quic.Stream, parts ...[]byte) error {
+	for _, b := range parts {
+		if _, err := s.Write(b); err != nil && !cancelledByPeer(err, streamDone) {
+			return err
+		}
+	}
+	_ = s.Close()
+	return nil
 }
 
 func exchange(ctx context.Context, s *quic.Stream, request []byte) ([]byte, error) {
@@ -83,13 +98,7 @@ func exchange(ctx context.Context, s *quic.Stream, request []byte) ([]byte, erro
 	if len(request) <= joinBytes {
 		head, request = append(head, request...), nil
 	}
-	if _, err := s.Write(head); err != nil {
-		return nil, err
-	}
-	if _, err := s.Write(request); err != nil {
-		return nil, err
-	}
-	if err := s.Close(); err != nil {
+	if err := handOver(s, head, request); err != nil {
 		return nil, err
 	}
 	var status [1]byte

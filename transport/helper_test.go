@@ -51,7 +51,7 @@ func (b *bed) identity(name string) transport.Identity {
 // node is a running transport and all that it told.
 type node struct {
 	*transport.Transport
-	t    *testing.T
+	t    testing.TB
 	addr string
 	sock *simnet.Socket
 	stop context.CancelFunc
