@@ -61,6 +61,7 @@ func ParseForward(frame []byte) (Forward, error) {
 	q.KeepTTL, q.ReturnOld = on&requestKeepTTL != 0, on&requestReturnOld != 0
 	q.Siblings, q.Meta = on&requestSiblings != 0, on&requestMeta != 0
 	q.System = on&requestSystem != 0
+	q.System = on&requestSystem != 0
 	q.Key = r.key()
 	q.Value = r.bytes("a value", kv.MaxRecordBytes)
 	q.ExpiresMS, q.Delta = r.zigzag(), r.zigzag()

@@ -1,11 +1,13 @@
 package wire_test
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/transport/wire"
 )
 
@@ -72,4 +74,44 @@ func TestAppendAppends(t *testing.T) {
 	h := wire.Hello{Session: 4}
 	c := newCodec(t)
 	require.Equal(t, append([]byte("before"), h.Append(nil, c)...), h.Append([]byte("before"), c))
+}
+
+// A field added to a request or a response must travel.
+func TestEveryFieldOfARequestAndAResponseTravels(t *testing.T) {
+	var q kv.Request
+	fill(t, reflect.ValueOf(&q).Elem())
+	f, err := wire.ParseForward(wire.Forward{Request: q}.Append(nil))
+	require.NoError(t, err)
+	require.Equal(t, q, f.Request)
+
+	var p kv.Response
+	fill(t, reflect.ValueOf(&p).Elem())
+	r, err := wire.ParseResult(wire.Result{Response: p}.Append(nil))
+	require.NoError(t, err)
+	require.Equal(t, p, r.Response)
+}
+
+// fill sets everything in v to something that is not its zero value.
+func fill(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(t, v.Field(i))
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(t, v.Index(0))
+		fill(t, v.Index(1))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Int, reflect.Int64:
+		v.SetInt(3)
+	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
+		v.SetUint(2)
+	default:
+		t.Fatalf("a field of kind %s", v.Kind())
+	}
 }

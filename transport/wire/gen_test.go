@@ -154,7 +154,7 @@ func drawRequest(t *rapid.T) kv.Request {
 		Op: kv.Op(rapid.IntRange(1, 7).Draw(t, "op")), Key: drawKey(t), Value: drawBytes(t, "value", 80),
 		ExpiresMS: rapid.Int64().Draw(t, "exp"), Delta: rapid.Int64().Draw(t, "delta"),
 		NX: on("nx"), XX: on("xx"), GT: on("gt"), LT: on("lt"), KeepTTL: on("keep"), ReturnOld: on("old"),
-		Siblings: on("siblings"), Meta: on("meta"),
+		Siblings: on("siblings"), Meta: on("meta"), System: on("system"),
 		IfMatch:     rapid.SliceOfN(rapid.StringN(0, 20, 80), 1, 4).Draw(t, "ifMatch"),
 		IfNoneMatch: rapid.SliceOfN(rapid.StringN(0, 20, 80), 1, 4).Draw(t, "ifNoneMatch"),
 		Token:       drawOptional(t, "token"), Fence: drawOptional(t, "fence"),

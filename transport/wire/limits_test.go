@@ -1,7 +1,9 @@
 package wire_test
 
 import (
+	"bytes"
 	"encoding/binary"
+	"io"
 	"strings"
 	"testing"
 
@@ -187,4 +189,65 @@ func TestPromisesOfAPeerTakeNoMemory(t *testing.T) {
 		require.ErrorIs(t, err, wire.ErrMalformed, name)
 		require.Less(t, took, uint64(16<<10), name)
 	}
+}
+
+func TestTheSpansOfATableHoldAtTheLimitAndRefuseOneOver(t *testing.T) {
+	try := func(n int) error {
+		copies := make([]wire.CopyClock, kv.MaxPartitions)
+		spans := make([][]kv.Span, len(copies))
+		for i := range n {
+			row := i % len(copies)
+			spans[row] = append(spans[row], kv.Span{Actor: someActor(i / len(copies)), Base: 1})
+		}
+		for i := range copies {
+			copies[i] = wire.CopyClock{Partition: kv.Partition(i), Actor: someActor(0), Clock: kv.ClockOf(spans[i]...)}
+		}
+		_, err := wire.ParseAck(wire.Ack{Copies: copies}.Append(nil))
+		return err
+	}
+	require.NoError(t, try(wire.MaxTableSpans))
+	require.ErrorIs(t, try(wire.MaxTableSpans+1), wire.ErrMalformed)
+}
+
+// A sender cuts at the limits of a batch; a receiver refuses what is not cut.
+func TestABatchHoldsItsLimits(t *testing.T) {
+	tomb := []byte{1, 2, 0, 1, 'k'} // tombstone, next sequence, same time, key "k"
+	first := []byte{1 | 64, 0}      // the same with its actor spelt out
+	first = append(someActor(0).Append(first), 2, 0, 1, 'k')
+	record := func(n int) []byte {
+		body := append([]byte{0}, first...)
+		for range n - 1 {
+			body = append(body, tomb...)
+		}
+		chunk := binary.AppendUvarint([]byte{byte(wire.TypeBatch)}, uint64(len(body)))
+		return rawLane(append(chunk, body...))
+	}
+	c := newCodec(t)
+	got, err := readLane(c.LaneReader(bytes.NewReader(record(wire.MaxBatchCopies))))
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.Len(t, got[0].Batch.Copies, wire.MaxBatchCopies)
+	_, err = readLane(c.LaneReader(bytes.NewReader(record(wire.MaxBatchCopies + 1))))
+	require.ErrorIs(t, err, wire.ErrMalformed)
+
+	b := wire.Batch{}
+	for i := range wire.MaxBatchCopies + 1 {
+		b.Copies = append(b.Copies, wire.Copy{Key: []byte("k"), Object: kv.Object{Versions: []kv.Version{{
+			Dot: kv.Dot{Actor: someActor(0), Seq: uint64(i + 1)}, Flags: kv.Tombstone,
+		}}}})
+	}
+	lane := writeLane(t, c, wire.LanePlain, []wire.LaneRecord{{Type: wire.TypeBatch, Batch: b}}, func() bool { return false })
+	got, err = readLane(c.LaneReader(bytes.NewReader(lane)))
+	require.Equal(t, io.EOF, err)
+	require.Greater(t, len(got), 1)
+}
+
+// An object over what a record can hold is an error here and not a riddle there.
+func TestALaneWriterRefusesAnObjectThatFitsNoRecord(t *testing.T) {
+	one := func(value int) error {
+		w, err := wire.NewLaneWriter(io.Discard, wire.LanePlain)
+		require.NoError(t, err)
+		return w.Batch(wire.Batch{Copies: []wire.Copy{{Key: []byte("k"), Object: objectOf(8, value)}}})
+	}
+	require.NoError(t, one(kv.MaxRecordBytes/8))
+	require.Error(t, one(wire.MaxLaneBytes/8))
 }
