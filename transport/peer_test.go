@@ -147,6 +147,7 @@ func TestPeerDownComesAfterTheLastFrameAndBeforeTheNextLife(t *testing.T) {
 		require.Equal(t, []int{1, 0}, []int{ups, downs}, "the old life's frame is still being handled")
 		close(release)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		require.Equal(t, []string{"frame", "down"}, order)
 		ups, downs, _, _ = z.told()
 		require.Equal(t, []int{2, 1}, []int{ups, downs})
@@ -156,13 +157,15 @@ func TestPeerDownComesAfterTheLastFrameAndBeforeTheNextLife(t *testing.T) {
 func TestCallsAreAnsweredSideBySide(t *testing.T) {
 	t.Parallel()
 	inBed(t, lan, func(t *testing.T, b *bed) {
-		a, z := pair(b, func(n *node, _ *transport.Config) {
+		echo := func(n *node, _ *transport.Config) {
 			n.serve = func(_ context.Context, request []byte) ([]byte, error) {
 				time.Sleep(10 * time.Millisecond)
 				return append([]byte("re "), request...), nil
 			}
-		})
-		a.serve = z.serve
+		}
+		a, z := b.start("n1", "10.0.0.1:7383", 1, echo), b.start("n2", "10.0.0.2:7383", 1, echo)
+		a.connect(z)
+		synctest.Wait()
 		var calls sync.WaitGroup
 		for i := range 600 { // more than there are streams
 			from, to := a, "n2"
