@@ -109,18 +109,16 @@ func (p *policy) call(ctx context.Context, c Conflict, mark string) (View, error
 
 // view turns a decision into what is shown.
 func (p *policy) view(siblings []Sibling, d decision, mark string) View {
-	switch d.reason {
-	case reasonPick:
+	switch {
+	case d.reason == reasonPick:
 		return p.show(siblings[d.verdict.Index], mark)
-	case reasonValue:
-		v := View{Kind: Present, Value: d.verdict.Value, ExpiresMS: expiry(siblings, d.verdict.Expiry), Mark: mark, PolicyID: p.id}
+	case d.reason == reasonValue:
+		v := p.show(Sibling{Value: d.verdict.Value}, mark)
+		v.ExpiresMS = expiry(siblings, d.verdict.Expiry)
 		return v
-	case reasonAbsent:
+	case d.reason == reasonAbsent:
 		return View{Kind: Absent, Mark: mark, PolicyID: p.id}
-	case reasonKeep:
-		return p.show(siblings[0], MarkUnresolved)
-	}
-	if p.manifest.Fallback == FallbackLWW {
+	case d.reason != reasonKeep && p.manifest.Fallback == FallbackLWW:
 		return p.show(siblings[0], mark)
 	}
 	return p.show(siblings[0], MarkUnresolved)
@@ -166,7 +164,7 @@ func decide(ctx context.Context, m *wasmrt.Module, c Conflict, mf Manifest) (dec
 	request := AppendRequest(make([]byte, 0, RequestSize(conflicts, mf.needs(), mf.Params)), conflicts, mf.needs(), mf.Params)
 	res, err := m.Call(ctx, mergeExport, request, MaxResponseBytes)
 	d := decision{fuel: res.FuelUsed, log: res.Log}
-	var fault *wasmrt.Fault
+	var fault *wasmrt.FaultError
 	if errors.As(err, &fault) {
 		d.reason, d.detail = faultReason(fault.Reason), fault
 		return d, nil

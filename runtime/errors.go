@@ -43,7 +43,7 @@ func (e *AdmissionError) Error() string {
 // Reason tells the ways apart in which a call can fail by the guest's doing.
 type Reason uint8
 
-// The reasons of a Fault.
+// The reasons of a FaultError.
 const (
 	// Trap: an unreachable instruction, an access out of bounds, a division by
 	// zero, abort or exit.
@@ -90,10 +90,10 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// Fault is a failure that is a function of the module and the request: every
+// FaultError is a failure that is a function of the module and the request: every
 // node that runs the same call gets the same Reason. An error of Call that is
-// no Fault is the node's own.
-type Fault struct {
+// no FaultError is the node's own.
+type FaultError struct {
 	// Reason is the class of the failure.
 	Reason Reason
 	// Code is the guest's own number when Reason is GuestError.
@@ -103,7 +103,7 @@ type Fault struct {
 }
 
 // Error returns the reason and its detail.
-func (f *Fault) Error() string {
+func (f *FaultError) Error() string {
 	if f.Reason == GuestError {
 		return fmt.Sprintf("guest answered error code %d", f.Code)
 	}

@@ -4,7 +4,7 @@
 // A call is a pure function of the module and the request: each starts from the
 // same memory and globals, has a budget of fuel and depth counted by the module's
 // own rewritten code, and sees no clock and no randomness. So all nodes get the
-// same answer or the same Fault. See DESIGN.md.
+// same answer or the same FaultError. See DESIGN.md.
 package wasmrt
 
 import (

@@ -80,7 +80,7 @@ func TestEachFailureHasItsReasonAndLeavesNoTrace(t *testing.T) {
 		m := compile(t, newHost(t, engine), guestWasm)
 		for _, f := range failures {
 			_, err := m.Call(t.Context(), entry, []byte(f.request), maxOut)
-			var fault *wasmrt.Fault
+			var fault *wasmrt.FaultError
 			require.ErrorAs(t, err, &fault, f.name)
 			require.Equal(t, f.reason, fault.Reason, "%s: %v", f.name, err)
 
@@ -200,7 +200,7 @@ func TestNodeFailuresAreNoFaults(t *testing.T) {
 	require.NoError(t, h.Close(t.Context()))
 	_, err = m.Call(t.Context(), entry, []byte("e"), maxOut)
 	require.ErrorIs(t, err, wasmrt.ErrClosed)
-	var fault *wasmrt.Fault
+	var fault *wasmrt.FaultError
 	require.NotErrorAs(t, err, &fault)
 	_, err = h.Compile(t.Context(), guestWasm, wasmrt.CompileOptions{})
 	require.ErrorIs(t, err, wasmrt.ErrClosed)

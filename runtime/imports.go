@@ -139,8 +139,12 @@ func constantRandom(_ context.Context, mod api.Module, stack []uint64) {
 	size := uint32(stack[1])
 	spend(mod, uint64(size)/8)
 	b, ok := mod.Memory().Read(uint32(stack[0]), size)
-	for i := range b {
+	const period = 256
+	for i := range min(period, len(b)) {
 		b[i] = byte(7*i + 1)
+	}
+	for n := period; n < len(b); n *= 2 {
+		copy(b[n:], b[:n])
 	}
 	stack[0] = errno(ok)
 }

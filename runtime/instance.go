@@ -96,7 +96,7 @@ func (in *instance) restore() bool {
 
 // call runs one guest function under a budget and says what is left of it. The
 // result is in stack[0].
-func (in *instance) call(ctx context.Context, f api.Function, fuel int64, stack []uint64) (left int64, fault *Fault) {
+func (in *instance) call(ctx context.Context, f api.Function, fuel int64, stack []uint64) (left int64, fault *FaultError) {
 	in.dirty = true
 	in.fuel.Set(uint64(fuel))
 	in.depth.Set(uint64(uint32(in.m.limits.Depth)))
@@ -111,17 +111,17 @@ func (in *instance) call(ctx context.Context, f api.Function, fuel int64, stack 
 
 // explain says why a call failed. The counters tell, as they are the same on
 // every engine; the engine's message only goes along.
-func (in *instance) explain(err error) *Fault {
+func (in *instance) explain(err error) *FaultError {
 	detail, _, _ := strings.Cut(err.Error(), "\n")
 	switch {
 	case int64(in.fuel.Get()) < 0:
-		return &Fault{Reason: OutOfFuel, Detail: fmt.Sprintf("more than %d units", in.m.limits.Fuel)}
+		return &FaultError{Reason: OutOfFuel, Detail: fmt.Sprintf("more than %d units", in.m.limits.Fuel)}
 	case int32(in.depth.Get()) < 0:
-		return &Fault{Reason: TooDeep, Detail: fmt.Sprintf("calls nested beyond %d units", in.m.limits.Depth)}
+		return &FaultError{Reason: TooDeep, Detail: fmt.Sprintf("calls nested beyond %d units", in.m.limits.Depth)}
 	case in.refused.Get() != 0:
-		return &Fault{Reason: OutOfMemory, Detail: "after it was refused memory: " + detail}
+		return &FaultError{Reason: OutOfMemory, Detail: "after it was refused memory: " + detail}
 	}
-	return &Fault{Reason: Trap, Detail: strings.TrimSuffix(detail, " (recovered by wazero)")}
+	return &FaultError{Reason: Trap, Detail: strings.TrimSuffix(detail, " (recovered by wazero)")}
 }
 
 // serve runs one request from a clean start and copies the answer out.
@@ -145,7 +145,7 @@ func (in *instance) serve(ctx context.Context, entry api.Function, request []byt
 
 // place copies the request into the guest's buffer, which the guest provides once
 // for all requests of ordinary size and anew, at its own cost, for a larger one.
-func (in *instance) place(ctx context.Context, request []byte) (ptr uint32, left int64, fault *Fault) {
+func (in *instance) place(ctx context.Context, request []byte) (ptr uint32, left int64, fault *FaultError) {
 	ptr, left = in.m.bufferPtr, in.m.limits.Fuel
 	if len(request) > RequestBufferBytes {
 		if ptr, left, fault = in.allocate(ctx, uint32(len(request)), left); fault != nil {
@@ -153,12 +153,12 @@ func (in *instance) place(ctx context.Context, request []byte) (ptr uint32, left
 		}
 	}
 	if !in.guest.Memory().Write(ptr, request) {
-		return 0, left, &Fault{Reason: BadPointer, Detail: "request buffer outside of memory"}
+		return 0, left, &FaultError{Reason: BadPointer, Detail: "request buffer outside of memory"}
 	}
 	return ptr, left, nil
 }
 
-func (in *instance) allocate(ctx context.Context, size uint32, fuel int64) (ptr uint32, left int64, fault *Fault) {
+func (in *instance) allocate(ctx context.Context, size uint32, fuel int64) (ptr uint32, left int64, fault *FaultError) {
 	stack := [1]uint64{uint64(size)}
 	left, fault = in.call(ctx, in.alloc, fuel, stack[:])
 	if fault != nil {
@@ -167,38 +167,38 @@ func (in *instance) allocate(ctx context.Context, size uint32, fuel int64) (ptr 
 	ptr = uint32(stack[0])
 	switch {
 	case ptr == 0:
-		return 0, left, &Fault{Reason: OutOfMemory, Detail: fmt.Sprintf("%s(%d) answered 0", exportAlloc, size)}
+		return 0, left, &FaultError{Reason: OutOfMemory, Detail: fmt.Sprintf("%s(%d) answered 0", exportAlloc, size)}
 	case ptr%8 != 0:
-		return 0, left, &Fault{Reason: BadPointer, Detail: fmt.Sprintf("%s answered %d, which is no multiple of 8", exportAlloc, ptr)}
+		return 0, left, &FaultError{Reason: BadPointer, Detail: fmt.Sprintf("%s answered %d, which is no multiple of 8", exportAlloc, ptr)}
 	case uint64(ptr)+uint64(size) > uint64(in.guest.Memory().Size()):
-		return 0, left, &Fault{Reason: BadPointer, Detail: fmt.Sprintf("%s answered %d for %d bytes, beyond the memory's end", exportAlloc, ptr, size)}
+		return 0, left, &FaultError{Reason: BadPointer, Detail: fmt.Sprintf("%s answered %d for %d bytes, beyond the memory's end", exportAlloc, ptr, size)}
 	}
 	return ptr, left, nil
 }
 
 // answer checks the pointer and length that an entry point returned before it
 // reads there.
-func (in *instance) answer(result uint64, maxOut int) ([]byte, *Fault) {
+func (in *instance) answer(result uint64, maxOut int) ([]byte, *FaultError) {
 	ptr, size := uint32(result>>32), uint32(result)
 	if ptr == 0 {
 		if in.refused.Get() != 0 {
-			return nil, &Fault{Reason: OutOfMemory, Code: size, Detail: fmt.Sprintf("error code %d after it was refused memory", size)}
+			return nil, &FaultError{Reason: OutOfMemory, Code: size, Detail: fmt.Sprintf("error code %d after it was refused memory", size)}
 		}
-		return nil, &Fault{Reason: GuestError, Code: size}
+		return nil, &FaultError{Reason: GuestError, Code: size}
 	}
 	if uint64(size) > uint64(maxOut) {
-		return nil, &Fault{Reason: TooLong, Detail: fmt.Sprintf("answer of %d bytes, the limit is %d", size, maxOut)}
+		return nil, &FaultError{Reason: TooLong, Detail: fmt.Sprintf("answer of %d bytes, the limit is %d", size, maxOut)}
 	}
 	b, ok := in.guest.Memory().Read(ptr, size)
 	if !ok {
-		return nil, &Fault{Reason: BadPointer, Detail: fmt.Sprintf("answer of %d bytes at %d is outside of memory", size, ptr)}
+		return nil, &FaultError{Reason: BadPointer, Detail: fmt.Sprintf("answer of %d bytes at %d is outside of memory", size, ptr)}
 	}
 	return append(make([]byte, 0, len(b)), b...), nil
 }
 
 // asFault returns the fault in err, if it is one.
-func asFault(err error) *Fault {
-	var f *Fault
+func asFault(err error) *FaultError {
+	var f *FaultError
 	if errors.As(err, &f) {
 		return f
 	}

@@ -41,7 +41,7 @@ type Module struct {
 	drained chan struct{} // closed when closed and running == 0
 }
 
-// Result is what a call brought. On a Fault, Response is nil and the rest holds
+// Result is what a call brought. On a FaultError, Response is nil and the rest holds
 // what was used until then.
 type Result struct {
 	// Response is the answer, the caller's own.
@@ -79,6 +79,9 @@ func (h *Host) Compile(ctx context.Context, wasm []byte, o CompileOptions) (*Mod
 		}
 	}
 	compiled, err := h.engine.CompileModule(ctx, s.rewrite(o.Limits.MemoryPages))
+	if err != nil && h.pool.isClosed() {
+		return nil, fmt.Errorf("compile module: %w", ErrClosed)
+	}
 	if err != nil {
 		return nil, &AdmissionError{Rule: "invalid", What: err.Error(), Advice: "the file is damaged or not valid WebAssembly 2.0"}
 	}
@@ -125,7 +128,7 @@ func (m *Module) boot(ctx context.Context, hasStart bool, o CompileOptions) erro
 }
 
 // takeImage runs the guest's initialisation on a new instance. A failure of the
-// guest is a *Fault.
+// guest is a *FaultError.
 func (m *Module) takeImage(ctx context.Context, hasStart, warm bool, o CompileOptions) error {
 	in, err := newInstance(ctx, m)
 	if errors.Is(err, ErrBudget) {
@@ -181,7 +184,7 @@ func (m *Module) Has(export string) bool {
 // budget, and copies the answer out; it accepts at most maxOut bytes. The request
 // is not changed and not kept.
 //
-// A *Fault is a function of the module and the request. Any other error is the
+// A *FaultError is a function of the module and the request. Any other error is the
 // node's own: the context ended while waiting, the host or module is closed, or
 // the system had no memory. The context does not end a call that runs, as that
 // would make the outcome depend on time; fuel does.

@@ -147,7 +147,7 @@ const (
 )
 
 func isFault(err error) bool {
-	var f *wasmrt.Fault
+	var f *wasmrt.FaultError
 	return errors.As(err, &f)
 }
 

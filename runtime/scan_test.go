@@ -149,7 +149,7 @@ func TestMinimalModuleIsAdmitted(t *testing.T) {
 	require.Equal(t, 2, info.Functions)
 	m := compile(t, newHost(t, nil), minimal().wasm())
 	_, err = m.Call(t.Context(), entry, []byte("x"), 10)
-	var fault *wasmrt.Fault
+	var fault *wasmrt.FaultError
 	require.ErrorAs(t, err, &fault)
 	require.Equal(t, uint32(1), fault.Code)
 }

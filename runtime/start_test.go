@@ -102,7 +102,7 @@ func TestWideFramesPayMoreDepth(t *testing.T) {
 	a, errA := compile(t, newHost(t, nil), wasm).Call(t.Context(), entry, nil, 8)
 	b, errB := compile(t, newHost(t, interpreted), wasm).Call(t.Context(), entry, nil, 8)
 	for _, err := range []error{errA, errB} {
-		var fault *wasmrt.Fault
+		var fault *wasmrt.FaultError
 		require.ErrorAs(t, err, &fault)
 		require.Equal(t, wasmrt.TooDeep, fault.Reason)
 	}

@@ -24,6 +24,9 @@ import (
 type Example struct {
 	// Module is the committed file, which SHA256SUMS names.
 	Module string
+	// Fuel is what the committed module uses in the trials of policies.Check. It
+	// pins the cost model and the warm-up: a change of either is a new cost model.
+	Fuel []int64
 	// Tools are the programs without which build.sh cannot run.
 	Tools []string
 }
@@ -31,7 +34,9 @@ type Example struct {
 // Run runs check on the committed module and on a fresh build of it.
 func (e Example) Run(t *testing.T, check func(t *testing.T, p *Policy)) {
 	t.Run("committed", func(t *testing.T) {
-		check(t, deploy(t, e.committed(t)))
+		p := deploy(t, e.committed(t))
+		require.Equal(t, e.Fuel, p.Fuel)
+		check(t, p)
 	})
 	t.Run("built", func(t *testing.T) {
 		wasm, ok := e.build(t)
@@ -87,6 +92,8 @@ type Policy struct {
 	Wasm  []byte
 	Table *policies.Table
 	ID    string
+	// Fuel of the check's trials.
+	Fuel []int64
 }
 
 func deploy(t testing.TB, wasm []byte) *Policy {
@@ -94,6 +101,10 @@ func deploy(t testing.TB, wasm []byte) *Policy {
 	report, err := policies.Check(t.Context(), wasm)
 	require.NoError(t, err)
 	require.Len(t, report.Trials, 3)
+	var fuel []int64
+	for _, trial := range report.Trials {
+		fuel = append(fuel, trial.FuelUsed)
+	}
 	plan, err := policies.PlanDeploy(nil, wasm, policies.DeploySpec{Name: "example", NowMS: 1})
 	require.NoError(t, err)
 	var records []policies.Record
@@ -108,7 +119,7 @@ func deploy(t testing.TB, wasm []byte) *Policy {
 		require.NoError(t, host.Close(context.Background()))
 	})
 	require.NoError(t, table.Update(t.Context(), records))
-	return &Policy{Wasm: wasm, Table: table, ID: plan.PolicyID}
+	return &Policy{Wasm: wasm, Table: table, ID: plan.PolicyID, Fuel: fuel}
 }
 
 // Merge resolves the siblings in many orders, requires the same view for all, and

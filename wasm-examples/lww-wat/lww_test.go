@@ -10,7 +10,7 @@ import (
 )
 
 func TestLastWriterWins(t *testing.T) {
-	exampletest.Example{Module: "lww.wasm", Tools: []string{"wat2wasm"}}.Run(t, lastWriterWins)
+	exampletest.Example{Module: "lww.wasm", Fuel: []int64{173, 209, 1253}, Tools: []string{"wat2wasm"}}.Run(t, lastWriterWins)
 }
 
 func lastWriterWins(t *testing.T, p *exampletest.Policy) {

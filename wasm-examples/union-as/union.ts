@@ -13,6 +13,7 @@ const KIND_VALUE: u8 = 1;
 const KIND_ERROR: u8 = 4;
 const EXPIRE_LATEST: u32 = 2;
 const NEWLINE: u8 = 10;
+const NO_ROOM: u32 = 0xffffffff;
 
 let arenaTop: u32 = 0; // behind the request buffer
 
@@ -93,31 +94,37 @@ function sortItems(table: u32, spare: u32, n: u32): u32 {
   return table;
 }
 
-// collect writes the non-empty lines of a value to the table and returns their number.
+// collect writes the non-empty lines of a value to the table and returns where the
+// table ends, or 0 where there is no memory.
 function collect(at: u32, len: u32, table: u32): u32 {
-  let n: u32 = 0, start: u32 = 0;
+  let start: u32 = 0;
   for (let i: u32 = 0; i <= len; i++) {
     if (i < len && load<u8>(at + i) != NEWLINE) continue;
     if (i > start) {
-      store<u32>(table + n * ITEM_BYTES, at + start);
-      store<u32>(table + n * ITEM_BYTES, i - start, 4);
-      n++;
+      if (!reserve(<u64>table + ITEM_BYTES)) return 0;
+      store<u32>(table, at + start);
+      store<u32>(table, i - start, 4);
+      table += ITEM_BYTES;
     }
     start = i + 1;
   }
-  return n;
+  return table;
 }
 
-// unite writes the union of one conflict's values to `out` and returns its length.
-function unite(request: u32, conflict: u32, table: u32, spare: u32, out: u32): u32 {
+// unite writes the union of one conflict's values to `out` and returns its length,
+// or NO_ROOM. The tables are made at `table`.
+function unite(request: u32, conflict: u32, table: u32, out: u32): u32 {
   const siblings = request + load<u32>(conflict, 8);
   const count = <u32>load<u16>(conflict, 12);
-  let n: u32 = 0, len: u32 = 0;
+  let end = table, len: u32 = 0;
   for (let i: u32 = 0; i < count; i++) {
     const s = siblings + i * SIBLING_BYTES;
-    n += collect(request + load<u32>(s), load<u32>(s, 4), table + n * ITEM_BYTES);
+    end = collect(request + load<u32>(s), load<u32>(s, 4), end);
+    if (end == 0) return NO_ROOM;
   }
-  table = sortItems(table, spare, n);
+  const n = (end - table) / ITEM_BYTES;
+  if (!reserve(<u64>end + n * ITEM_BYTES)) return NO_ROOM;
+  table = sortItems(table, end, n);
   for (let i: u32 = 0; i < n; i++) {
     const item = table + i * ITEM_BYTES;
     if (i > 0 && compareItems(item - ITEM_BYTES, item) == 0) continue;
@@ -129,29 +136,31 @@ function unite(request: u32, conflict: u32, table: u32, spare: u32, out: u32): u
   return len;
 }
 
-// edged_v1_merge answers each conflict with the union of its siblings.
-export function edged_v1_merge(request: u32, length: u32): u64 {
-  if (length < 32 || load<u32>(request) != REQUEST_MAGIC) return 1;
-  const count = load<u32>(request, 8), conflicts = request + load<u32>(request, 12);
-  let maxItems: u32 = 0, bytes: u32 = 0;
+// valuesBound is how many bytes the unions of all conflicts can have together.
+function valuesBound(request: u32, conflicts: u32, count: u32): u32 {
+  let bytes: u32 = 0;
   for (let i: u32 = 0; i < count; i++) {
     const conflict = conflicts + i * CONFLICT_BYTES;
     const siblings = request + load<u32>(conflict, 8), n = <u32>load<u16>(conflict, 12);
-    let items: u32 = 0;
-    for (let j: u32 = 0; j < n; j++) {
-      const len = load<u32>(siblings + j * SIBLING_BYTES, 4);
-      items += len / 2 + 1; // an item takes a byte and a line end
-      bytes += len + 1;
-    }
-    maxItems = max(maxItems, items);
+    for (let j: u32 = 0; j < n; j++) bytes += load<u32>(siblings + j * SIBLING_BYTES, 4) + 1;
   }
-  const table = align8(arenaTop), spare = table + maxItems * ITEM_BYTES, out = spare + maxItems * ITEM_BYTES;
+  return bytes;
+}
+
+// edged_v1_merge answers each conflict with the union of its siblings. The request,
+// the answer and the tables lie one behind the other.
+export function edged_v1_merge(request: u32, length: u32): u64 {
+  if (length < 32 || load<u32>(request) != REQUEST_MAGIC) return 1;
+  const count = load<u32>(request, 8), conflicts = request + load<u32>(request, 12);
+  const out = align8(arenaTop);
   let total = RESPONSE_BYTES + count * VERDICT_BYTES;
-  if (!reserve(<u64>out + <u64>total + <u64>bytes)) return 2;
+  const table = align8(out + total + valuesBound(request, conflicts, count));
+  if (!reserve(table)) return 2;
 
   for (let i: u32 = 0; i < count; i++) {
     const conflict = conflicts + i * CONFLICT_BYTES, v = out + RESPONSE_BYTES + i * VERDICT_BYTES;
-    const len = unite(request, conflict, table, spare, out + total);
+    const len = unite(request, conflict, table, out + total);
+    if (len == NO_ROOM) return 2;
     store<u64>(v, 0);
     store<u64>(v, 0, 8);
     if (len > load<u32>(conflict, 16)) {

@@ -7,5 +7,5 @@ import (
 )
 
 func TestUnion(t *testing.T) {
-	exampletest.Example{Module: "union.wasm", Tools: []string{"node", "asc"}}.Run(t, exampletest.Union)
+	exampletest.Example{Module: "union.wasm", Fuel: []int64{1164, 2170, 42474}, Tools: []string{"node", "asc"}}.Run(t, exampletest.Union)
 }

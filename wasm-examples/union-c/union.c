@@ -70,22 +70,34 @@ static item *sort(item *v, item *spare, uint32_t n) {
   return v;
 }
 
-// collect appends the non-empty lines of a value to `out` and returns their number.
+// collect appends the non-empty lines of a value to `out` and returns their number,
+// or NO_ROOM.
+#define NO_ROOM 0xFFFFFFFFu
 static uint32_t collect(const uint8_t *p, uint32_t len, item *out) {
   uint32_t n = 0, start = 0;
   for (uint32_t i = 0; i <= len; i++) {
     if (i < len && p[i] != '\n') continue;
-    if (i > start) out[n++] = (item){p + start, i - start};
+    if (i > start) {
+      if (!reserve((uint64_t)(__UINTPTR_TYPE__)(out + n + 1))) return NO_ROOM;
+      out[n++] = (item){p + start, i - start};
+    }
     start = i + 1;
   }
   return n;
 }
 
-// unite writes the union of one conflict's values to `out` and returns its length.
-static uint32_t unite(const uint8_t *request, const edged_conflict *c, item *items, item *spare, uint8_t *out) {
+// unite writes the union of one conflict's values to `out` and returns its length,
+// or NO_ROOM. The tables are made at `items`.
+static uint32_t unite(const uint8_t *request, const edged_conflict *c, item *items, uint8_t *out) {
   const edged_sibling *s = (const edged_sibling *)(request + c->sib_off);
   uint32_t n = 0, len = 0;
-  for (uint32_t i = 0; i < c->sib_count; i++) n += collect(request + s[i].val_off, s[i].val_len, items + n);
+  for (uint32_t i = 0; i < c->sib_count; i++) {
+    uint32_t more = collect(request + s[i].val_off, s[i].val_len, items + n);
+    if (more == NO_ROOM) return NO_ROOM;
+    n += more;
+  }
+  item *spare = items + n;
+  if (!reserve((uint64_t)(__UINTPTR_TYPE__)(spare + n))) return NO_ROOM;
   items = sort(items, spare, n);
   for (uint32_t i = 0; i < n; i++) {
     if (i > 0 && compare(items[i - 1], items[i]) == 0) continue;
@@ -96,13 +108,14 @@ static uint32_t unite(const uint8_t *request, const edged_conflict *c, item *ite
   return len;
 }
 
-// bounds adds up how many items and bytes a conflict can yield.
-static void bounds(const uint8_t *request, const edged_conflict *c, uint32_t *items, uint32_t *bytes) {
-  const edged_sibling *s = (const edged_sibling *)(request + c->sib_off);
-  for (uint32_t i = 0; i < c->sib_count; i++) {
-    *items += s[i].val_len / 2 + 1; // an item takes a byte and a line end
-    *bytes += s[i].val_len + 1;
+// values_bound is how many bytes the unions of all conflicts can have together.
+static uint32_t values_bound(const uint8_t *request, const edged_conflict *c, uint32_t count) {
+  uint32_t bytes = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const edged_sibling *s = (const edged_sibling *)(request + c[i].sib_off);
+    for (uint32_t j = 0; j < c[i].sib_count; j++) bytes += s[j].val_len + 1;
   }
+  return bytes;
 }
 
 EDGED_EXPORT("edged_v1_merge") uint64_t merge(uint32_t ptr, uint32_t length) {
@@ -110,21 +123,15 @@ EDGED_EXPORT("edged_v1_merge") uint64_t merge(uint32_t ptr, uint32_t length) {
   const edged_request *h = (const edged_request *)request;
   if (length < sizeof *h || h->magic != EDGED_REQUEST_MAGIC) return edged_result(0, 1);
   const edged_conflict *conflicts = (const edged_conflict *)(request + h->index_off);
-  uint32_t max_items = 0, bytes = 0, fixed = sizeof(edged_response) + h->count * sizeof(edged_verdict);
-  for (uint32_t i = 0; i < h->count; i++) {
-    uint32_t items = 0;
-    bounds(request, &conflicts[i], &items, &bytes);
-    if (items > max_items) max_items = items;
-  }
-  uint32_t table = align8(arena_top), answer = align8(table + 2 * max_items * sizeof(item));
-  if (!reserve((uint64_t)answer + fixed + bytes)) return edged_result(0, 2);
+  uint32_t answer = align8(arena_top), total = sizeof(edged_response) + h->count * sizeof(edged_verdict);
+  uint32_t table = align8(answer + total + values_bound(request, conflicts, h->count));
+  if (!reserve(table)) return edged_result(0, 2);
 
   uint8_t *out = (uint8_t *)(__UINTPTR_TYPE__)answer;
   edged_verdict *verdicts = (edged_verdict *)(out + sizeof(edged_response));
-  uint32_t total = fixed;
   for (uint32_t i = 0; i < h->count; i++) {
-    item *items = (item *)(__UINTPTR_TYPE__)table;
-    uint32_t len = unite(request, &conflicts[i], items, items + max_items, out + total);
+    uint32_t len = unite(request, &conflicts[i], (item *)(__UINTPTR_TYPE__)table, out + total);
+    if (len == NO_ROOM) return edged_result(0, 2);
     if (len > conflicts[i].max_value) {
       verdicts[i] = (edged_verdict){.kind = EDGED_ERROR, .index = 3};
       continue;

@@ -7,5 +7,5 @@ import (
 )
 
 func TestUnion(t *testing.T) {
-	exampletest.Example{Module: "union.wasm", Tools: []string{"clang", "wasm-ld"}}.Run(t, exampletest.Union)
+	exampletest.Example{Module: "union.wasm", Fuel: []int64{1185, 2281, 45876}, Tools: []string{"clang", "wasm-ld"}}.Run(t, exampletest.Union)
 }
