@@ -3,10 +3,10 @@ package wire
 // Append appends the frame. answered is the Copies of the HELLO_ACK of this
 // session, which the table leans on; nil makes a longer frame that needs none.
 func (d Done) Append(dst []byte, c *Codec, answered []CopyClock) []byte {
-	at := len(dst)
 	e := newEncoder(dst, TypeDone)
-	ref := e.lean(answered)
 	e.u64(d.Session)
+	body := len(e.b)
+	ref := e.lean(answered)
 	e.table(d.Copies, ref)
 	e.uvarint(uint64(len(d.Digests)))
 	prev := int64(-1)
@@ -22,14 +22,22 @@ func (d Done) Append(dst []byte, c *Codec, answered []CopyClock) []byte {
 	for _, g := range d.Digests {
 		e.raw(g.Sum[:])
 	}
-	return c.pack(e.finish(), at)
+	return c.pack(e.finish(), body)
+}
+
+// DoneSession reads the session of a DONE, which says what its table leans on.
+func DoneSession(frame []byte) (uint64, error) {
+	r := newReader(frame, TypeDone)
+	session := r.u64()
+	return session, r.end("done")
 }
 
 // ParseDone reads a DONE; answered is the Copies of the HELLO_ACK of its session.
 func ParseDone(frame []byte, c *Codec, answered []CopyClock) (Done, error) {
-	r := c.unpack(frame, TypeDone)
-	ref := r.lean(answered)
+	r := newReader(frame, TypeDone)
 	d := Done{Session: r.u64()}
+	c.unpack(r)
+	ref := r.lean(answered)
 	d.Copies = r.table(ref)
 	if n := r.count("digests", MaxCopies, 18); n > 0 {
 		d.Digests = make([]Digest, n)

@@ -76,6 +76,19 @@ func TestAppendAppends(t *testing.T) {
 	require.Equal(t, append([]byte("before"), h.Append(nil, c)...), h.Append([]byte("before"), c))
 }
 
+// The receiver learns first which answer a DONE leans on.
+func TestTheSessionOfADoneNeedsNoReference(t *testing.T) {
+	c, ref := newCodec(t), testRef()
+	frame := wire.Done{Session: 0xfeed, Copies: ref}.Append([]byte("x"), c, ref)[1:]
+	session, err := wire.DoneSession(frame)
+	require.NoError(t, err)
+	require.Equal(t, uint64(0xfeed), session)
+	_, err = wire.DoneSession(frame[:8])
+	require.ErrorIs(t, err, wire.ErrMalformed)
+	_, err = wire.DoneSession(wire.Tick{}.Append(nil))
+	require.ErrorIs(t, err, wire.ErrMalformed)
+}
+
 // A field added to a request or a response must travel.
 func TestEveryFieldOfARequestAndAResponseTravels(t *testing.T) {
 	var q kv.Request

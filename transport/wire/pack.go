@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -53,24 +54,19 @@ const (
 	packedZstd = 1
 )
 
-// pack compresses what follows the type byte of a frame that begins at, if
-// that makes it shorter.
+// pack compresses frame from the offset at on, if that makes it shorter.
 func (c *Codec) pack(frame []byte, at int) []byte {
-	body := frame[at+1:]
+	body := frame[at:]
 	if len(body) > PackBytes {
 		if z := c.enc.EncodeAll(body, nil); len(z) < len(body) {
-			return append(append(frame[:at+1], packedZstd), z...)
+			return append(append(frame[:at], packedZstd), z...)
 		}
 	}
-	frame = append(frame, 0)
-	copy(frame[at+2:], frame[at+1:])
-	frame[at+1] = packedRaw
-	return frame
+	return slices.Insert(frame, at, packedRaw)
 }
 
-// unpack returns a reader of the body that pack stored.
-func (c *Codec) unpack(frame []byte, t Type) *reader {
-	r := newReader(frame, t)
+// unpack replaces what is left to read by what pack stored there.
+func (c *Codec) unpack(r *reader) {
 	switch how := r.byte(); {
 	case r.err != nil || how == packedRaw:
 	case how == packedZstd:
@@ -83,7 +79,6 @@ func (c *Codec) unpack(frame []byte, t Type) *reader {
 	default:
 		r.fail("it is packed in the unknown way %d", how)
 	}
-	return r
 }
 
 func (c *Codec) inflate(b []byte) ([]byte, error) {

@@ -18,16 +18,16 @@ func ParseTick(frame []byte) (Tick, error) {
 
 // Append appends the frame.
 func (t TickAck) Append(dst []byte, c *Codec) []byte {
-	at := len(dst)
 	e := newEncoder(dst, TypeTickAck)
 	e.byte(byte(t.Code))
 	e.table(t.Copies, nil)
-	return c.pack(e.finish(), at)
+	return c.pack(e.finish(), len(dst)+1)
 }
 
 // ParseTickAck reads a TICK_ACK.
 func ParseTickAck(frame []byte, c *Codec) (TickAck, error) {
-	r := c.unpack(frame, TypeTickAck)
+	r := newReader(frame, TypeTickAck)
+	c.unpack(r)
 	r.dictionary()
 	t := TickAck{Code: r.helloCode(), Copies: r.table(nil)}
 	return t, r.end("tick ack")
