@@ -62,12 +62,19 @@ func ClockOf(spans ...Span) Clock {
 		slices.SortStableFunc(sorted, byActor)
 	}
 	out := sorted[:0]
-	for _, s := range sorted {
-		n := len(out)
-		if n > 0 && out[n-1].Actor == s.Actor {
-			out[n-1].Base = max(out[n-1].Base, s.Base)
-			out[n-1] = normalise(out[n-1], s.Runs...)
-		} else if s = normalise(s); s.Max() > 0 {
+	for len(sorted) > 0 {
+		s, n := sorted[0], 1
+		for ; n < len(sorted) && sorted[n].Actor == s.Actor; n++ {
+			s.Base = max(s.Base, sorted[n].Base)
+		}
+		if n > 1 { // all runs at once: one by one would sort them anew each time
+			s.Runs = nil
+			for _, t := range sorted[:n] {
+				s.Runs = append(s.Runs, t.Runs...)
+			}
+		}
+		sorted = sorted[n:]
+		if s = normalise(s); s.Max() > 0 {
 			out = append(out, s)
 		}
 	}

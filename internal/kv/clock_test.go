@@ -304,6 +304,15 @@ func BenchmarkClock(b *testing.B) {
 			_ = kv.ClockOf(spans...)
 		}
 	})
+	for i := range spans { // what a hostile peer may send
+		spans[i] = kv.Span{Actor: testActor(0), Runs: []kv.Run{{From: uint64(4*i + 2), To: uint64(4*i + 2)}, {From: 1 << 40, To: 1 << 40}}}
+	}
+	b.Run("of one actor many times", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = kv.ClockOf(spans...)
+		}
+	})
 	b.Run("of three actors", func(b *testing.B) {
 		b.ReportAllocs()
 		three := c.Clone()
