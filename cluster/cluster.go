@@ -199,15 +199,48 @@ func (c *Cluster) told(e Event) {
 func (c *Cluster) Members() []Member { return c.view.members() }
 
 // Join looks for nodes at addresses now, and returns how many answered; an error
-// says that none did.
-func (c *Cluster) Join(addrs []string) (int, error) {
+// says that none did. It may take some seconds an address.
+func (c *Cluster) Join(ctx context.Context, addrs []string) (int, error) {
 	c.mu.Lock()
 	list := c.list
 	c.mu.Unlock()
 	if list == nil {
 		return 0, errors.New("join: gossip is not running")
 	}
-	return list.Join(addrs)
+	joined := 0
+	var errs error
+	for _, a := range addrs {
+		n, err := join(ctx, list, a)
+		joined += n
+		errs = errors.Join(errs, err)
+	}
+	if joined > 0 {
+		return joined, nil
+	}
+	return 0, errs
+}
+
+// join tries one address. A name is looked up here, because memberlist's own
+// look-up asks for more than is needed and does not end with ctx.
+func join(ctx context.Context, list *memberlist.Memberlist, addr string) (int, error) {
+	if _, err := netip.ParseAddrPort(addr); err == nil {
+		return list.Join([]string{addr})
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0, fmt.Errorf("join %s: %w", addr, err)
+	}
+	lookup, cancel := context.WithTimeout(ctx, streamTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupHost(lookup, host)
+	if err != nil {
+		return 0, fmt.Errorf("join %s: %w", addr, err)
+	}
+	at := make([]string, 0, len(ips))
+	for _, ip := range ips[:min(len(ips), maxAddresses)] {
+		at = append(at, net.JoinHostPort(ip, port))
+	}
+	return list.Join(at)
 }
 
 // Forget stops looking for a node that the operator has removed.
@@ -256,7 +289,7 @@ func (c *Cluster) rejoin(ctx context.Context, list *memberlist.Memberlist) {
 		}
 		g.Go(func() error {
 			for _, a := range addrs {
-				if n, _ := list.Join([]string{a}); n > 0 || ctx.Err() != nil {
+				if n, _ := join(ctx, list, a); n > 0 || ctx.Err() != nil {
 					return nil
 				}
 			}

@@ -263,6 +263,23 @@ func TestStoppingNodeIsSeenToLeave(t *testing.T) {
 	})
 }
 
+func TestJoinOnRequest(t *testing.T) {
+	t.Parallel()
+	inBed(t, lan, func(t *testing.T, b *bed) {
+		n1, n2 := b.start("n1", addr1, 1), b.start("n2", addr2, 1)
+		synctest.Wait()
+		got, err := n1.Join(t.Context(), []string{"10.0.0.99:1", addr2})
+		require.NoError(t, err)
+		require.Equal(t, 1, got)
+		n2.sees(time.Second, "n1@1")
+		_, err = n1.Join(t.Context(), []string{"no port"})
+		require.Error(t, err)
+		n1.halt()
+		_, err = n1.Join(t.Context(), []string{addr2})
+		require.ErrorContains(t, err, "not running")
+	})
+}
+
 func TestForgottenNodeIsNotLookedFor(t *testing.T) {
 	t.Parallel()
 	inBed(t, lan, func(t *testing.T, b *bed) {

@@ -11,6 +11,8 @@ const (
 	maxAddressBytes = 255
 	// maxPeers bounds the remembered peers: several times the largest cluster meant.
 	maxPeers = 1024
+	// maxMembers bounds the nodes known in one life, the long dead among them.
+	maxMembers = 4 * maxPeers
 	// maxPeerFileBytes bounds the file they are kept in: every peer at its limits.
 	maxPeerFileBytes = maxPeers * (maxNameBytes + maxAddresses*(maxAddressBytes+4) + 128)
 

@@ -62,7 +62,7 @@ func (v *view) set(m Member) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	old, known := v.nodes[m.Node]
-	if known && m.Boot < old.Boot || !known && !m.Alive {
+	if known && m.Boot < old.Boot || !known && (!m.Alive || !v.roomLocked()) {
 		return
 	}
 	v.nodes[m.Node] = m
@@ -73,6 +73,22 @@ func (v *view) set(m Member) {
 	case v.wake <- struct{}{}:
 	default:
 	}
+}
+
+// roomLocked says whether one more node may be known, letting go of a dead one
+// whose end has been told if need be.
+func (v *view) roomLocked() bool {
+	if len(v.nodes) < maxMembers {
+		return true
+	}
+	for node, m := range v.nodes {
+		if !m.Alive && !slices.Contains(v.dirty, node) {
+			delete(v.nodes, node)
+			delete(v.told, node)
+			return true
+		}
+	}
+	return false
 }
 
 func (v *view) members() []Member {

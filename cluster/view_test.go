@@ -71,6 +71,21 @@ func TestNotificationsOfSelfAndOfRubbishAreDropped(t *testing.T) {
 	require.Equal(t, []Member{life(1, true, "host:7383", "10.0.0.2:7")}, v.members())
 }
 
+func TestMembersAreBounded(t *testing.T) {
+	t.Parallel()
+	v := newView(1)
+	for node := range uint64(maxMembers + 1) {
+		v.set(Member{Node: 2 + node, Alive: true})
+	}
+	require.Len(t, v.members(), maxMembers)
+	drain(v)
+	v.set(Member{Node: 2})
+	require.Len(t, drain(v), 1)
+	v.set(Member{Node: 1 << 40, Alive: true})
+	require.Len(t, v.members(), maxMembers)
+	require.Equal(t, uint64(1<<40), drain(v)[0].Member.Node, "a dead one made room")
+}
+
 func TestDeliveryEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

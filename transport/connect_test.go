@@ -41,7 +41,8 @@ func TestStrangersAreRefused(t *testing.T) {
 		other := &bed{t: t, dir: t.TempDir(), net: b.net}
 		require.NoError(t, transport.InitCA(other.dir+"/ca"))
 		foreign := other.start("n1", "10.0.0.1:7383", 1, nil)
-		require.Error(t, foreign.Connect(t.Context(), z.addr), "another cluster's CA")
+		require.ErrorIs(t, foreign.Connect(t.Context(), z.addr), transport.ErrUntrusted, "another cluster's CA")
+		require.Positive(t, foreign.Rejected())
 
 		liar := b.start("n3", "10.0.0.3:7383", 1, func(_ *node, c *transport.Config) { c.Identity.Name = "n1" })
 		var refusal *transport.RefusedError
@@ -52,8 +53,21 @@ func TestStrangersAreRefused(t *testing.T) {
 		require.Error(t, astray.Connect(t.Context(), z.addr), "CONN has another cluster than the certificate")
 		time.Sleep(time.Second)
 		require.Empty(t, z.Peers())
+		require.Equal(t, int64(1), z.Rejected(), "the others turned away first")
 		ups, _, _, _ := z.told()
 		require.Zero(t, ups)
+	})
+}
+
+func TestLapsedCertificateIsRefused(t *testing.T) {
+	t.Parallel()
+	inBed(t, lan, func(t *testing.T, b *bed) {
+		a := b.start("n1", "10.0.0.1:7383", 1, nil)
+		time.Sleep(25 * time.Hour)
+		z := b.start("n2", "10.0.0.2:7383", 1, nil)
+		require.ErrorIs(t, a.Connect(t.Context(), z.addr), transport.ErrUntrusted)
+		require.ErrorIs(t, z.Connect(t.Context(), a.addr), transport.ErrUntrusted)
+		require.Empty(t, z.Peers())
 	})
 }
 

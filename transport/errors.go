@@ -28,6 +28,9 @@ var (
 	ErrClosed = errors.New("transport closed")
 	// ErrSelf says that an address leads to this node itself.
 	ErrSelf = errors.New("address is this node's own")
+	// ErrUntrusted says that one side does not take the other's certificate: it is
+	// of another cluster, or lapsed.
+	ErrUntrusted = errors.New("certificate not accepted")
 	// ErrBusy says that too many addresses are being dialed.
 	ErrBusy = errors.New("too many dials")
 )

@@ -72,10 +72,10 @@ func (t *Transport) reach(ctx context.Context, addr string) (*Peer, error) {
 	if !t.countConn() {
 		return nil, errors.New("too many connections")
 	}
-	conn, err := t.quic.Dial(ctx, net.UDPAddrFromAddrPort(to), t.cfg.Identity.tlsConfig(), t.sized(t.quicConfig()))
+	conn, err := t.quic.Dial(ctx, net.UDPAddrFromAddrPort(to), t.cfg.Identity.tlsConfig(&t.rejected), t.sized(t.quicConfig()))
 	if err != nil {
 		t.uncountConn()
-		return nil, err
+		return nil, explain(err)
 	}
 	context.AfterFunc(conn.Context(), t.uncountConn)
 	p, err := t.greet(ctx, conn)
@@ -91,7 +91,16 @@ func (t *Transport) reach(ctx context.Context, addr string) (*Peer, error) {
 		t.addRoute(addr, peerName(conn))
 		return nil, nil
 	}
-	return nil, fmt.Errorf("greet: %w", err)
+	return nil, fmt.Errorf("greet: %w", explain(err))
+}
+
+// explain names the one failure of a handshake that a person has to mend.
+func explain(err error) error {
+	var t *quic.TransportError
+	if errors.As(err, &t) && t.ErrorCode.IsCryptoError() {
+		return fmt.Errorf("%w: %w", ErrUntrusted, err)
+	}
+	return err
 }
 
 // greet says CONN on a dialed connection and takes in the answer.
@@ -166,14 +175,19 @@ func closeCodeOf(code wire.ConnCode) CloseCode {
 
 // judge checks what a peer says of itself against its certificate, then asks the
 // handler.
-func (t *Transport) judge(conn *quic.Conn, remote wire.Conn) wire.ConnAck {
+func (t *Transport) judge(conn *quic.Conn, remote wire.Conn) (verdict wire.ConnAck) {
 	switch {
 	case remote.Cluster != t.cfg.Identity.Cluster || remote.Name != peerName(conn):
-		return wire.ConnAck{Code: wire.ConnWrongCluster}
+		verdict.Code = wire.ConnWrongCluster
 	case remote.Version != wire.Version:
-		return wire.ConnAck{Code: wire.ConnVersion}
+		verdict.Code = wire.ConnVersion
+	default:
+		verdict = t.cfg.Handler.Conn(remote)
 	}
-	return t.cfg.Handler.Conn(remote)
+	if verdict.Code != wire.ConnOK {
+		t.rejected.Add(1)
+	}
+	return verdict
 }
 
 // peerName is the name in the peer's certificate, verified in the handshake.

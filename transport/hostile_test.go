@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,7 +67,7 @@ func withRogue(t *testing.T, test func(r *rogue)) {
 		own, err := network.Listen("10.0.0.2:2")
 		require.NoError(t, err)
 		dialer := &quic.Transport{Conn: &plainSocket{PacketConn: own, counter: &counter{}}}
-		conn, err := dialer.Dial(t.Context(), socket.LocalAddr(), ids["rogue"].tlsConfig(), &quic.Config{EnableDatagrams: true})
+		conn, err := dialer.Dial(t.Context(), socket.LocalAddr(), ids["rogue"].tlsConfig(new(atomic.Int64)), &quic.Config{EnableDatagrams: true})
 		require.NoError(t, err)
 		test(&rogue{t: t, id: ids["rogue"], target: target, served: h.served, conn: conn})
 
@@ -298,6 +299,27 @@ func TestBucketRefillsWithTime(t *testing.T) {
 	require.Zero(t, fill)
 	require.InDelta(t, 0.5, b.fill(now.Add(500*time.Millisecond)), 1e-9)
 	require.InDelta(t, 1, b.fill(now.Add(time.Hour)), 1e-9)
+}
+
+func TestConnectionsAreCountedAndTheirWindowsShared(t *testing.T) {
+	t.Parallel()
+	tr := &Transport{}
+	for range fullWindowConns {
+		require.True(t, tr.countConn())
+	}
+	full := tr.quicConfig()
+	require.Same(t, full, tr.sized(full))
+	require.Greater(t, full.MaxConnectionReceiveWindow, uint64(streamWindow*(maxLanes+1)), "stalled streams leave room")
+	require.True(t, tr.countConn())
+	small := tr.sized(full)
+	require.Equal(t, uint64(connWindow/smallWindowShare), small.MaxConnectionReceiveWindow)
+	require.Equal(t, uint64(streamWindow/smallWindowShare), small.InitialStreamReceiveWindow)
+	for range maxConns - fullWindowConns - 1 {
+		require.True(t, tr.countConn())
+	}
+	require.False(t, tr.countConn())
+	tr.uncountConn()
+	require.True(t, tr.countConn())
 }
 
 // FuzzReadFrame: what is read is what was announced, and never over the limit.

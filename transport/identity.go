@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
@@ -149,8 +150,8 @@ func loadCA(dir string) (*x509.Certificate, error) {
 }
 
 // tlsConfig is TLS 1.3 with certificates both ways and nothing resumable: a
-// certificate is checked at every connection.
-func (id Identity) tlsConfig() *tls.Config {
+// certificate is checked at every connection. rejected counts those not taken.
+func (id Identity) tlsConfig(rejected *atomic.Int64) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{alpn},
@@ -161,19 +162,27 @@ func (id Identity) tlsConfig() *tls.Config {
 		// VerifyConnection does the whole of it, on both sides.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			if len(state.PeerCertificates) == 0 {
-				return errors.New("peer showed no certificate")
-			}
-			cluster, _, err := verify(state.PeerCertificates[0], id.roots, time.Now())
+			err := id.checkPeer(state, time.Now())
 			if err != nil {
-				return err
+				rejected.Add(1)
 			}
-			if cluster != id.Cluster {
-				return fmt.Errorf("peer's certificate is of cluster %s", cluster)
-			}
-			return nil
+			return err
 		},
 	}
+}
+
+func (id Identity) checkPeer(state tls.ConnectionState, now time.Time) error {
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("peer showed no certificate")
+	}
+	cluster, _, err := verify(state.PeerCertificates[0], id.roots, now)
+	if err != nil {
+		return err
+	}
+	if cluster != id.Cluster {
+		return fmt.Errorf("peer's certificate is of cluster %s", cluster)
+	}
+	return nil
 }
 
 // verify checks a node's certificate against the CA and returns its names.

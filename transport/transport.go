@@ -29,6 +29,7 @@ type Transport struct {
 	counter    counter
 	conns      atomic.Int64
 	attempts   atomic.Uint64
+	rejected   atomic.Int64
 	handshakes *bucket
 	serving    budget
 	gossip     *Gossip
@@ -113,7 +114,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 // Run accepts, dials and serves connections until ctx ends, then closes them and
 // the socket. It returns nil after an orderly end.
 func (t *Transport) Run(ctx context.Context) error {
-	listener, err := t.quic.Listen(t.cfg.Identity.tlsConfig(), t.quicConfig())
+	listener, err := t.quic.Listen(t.cfg.Identity.tlsConfig(&t.rejected), t.quicConfig())
 	if err != nil {
 		t.close()
 		return fmt.Errorf("listen on node port: %w", errors.Join(err, t.socket.Close()))
@@ -166,6 +167,10 @@ func (t *Transport) BytesIn() int64 { return t.counter.in.Load() }
 
 // BytesOut is the UDP payload bytes sent so far, all of them.
 func (t *Transport) BytesOut() int64 { return t.counter.out.Load() }
+
+// Rejected counts the connections not made because a certificate, a cluster, a
+// name or a version was wrong, or the handler would not have the peer.
+func (t *Transport) Rejected() int64 { return t.rejected.Load() }
 
 // Gossip is the membership protocol's way over these connections.
 func (t *Transport) Gossip() *Gossip { return t.gossip }
