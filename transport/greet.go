@@ -87,7 +87,9 @@ func (t *Transport) reach(ctx context.Context, addr string) (*Peer, error) {
 	switch {
 	case closedAs(err, CloseSelf):
 		return nil, ErrSelf
-	case closedAs(err, CloseDuplicate):
+	case closedAs(err, CloseDuplicate), closedAs(err, CloseReplaced) && t.Peer(peerName(conn)) != nil:
+		// Another connection with that node stays: it turned this one away, or took
+		// its place before the answer was here.
 		t.addRoute(addr, peerName(conn))
 		return nil, nil
 	}

@@ -83,6 +83,9 @@ func (p *Peer) Info() PeerInfo {
 	return info
 }
 
+// Name is the peer's name, as its certificate has it.
+func (p *Peer) Name() string { return p.info.Name }
+
 // Send queues a frame on the control or the live stream and returns: ErrQueueFull
 // if the peer reads too slowly, ErrTooLarge, or ErrPeerDown. After ErrQueueFull
 // on live the frame is lost to this stream, and the peer needs a sync. frame is
