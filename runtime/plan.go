@@ -42,6 +42,12 @@ func (m *scanned) plan(r *reader, t funcType) plan {
 	r.end()
 	s.p.body = r.b
 	s.p.weight = uint32(1 + s.slots/frameUnitSlots)
+	variables := int64(s.p.locals) * int64(len(s.p.costs))
+	if variables > maxVariables {
+		r.fail("variables", "split the function", "%d locals in %d basic blocks, their product may be %d",
+			s.p.locals, len(s.p.costs), maxVariables)
+	}
+	m.variables += variables
 	m.info.Complexity = max(m.info.Complexity, s.complexity)
 	m.info.ComplexitySq += int64(s.complexity) * int64(s.complexity)
 	return s.p

@@ -88,6 +88,8 @@ type scanned struct {
 	start    int // function index, -1 = none
 	plans    []plan
 	info     Info
+
+	variables int64 // sum over functions of locals times basic blocks
 }
 
 // Scan checks a module against the static admission rules without running or
@@ -460,6 +462,10 @@ func (m *scanned) readCode(r *reader) {
 			r.err = body.err
 		}
 		m.plans = append(m.plans, p)
+	}
+	if r.ok() && m.variables > maxVariablesSum {
+		r.fail("variables", "a smaller program", "locals times basic blocks come to %d over the module, the limit is %d",
+			m.variables, maxVariablesSum)
 	}
 	if r.ok() && m.info.ComplexitySq > maxComplexitySq {
 		r.fail("complexity", "a smaller program: without regexp and templates", "control-flow complexity %d squared over the module, the limit is %d",

@@ -67,6 +67,13 @@ var refused = []struct {
 		}
 	})},
 
+	{"bomb: loops over locals", "variables", "1024 locals", change(func(p *parts) { p.withBody(loopsOverLocals(1024, 630)) })},
+	{"bomb: many loops over locals", "variables", "over the module", change(func(p *parts) {
+		for range 40 {
+			p.withBody(loopsOverLocals(100, 200))
+		}
+	})},
+
 	{"two memories", "too-many", "memories", change(func(p *parts) { p.memories = append(p.memories, "\x00\x01") })},
 	{"no memory", "memory", "no memory exported", change(func(p *parts) { p.memories, p.exports = nil, p.exports[1:] })},
 	{"memory not exported", "memory", "no memory exported", change(func(p *parts) { p.exports = p.exports[1:] })},
