@@ -172,7 +172,7 @@ func TestCommitThatFailsPublishesNothing(t *testing.T) {
 	a := newNode(t, 1)
 	a.put("k", "v1")
 	ch := a.plan("k", "v2", state.Covers{Held: true})
-	a.store.FailNext()
+	a.store.FailNext(true)
 	_, err := a.set.Committer().CommitGroup()
 	require.ErrorIs(t, err, sim.ErrCrash)
 	require.Nil(t, *ch)

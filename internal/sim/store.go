@@ -110,11 +110,12 @@ func (s *Store) Crash(keep int) {
 }
 
 // FailNext makes the next commit durable and return ErrCrash all the same: the
-// process died behind the sync and before anybody learned of it.
-func (s *Store) FailNext() {
+// process died behind the sync and before anybody learned of it. With false it
+// takes that back.
+func (s *Store) FailNext(fail bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failing = true
+	s.failing = fail
 }
 
 // Backup is what was durable at one moment.

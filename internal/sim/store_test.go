@@ -60,7 +60,7 @@ func TestBackupIsWhatWasDurable(t *testing.T) {
 	require.NoError(t, commit(t, s, true, "c"))
 	s.Restore(b)
 	require.Equal(t, []string{"a"}, keysOf(t, s))
-	s.FailNext()
+	s.FailNext(true)
 	require.ErrorIs(t, commit(t, s, true, "d"), sim.ErrCrash)
 	require.Equal(t, []string{"a", "d"}, keysOf(t, s))
 }

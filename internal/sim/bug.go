@@ -1,0 +1,33 @@
+package sim
+
+// Bug is a rule that the run breaks on purpose, so that the oracle can be seen
+// to notice. The code under test is left alone: the driver misbehaves.
+type Bug string
+
+// What can be broken.
+const (
+	NoBug              Bug = ""
+	BugSkipTail        Bug = "what changed during a session is not sent"
+	BugClockPerChunk   Bug = "the clock grows with each chunk"
+	BugHalfSession     Bug = "a session that breaks leaves its clock"
+	BugNoDropAtEnd     Bug = "nothing is dropped at a session's end"
+	BugKeepForgotten   Bug = "keep is not said"
+	BugFirstBase       Bug = "objects are filled with the base of the session's beginning"
+	BugLateBase        Bug = "objects are filled with a base newer than their snapshot"
+	BugLateEnd         Bug = "the end has a clock newer than the last look"
+	BugEcho            Bug = "a node sends back what its peer just sent"
+	BugUnsyncedEnd     Bug = "a clock leaves the node before it is durable"
+	BugOnlyNewDot      Bug = "only the new version is replicated"
+	BugSiblingsCut     Bug = "an object is replicated without its oldest sibling"
+	BugForeignToken    Bug = "a token is taken for another key"
+	BugAckEarly        Bug = "a copy acknowledges before it is durable"
+	BugStaleAck        Bug = "an acknowledgement of an incarnation that lost its disk counts"
+	BugActorReused     Bug = "an actor issues dots after a crash"
+	BugLossKeepsClock  Bug = "a lost disk leaves its clock"
+	BugRecordLost      Bug = "a session's record is lost by a restart"
+	BugMarkLost        Bug = "the marks of complex objects are lost by a restart"
+	BugContextStripped Bug = "an object travels without its explicit context"
+)
+
+// lies reports whether acknowledgements are not to be believed.
+func (b Bug) lies() bool { return b == BugAckEarly }

@@ -1,0 +1,194 @@
+package sim
+
+// table is what may happen, with its weights.
+func (w *World) table() []event {
+	m := &w.mix
+	return []event{
+		{m.Write, w.randomWrite},
+		{m.Deliver, w.randomDeliver},
+		{m.Commit, w.randomCommit},
+		{m.Sync, func() {
+			if n := w.someNode(); n != nil {
+				w.log("n%d syncs", n.index)
+				n.sync()
+			}
+		}},
+		{m.Crash, w.randomCrash},
+		{m.Boot, w.randomBoot},
+		{m.Begin, w.randomBegin},
+		{m.Donate, func() {
+			if s := w.someSession(); s != nil {
+				s.Donate()
+			}
+		}},
+		{m.Receive, func() {
+			if s := w.someSession(); s != nil {
+				s.Receive()
+			}
+		}},
+		{m.Abort, func() {
+			if s := w.someSession(); s != nil {
+				s.Abort()
+			}
+		}},
+		{m.Backup, func() {
+			n := w.nodes[w.rng.IntN(Nodes)]
+			w.log("n%d is backed up", n.index)
+			n.saveBackup()
+		}},
+		{m.Barrier, func() {
+			if w.chance(150) {
+				w.Heal()
+			}
+		}},
+		{m.Read, w.randomRead},
+	}
+}
+
+// someNode returns a node that is up, nil if there is none.
+func (w *World) someNode() *Node {
+	up := make([]*Node, 0, Nodes)
+	for _, n := range w.nodes {
+		if n.up {
+			up = append(up, n)
+		}
+	}
+	if len(up) == 0 {
+		return nil
+	}
+	return up[w.rng.IntN(len(up))]
+}
+
+// someSession returns one that has not ended, nil if there is none.
+func (w *World) someSession() *Session {
+	live := w.sessions[:0]
+	for _, s := range w.sessions {
+		if !s.done {
+			live = append(live, s)
+		}
+	}
+	w.sessions = live
+	if len(live) == 0 {
+		return nil
+	}
+	return live[w.rng.IntN(len(live))]
+}
+
+func (w *World) randomWrite() {
+	n := w.someNode()
+	if n == nil {
+		return
+	}
+	m := &w.mix
+	p := Put{Key: w.rng.IntN(len(w.keys)), Delete: w.chance(m.DeletePM)}
+	if w.chance(m.TTLPM) {
+		p.Expires = w.now + 10*int64(1+w.rng.IntN(60))
+	}
+	switch {
+	case w.chance(m.BlindPM):
+	case w.chance(m.TokenPM):
+		reader := w.someNode()
+		p.Token = w.pickToken(w.ReadToken(reader, p.Key))
+	default:
+		p.Held = true
+	}
+	w.Write(n, p)
+}
+
+// pickToken keeps a token and returns it, or one that was kept long ago.
+func (w *World) pickToken(t *token) *token {
+	w.tokens = append(w.tokens, t)
+	if len(w.tokens) > 40 {
+		w.tokens = w.tokens[1:]
+	}
+	old := w.tokens[w.rng.IntN(len(w.tokens))]
+	switch {
+	case w.bug == BugForeignToken && old.key != t.key && w.chance(300):
+		return &token{t.key, old.ctx, opset{}}
+	case old.key == t.key && w.chance(w.mix.OldTokenPM):
+		return old
+	}
+	return t
+}
+
+func (w *World) randomDeliver() {
+	if len(w.net) > 0 {
+		w.deliver(w.rng.IntN(len(w.net)))
+	}
+}
+
+func (w *World) randomCommit() {
+	n := w.someNode()
+	if n == nil {
+		return
+	}
+	n.store.FailNext(w.chance(w.mix.DieInCommitPM))
+	n.commit()
+	n.store.FailNext(false)
+}
+
+func (w *World) randomCrash() {
+	n := w.nodes[w.rng.IntN(Nodes)]
+	if !n.up {
+		return
+	}
+	power := w.chance(500)
+	w.Crash(n, power)
+	if !w.budget || w.mix.LossPM == 0 {
+		return
+	}
+	switch {
+	case w.chance(w.mix.LossPM):
+		w.LoseDisk(n)
+	case n.hasBackup && w.chance(w.mix.RestorePM):
+		w.Restore(n)
+	}
+}
+
+func (w *World) randomBoot() {
+	if n := w.nodes[w.rng.IntN(Nodes)]; !n.up {
+		w.Boot(n)
+	}
+}
+
+func (w *World) randomBegin() {
+	to, from := w.nodes[w.rng.IntN(Nodes)], w.nodes[w.rng.IntN(Nodes)]
+	w.someSession() // forgets those that have ended
+	if to == from || !to.up || !from.up || len(w.sessions) >= w.mix.MaxSessions {
+		return
+	}
+	w.Begin(to, from, w.parts[w.rng.IntN(len(w.parts))])
+}
+
+// Crash ends a node's process; with power, what was not synced may be lost too.
+func (w *World) Crash(n *Node, power bool) {
+	w.log("n%d crashes power=%v", n.index, power)
+	w.stats.Crashes++
+	n.crash(power)
+}
+
+// LoseDisk replaces the directory of a node that is down by an empty one.
+func (w *World) LoseDisk(n *Node) {
+	w.log("n%d loses its disk", n.index)
+	w.stats.Losses++
+	n.loseDisk()
+}
+
+// Restore replaces the directory of a node that is down by its backup.
+func (w *World) Restore(n *Node) {
+	w.log("n%d is restored", n.index)
+	w.stats.Restores++
+	n.restore()
+}
+
+// Boot starts a node. Sessions with its former process end at their other side
+// before the new one is heard of.
+func (w *World) Boot(n *Node) {
+	for _, s := range w.sessions {
+		if s.to == n || s.from == n {
+			s.Abort()
+		}
+	}
+	w.log("n%d boots", n.index)
+	n.start()
+}

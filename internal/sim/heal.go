@@ -1,0 +1,93 @@
+package sim
+
+import "edged.dev/edged/internal/kv"
+
+const (
+	// healRounds is how often all ordered pairs sync until clocks must be equal.
+	// The first collects, the second spreads; a third finds nothing.
+	healRounds = 3
+	// sessionSteps bounds a session without writes beside it.
+	sessionSteps = 2000
+)
+
+// Heal starts all nodes, loses what the network holds, ends the sessions, and
+// syncs every pair until all copies are equal.
+func (w *World) Heal() {
+	w.log("heals")
+	w.net = nil
+	for _, s := range w.sessions {
+		s.Abort()
+	}
+	w.sessions = nil
+	for _, n := range w.nodes {
+		if !n.up {
+			w.Boot(n)
+		}
+	}
+	w.settle()
+	w.net = nil
+	for range healRounds {
+		for _, p := range w.parts {
+			w.syncAll(p)
+		}
+		w.net = nil
+		if len(w.violations) > 0 || w.equal() && w.budget {
+			return
+		}
+	}
+}
+
+func (w *World) settle() {
+	for _, n := range w.nodes {
+		n.commit()
+		if !n.up { // it died in this commit
+			w.Boot(n)
+		}
+		if w.mix.Relaxed {
+			n.sync()
+		}
+	}
+}
+
+func (w *World) syncAll(p kv.Partition) {
+	for _, to := range w.nodes {
+		for _, from := range w.nodes {
+			if to != from && len(w.violations) == 0 {
+				w.Catch(to, from, p)
+			}
+		}
+	}
+}
+
+func (w *World) equal() bool {
+	for _, p := range w.parts {
+		for _, n := range w.nodes[1:] {
+			if !n.copies[p].status.Clock.Equal(w.nodes[0].copies[p].status.Clock) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Catch runs one session to its end and makes its effect durable.
+func (w *World) Catch(to, from *Node, p kv.Partition) {
+	s := w.Begin(to, from, p)
+	for range sessionSteps {
+		more := s.Donate()
+		for s.Receive() {
+			more = true
+		}
+		to.commit()
+		if s.done {
+			if w.mix.Relaxed {
+				to.sync()
+			}
+			return
+		}
+		if !more {
+			break
+		}
+	}
+	w.fail("I15", "s%d does not end", s.id)
+}

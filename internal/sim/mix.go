@@ -1,0 +1,76 @@
+package sim
+
+// Mix weighs what happens in a run. The weights of events are relative to their
+// sum; those named per mille are chances.
+type Mix struct {
+	Name string
+
+	Write, Deliver, Commit, Sync, Crash, Boot      int
+	Begin, Donate, Receive, Abort, Backup, Barrier int
+	Read                                           int
+
+	DeletePM, BlindPM, TokenPM, OldTokenPM, TTLPM int
+	DropPM, DoublePM, AckDropPM                   int
+	LossPM, RestorePM                             int // of crashes, at most one between refills
+	DieInCommitPM                                 int
+
+	MaxSessions int
+	Relaxed     bool // durability: publish first, sync later
+	System      bool // a second partition beside the first
+	Tier        bool // a memory tier in front of the store
+}
+
+// Stock is a bit of everything.
+func Stock() Mix {
+	return Mix{
+		Name: "stock", Write: 16, Deliver: 44, Commit: 26, Crash: 4, Boot: 7, Begin: 6, Donate: 10, Receive: 10,
+		Abort: 1, Backup: 2, Barrier: 1, Read: 2,
+		DeletePM: 300, BlindPM: 150, TokenPM: 500, TTLPM: 250, DropPM: 150, DoublePM: 100, AckDropPM: 50,
+		LossPM: 250, RestorePM: 300, DieInCommitPM: 20, MaxSessions: 3, Tier: true,
+	}
+}
+
+// Hot has many sessions at once, in all directions.
+func Hot() Mix {
+	m := Stock()
+	m.Name, m.MaxSessions, m.System = "hot", 6, true
+	m.Begin, m.Donate, m.Receive, m.Abort, m.Crash = 12, 30, 30, 2, 2
+	return m
+}
+
+// TTL has many expiring versions, blind writes and little replication.
+func TTL() Mix {
+	m := Hot()
+	m.Name, m.System, m.Tier = "ttl", false, false
+	m.TTLPM, m.BlindPM, m.DropPM = 700, 400, 500
+	return m
+}
+
+// OldTokens has clients that write with what they read long ago.
+func OldTokens() Mix {
+	m := Stock()
+	m.Name, m.OldTokenPM, m.TokenPM = "oldtok", 500, 900
+	m.Begin, m.Donate, m.Receive = 10, 20, 20
+	return m
+}
+
+// Lossy has a network that loses and doubles most of what is replicated, so
+// that sessions carry nearly everything.
+func Lossy() Mix {
+	m := Hot()
+	m.Name, m.DropPM, m.DoublePM, m.AckDropPM = "lossy", 650, 250, 400
+	m.Crash, m.Boot, m.Abort = 5, 10, 4
+	return m
+}
+
+// Relaxed publishes before it syncs, and loses power.
+func Relaxed() Mix {
+	m := Hot()
+	m.Name, m.Relaxed, m.Sync, m.Crash, m.Boot = "relaxed", true, 10, 6, 12
+	return m
+}
+
+// Mixes returns all of them.
+func Mixes() []Mix {
+	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed()}
+}

@@ -1,0 +1,217 @@
+package sim
+
+import (
+	"errors"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
+)
+
+// Node is a data directory and, while it is up, the process on it.
+type Node struct {
+	w     *World
+	index int
+	id    kv.NodeID
+	boot  uint32
+	life  int // counts the processes there were; 0 = none yet
+	up    bool
+	store *Store
+	set   *partition.Set
+	tier  partition.Tier
+
+	// The oracle's view of the three states, and of each commit not yet synced.
+	planned, published, durable ghost
+	tail                        []ghost
+
+	seq    map[kv.Partition]uint64 // dots issued by this process
+	known  [Nodes]int              // the lives of peers, as heard of
+	due    []due                   // acknowledgements owed once it is durable
+	copies map[kv.Partition]*copyState
+
+	backup    Backup
+	backupOf  ghost
+	hasBackup bool
+
+	lost     bool // its disk was lost or rolled back, and it is not refilled yet
+	refilled map[refill]bool
+	fresh    []refill // sessions that have ended, to be marked once they are durable
+}
+
+// refill is a session that a lost copy must complete.
+type refill struct {
+	from int
+	part kv.Partition
+}
+
+// due is an acknowledgement that is owed: to the op's coordinator.
+type due struct {
+	op   *Op
+	part kv.Partition
+}
+
+func (n *Node) shard(p kv.Partition) *partition.Shard { return n.set.Shard(p) }
+
+// start opens the node's copies under a new boot.
+func (n *Node) start() {
+	w := n.w
+	if w.bug != BugActorReused || n.boot == 0 {
+		n.boot++
+	}
+	cfg := partition.Config{
+		Store: n.store, Partitions: 1, DigestKey: w.digestKey, Sync: !w.mix.Relaxed,
+		Boot: n.boot, Node: n.id, Rand: w.rng.Uint32,
+		Fail: func(err error) { w.fail("store", "n%d: %v", n.index, err) },
+	}
+	if w.bug == BugActorReused {
+		cfg.Rand = func() uint32 { return 7 }
+	}
+	if w.mix.Tier {
+		tier, err := cache.NewTier(tierBytes)
+		w.must(err)
+		cfg.Tier = tier
+	}
+	w.spoilStore(n.store)
+	set, err := partition.Open(cfg)
+	w.must(err)
+	n.set, n.tier, n.up = set, cfg.Tier, true
+	n.planned, n.published = n.durable, n.durable
+	n.tail, n.due, n.fresh = nil, nil, nil
+	n.known = [Nodes]int{}
+	n.life++
+	n.seq, n.copies = map[kv.Partition]uint64{}, map[kv.Partition]*copyState{}
+	if len(set.Quarantined()) > 0 {
+		w.fail("I12", "n%d: copies %v do not open", n.index, set.Quarantined())
+	}
+	for _, p := range w.parts {
+		set.Add(p)
+	}
+	w.check(n)
+}
+
+// tierBytes is the least a tier may have.
+const tierBytes = 64 << 10
+
+// commit commits and publishes everything that is planned.
+func (n *Node) commit() {
+	did := false
+	for {
+		done, err := n.set.Committer().CommitGroup()
+		if errors.Is(err, ErrCrash) {
+			n.w.log("n%d dies in its commit", n.index)
+			n.durable = n.planned
+			n.stop()
+			return
+		}
+		n.w.must(err)
+		if done == 0 {
+			break
+		}
+		did = true
+	}
+	if !did {
+		return
+	}
+	n.published = n.planned
+	if n.w.mix.Relaxed {
+		if n.store.Tail() > len(n.tail) {
+			n.tail = append(n.tail, n.published)
+		}
+	} else {
+		n.settled()
+	}
+	n.w.check(n)
+}
+
+// sync makes what is published durable; only relaxed nodes need it.
+func (n *Node) sync() {
+	n.w.must(n.set.Committer().SyncApplied())
+	n.settled()
+	n.w.check(n)
+}
+
+// settled notes that everything published is durable.
+func (n *Node) settled() {
+	n.durable, n.tail = n.published, nil
+	for _, d := range n.due {
+		n.w.acknowledge(n, d)
+	}
+	n.due = nil
+	if n.lost {
+		for _, r := range n.fresh {
+			n.refilled[r] = true
+		}
+		if len(n.refilled) == (Nodes-1)*len(n.w.parts) {
+			n.lost, n.w.budget = false, true
+			n.w.log("n%d is refilled", n.index)
+		}
+	}
+	n.fresh = nil
+}
+
+// crash ends the process. It takes what was planned and, if power is lost, the
+// tail of what was published and not synced.
+func (n *Node) crash(power bool) {
+	keep := len(n.tail)
+	if power && keep > 0 {
+		keep = n.w.rng.IntN(keep + 1)
+	}
+	n.store.Crash(keep)
+	if keep > 0 {
+		n.durable = n.tail[keep-1]
+	}
+	n.stop()
+}
+
+func (n *Node) stop() {
+	n.up, n.set, n.tail, n.due, n.copies = false, nil, nil, nil, nil
+	n.planned, n.published = n.durable, n.durable
+}
+
+// loseDisk replaces the data directory by an empty one.
+func (n *Node) loseDisk() {
+	w := n.w
+	old := n.store
+	n.store, n.durable, n.hasBackup, n.boot = NewStore(), ghost{}, false, 0
+	n.id = w.newNodeID()
+	if w.bug == BugLossKeepsClock {
+		w.keepClock(old, n.store)
+	}
+	n.stop()
+	n.mourn()
+}
+
+// restore replaces the data directory by an older copy of itself.
+func (n *Node) restore() {
+	n.store.Restore(n.backup)
+	n.durable = n.backupOf
+	n.stop()
+	n.mourn()
+}
+
+// mourn notes that the copy has lost what it acknowledged.
+func (n *Node) mourn() {
+	n.lost, n.refilled = true, map[refill]bool{}
+	n.w.budget = false
+}
+
+func (n *Node) saveBackup() {
+	n.backup, n.backupOf, n.hasBackup = n.store.Backup(), n.durable, true
+}
+
+// meet notes a process of a peer: acknowledgements of an earlier one count no
+// more in writes that are not acknowledged yet.
+func (n *Node) meet(peer, life int) {
+	if life <= n.known[peer] {
+		return
+	}
+	n.known[peer] = life
+	if n.w.bug == BugStaleAck {
+		return
+	}
+	for _, op := range n.w.open {
+		if op.coord == n && op.life == n.life && op.acks[peer] != life {
+			op.acks[peer] = 0
+		}
+	}
+}

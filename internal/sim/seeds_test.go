@@ -1,0 +1,77 @@
+package sim_test
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"edged.dev/edged/internal/sim"
+
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	seeds    = flag.Int("seeds", 120, "how many seeds TestSeeds runs of each mix")
+	seedBase = flag.Uint64("seed-base", 0, "the first of them")
+	seedOne  = flag.Uint64("sim.seed", 0, "the one seed that TestOneSeed runs")
+	mixName  = flag.String("sim.mix", "stock", "its mix")
+	traced   = flag.Bool("sim.trace", false, "print its events")
+)
+
+// events is how long a run is: enough for a few crashes and a dozen sessions.
+const events = 250
+
+func run(o sim.Options) *sim.World {
+	w := sim.New(o)
+	w.Run(events)
+	return w
+}
+
+func mixOf(t *testing.T, name string) sim.Mix {
+	t.Helper()
+	for _, m := range sim.Mixes() {
+		if m.Name == name {
+			return m
+		}
+	}
+	t.Fatalf("there is no mix %q", name)
+	return sim.Mix{}
+}
+
+// TestSeeds runs random schedules over the real copies. A seed that fails is
+// printed with the command that replays it.
+func TestSeeds(t *testing.T) {
+	t.Parallel()
+	for _, m := range sim.Mixes() {
+		t.Run(m.Name, func(t *testing.T) {
+			t.Parallel()
+			var sum sim.Stats
+			for seed := *seedBase; seed < *seedBase+uint64(*seeds); seed++ {
+				w := run(sim.Options{Seed: seed, Mix: m})
+				if v := w.Violations(); len(v) > 0 {
+					t.Errorf("seed %d: %v\nreplay: go test ./internal/sim -run TestOneSeed -sim.mix=%s -sim.seed=%d -sim.trace -v",
+						seed, v[0], m.Name, seed)
+				}
+				s := w.Stats()
+				sum.Events += s.Events
+				sum.Ops += s.Ops
+				sum.Acked += s.Acked
+				sum.Sessions += s.Sessions
+				sum.Crashes += s.Crashes
+				sum.Losses += s.Losses
+				sum.Restores += s.Restores
+			}
+			t.Logf("%d seeds: %+v", *seeds, sum)
+		})
+	}
+}
+
+// TestOneSeed replays one seed, with a trace if asked.
+func TestOneSeed(t *testing.T) {
+	t.Parallel()
+	o := sim.Options{Seed: *seedOne, Mix: mixOf(t, *mixName)}
+	if *traced {
+		o.Trace = os.Stdout
+	}
+	require.Empty(t, run(o).Violations())
+}

@@ -1,0 +1,305 @@
+package sim
+
+import (
+	"bytes"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
+	"edged.dev/edged/transport/wire"
+)
+
+// Session is one catch-up of a copy from a peer's, stepped at either side.
+type Session struct {
+	w        *World
+	id       uint64
+	part     kv.Partition
+	to, from *Node
+	toLife   int
+	fromLife int
+
+	in    *partition.Incoming
+	hello []byte // on its way to the donor, nil when it has arrived
+
+	out      *partition.Outgoing
+	snap     cache.Snapshot
+	snapshot ghost // the oracle's view of snap
+	first    kv.VV // base of the first snapshot
+	scanned  bool
+
+	lane   *wire.LaneWriter
+	pipe   bytes.Buffer
+	frames []ghost // one a record in the pipe: what the oracle knows of it
+	reader *wire.LaneReader
+
+	sent  bool // the end is in the pipe
+	done  bool
+	sofar kv.Clock // dots that arrived; broken runs use it
+}
+
+// Begin opens a session at its receiver, whose HELLO is on its way then.
+func (w *World) Begin(to, from *Node, p kv.Partition) *Session {
+	w.sessionID++
+	s := &Session{
+		w: w, id: w.sessionID, part: p, to: to, from: from, toLife: to.life, fromLife: from.life,
+	}
+	var err error
+	s.lane, err = wire.NewLaneWriter(&s.pipe, wire.LanePlain)
+	w.must(err)
+	s.reader, err = wire.NewLaneReader(&s.pipe)
+	w.must(err)
+	w.must(s.lane.Head(s.id))
+	w.must(s.lane.Begin(wire.Begin{Partition: p, Mode: wire.ModeInterval}))
+	s.push(ghost{})
+	var clock kv.Clock
+	s.in, clock = to.shard(p).Begin(s.id, from.id)
+	c := to.copyClock(p)
+	c.Clock = clock
+	s.hello = wire.Ack{Seq: s.id, Copies: []wire.CopyClock{c}}.Append(nil)
+	w.hash(s.hello)
+	w.sessions = append(w.sessions, s)
+	w.log("s%d begins n%d<-n%d p%d at %v", s.id, to.index, from.index, p, clock)
+	return s
+}
+
+func (s *Session) receiverLives() bool { return s.to.up && s.to.life == s.toLife }
+func (s *Session) donorLives() bool    { return s.from.up && s.from.life == s.fromLife }
+
+// Abort breaks the session: what was applied stays, what is in the pipe is lost.
+func (s *Session) Abort() {
+	if s.done {
+		return
+	}
+	s.done = true
+	s.w.log("s%d breaks", s.id)
+	if s.receiverLives() {
+		s.in.Cancel()
+		if s.w.bug == BugHalfSession {
+			s.grow(s.sofar)
+		}
+	}
+	if s.out != nil && s.donorLives() && !s.sent {
+		s.out.Close()
+	}
+	s.close()
+}
+
+func (s *Session) close() {
+	if s.snap != nil {
+		s.w.must(s.snap.Close())
+		s.snap = nil
+	}
+	s.reader.Close()
+}
+
+// push ends a record in the pipe.
+func (s *Session) push(g ghost) {
+	s.w.must(s.lane.Flush())
+	s.frames = append(s.frames, g)
+}
+
+// Donate makes the donor's next step, and reports whether there was one.
+func (s *Session) Donate() bool {
+	if s.done || s.sent || !s.donorLives() {
+		return false
+	}
+	switch {
+	case s.out == nil:
+		s.open()
+	case !s.scanned:
+		if s.w.chance(300) {
+			s.look()
+		}
+		s.scan()
+	default:
+		keys, err := s.out.Dirty(1 + s.w.rng.IntN(3))
+		s.w.must(err)
+		if len(keys) > 0 {
+			s.tail(keys)
+		} else if !s.keep() {
+			s.end()
+		}
+	}
+	return true
+}
+
+// open takes the HELLO in at the donor.
+func (s *Session) open() {
+	h, err := wire.ParseAck(bytes.Clone(s.hello))
+	s.w.must(err)
+	s.from.meet(s.to.index, s.toLife)
+	have := h.Copies[0].Clock
+	s.out, err = s.from.shard(s.part).Open(h.Copies[0].Actor.Node, have)
+	s.w.must(err)
+	s.hello = nil
+	s.look()
+	s.first = s.base()
+	s.w.log("s%d opens", s.id)
+}
+
+// look lets the donor read on from a new snapshot.
+func (s *Session) look() {
+	if s.snap != nil {
+		s.w.must(s.snap.Close())
+	}
+	var err error
+	s.snap, err = s.from.store.Snapshot()
+	s.w.must(err)
+	s.snapshot = s.from.published
+	s.w.must(s.out.Use(s.snap))
+}
+
+// base is the published base of the donor.
+func (s *Session) base() kv.VV {
+	_, base, err := s.from.shard(s.part).Read(s.w.keys[0])
+	s.w.must(err)
+	return base
+}
+
+func (s *Session) scan() {
+	chunk, more, err := s.out.Next([]int{1, 40, 4096}[s.w.rng.IntN(3)])
+	s.w.must(err)
+	s.scanned = !more
+	if len(chunk.Objects) > 0 {
+		s.batch(chunk, s.lane.Batch)
+	}
+	s.keep()
+}
+
+func (s *Session) tail(keys []string) {
+	s.look()
+	chunk, err := s.out.Tail(keys)
+	s.w.must(err)
+	if s.w.bug == BugSkipTail {
+		return
+	}
+	s.batch(chunk, s.lane.Tail)
+	s.keep()
+}
+
+func (s *Session) batch(chunk partition.Chunk, write func(wire.Batch) error) {
+	b := wire.Batch{Base: chunk.Base}
+	for _, o := range chunk.Objects {
+		if s.w.bug == BugContextStripped {
+			o.Object.Ctx = nil
+		}
+		b.Copies = append(b.Copies, wire.Copy{Key: o.Key, Object: o.Object})
+	}
+	switch s.w.bug {
+	case BugFirstBase:
+		b.Base = s.first
+	case BugLateBase:
+		b.Base = s.base()
+	}
+	s.w.must(write(b))
+	s.push(s.snapshot)
+	s.w.log("s%d sends %d objects", s.id, len(b.Copies))
+}
+
+// keep sends what is to be kept, and reports whether anything was.
+func (s *Session) keep() bool {
+	dots := s.out.TakeKeep()
+	if dots.Len() == 0 {
+		return false
+	}
+	if s.w.bug == BugKeepForgotten {
+		return true
+	}
+	s.w.must(s.lane.Keep(wire.Keep{Dots: dots}))
+	s.push(ghost{})
+	s.w.log("s%d keeps %v", s.id, dots)
+	return true
+}
+
+func (s *Session) end() {
+	clock, floor, mustSync, ended := s.out.End()
+	if !ended {
+		s.w.fail("session", "s%d: nothing is left and it does not end", s.id)
+		return
+	}
+	g := s.from.published
+	if mustSync && s.w.bug != BugUnsyncedEnd {
+		s.from.sync()
+	}
+	if s.w.bug == BugLateEnd {
+		s.from.commit()
+		if !s.donorLives() {
+			return
+		}
+		clock = s.from.shard(s.part).Clock()
+	}
+	s.sent = true
+	s.w.must(s.lane.End(wire.End{Clock: clock, Floor: floor}))
+	s.push(g)
+	s.w.hash(s.pipe.Bytes())
+	s.w.log("s%d ends at %v", s.id, clock)
+}
+
+// Receive takes the next record off the pipe, and reports whether there was one.
+func (s *Session) Receive() bool {
+	if s.done || len(s.frames) == 0 || !s.receiverLives() {
+		return false
+	}
+	g := s.frames[0]
+	s.frames = s.frames[1:]
+	rec, err := s.reader.Next()
+	s.w.must(err)
+	s.to.meet(s.from.index, s.fromLife)
+	switch rec.Type {
+	case wire.TypeLaneHead:
+		_, err := s.reader.Next() // BEGIN left with it
+		s.w.must(err)
+	case wire.TypeBatch, wire.TypeTail:
+		s.apply(rec.Batch, &g)
+	case wire.TypeKeep:
+		s.in.Keep(rec.Keep.Dots)
+		s.sofar.Join(rec.Keep.Dots)
+	case wire.TypeEnd:
+		s.finish(rec.End, &g)
+	default:
+		s.w.fail("wire", "s%d: a record of type %d", s.id, rec.Type)
+	}
+	return true
+}
+
+func (s *Session) apply(b wire.Batch, g *ghost) {
+	for _, c := range b.Copies {
+		s.w.saw(c.Key, c.Object)
+		key := s.w.keyOf(c.Key)
+		s.to.planned[key].join(&g[key])
+		s.w.must(s.in.Apply(c.Key, c.Object, b.Base, nil))
+		for _, v := range c.Object.Versions {
+			s.sofar.Add(v.Dot)
+		}
+	}
+	s.w.log("s%d arrives: %d objects", s.id, len(b.Copies))
+	if s.w.bug == BugClockPerChunk {
+		s.grow(s.sofar)
+	}
+}
+
+// grow lets the receiver's clock cover everything up to what was seen, as if a
+// session had ended there.
+func (s *Session) grow(seen kv.Clock) {
+	var spans []kv.Span
+	for _, sp := range seen.Spans() {
+		spans = append(spans, kv.Span{Actor: sp.Actor, Base: sp.Max()})
+	}
+	s.w.sessionID++
+	in, _ := s.to.shard(s.part).Begin(s.w.sessionID, s.from.id)
+	in.Keep(kv.ClockOf(spans...))
+	s.w.must(in.End(kv.ClockOf(spans...), nil, nil))
+}
+
+func (s *Session) finish(end wire.End, g *ghost) {
+	if s.w.bug == BugNoDropAtEnd {
+		s.in.Keep(end.Clock)
+	}
+	s.to.planned.joinPart(s.w, s.part, g)
+	to, r := s.to, refill{s.from.index, s.part}
+	s.w.must(s.in.End(end.Clock, end.Floor, func() { to.fresh = append(to.fresh, r) }))
+	s.done = true
+	s.w.stats.Sessions++
+	s.w.log("s%d has ended", s.id)
+	s.close()
+}

@@ -1,0 +1,221 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/merkle"
+
+	"github.com/zeebo/xxh3"
+)
+
+// Nodes is how many owners each partition has.
+const Nodes = 3
+
+// Options says what to run.
+type Options struct {
+	Seed   uint64
+	Mix    Mix
+	Bug    Bug
+	Events int       // of Run
+	Trace  io.Writer // every event, one a line; nil: none
+}
+
+// Violation is a broken invariant.
+type Violation struct {
+	Rule string // I1, I4, ...
+	Text string
+}
+
+// String returns rule and text.
+func (v Violation) String() string { return v.Rule + ": " + v.Text }
+
+// Stats counts what a run did.
+type Stats struct {
+	Events, Ops, Acked, Sessions, Crashes, Losses, Restores int
+}
+
+// World is one run: three owners, a network, sessions, and the oracle.
+type World struct {
+	mix       Mix
+	bug       Bug
+	rng       *rand.Rand
+	trace     io.Writer
+	now       int64 // virtual milliseconds
+	events    []event
+	total     int // of their weights
+	digestKey merkle.Key
+
+	nodes [Nodes]*Node
+	keys  [][]byte
+	parts []kv.Partition
+
+	ops       []*Op
+	open      []*Op // not acknowledged yet
+	byDot     map[kv.Dot]*Op
+	net       []message
+	sessions  []*Session
+	sessionID uint64
+	nodeID    uint64
+	tokens    []*token
+	budget    bool // a disk may be lost: all that were are refilled
+
+	digest     uint64 // of the event log
+	line       []byte
+	step       int
+	violations []Violation
+	stats      Stats
+}
+
+type event struct {
+	weight int
+	run    func()
+}
+
+// New returns a world whose nodes are up and empty.
+func New(o Options) *World {
+	w := &World{
+		mix: o.Mix, bug: o.Bug, trace: o.Trace, budget: true, now: 1_000_000,
+		rng:   rand.New(rand.NewPCG(o.Seed, 0x9e3779b97f4a7c15)),
+		byDot: map[kv.Dot]*Op{}, digestKey: merkle.KeyOf([]byte("sim")),
+		keys: [][]byte{[]byte("alpha"), []byte("beta"), []byte("gamma")}, parts: []kv.Partition{0},
+	}
+	if w.mix.System {
+		w.keys = append(w.keys, []byte("sys"))
+		w.parts = append(w.parts, kv.System)
+	}
+	w.events = w.table()
+	for _, e := range w.events {
+		w.total += e.weight
+	}
+	for i := range w.nodes {
+		w.nodes[i] = &Node{w: w, index: i, id: w.newNodeID(), store: NewStore()}
+	}
+	for _, n := range w.nodes {
+		n.start()
+	}
+	return w
+}
+
+func (w *World) newNodeID() kv.NodeID {
+	w.nodeID++
+	return kv.NodeID(w.nodeID)
+}
+
+// Node returns the i-th owner.
+func (w *World) Node(i int) *Node { return w.nodes[i] }
+
+// Violations returns what was broken so far.
+func (w *World) Violations() []Violation { return w.violations }
+
+// Digest is a hash of everything that happened: two runs of one seed have the
+// same.
+func (w *World) Digest() uint64 { return w.digest }
+
+// Stats returns what was done so far.
+func (w *World) Stats() Stats {
+	s := w.stats
+	s.Events, s.Ops = w.step, len(w.ops)
+	return s
+}
+
+func (w *World) partOf(key int) kv.Partition {
+	if key == 3 {
+		return kv.System
+	}
+	return 0
+}
+
+func (w *World) keyOf(key []byte) int {
+	for i, k := range w.keys {
+		if string(k) == string(key) {
+			return i
+		}
+	}
+	w.fail("I2", "key %q was written by nobody", key)
+	return 0
+}
+
+func (w *World) chance(perMille int) bool { return perMille > 0 && w.rng.IntN(1000) < perMille }
+
+// log notes an event.
+func (w *World) log(format string, args ...any) {
+	w.line = fmt.Appendf(w.line[:0], format, args...)
+	w.hash(w.line)
+	if w.trace != nil {
+		fmt.Fprintf(w.trace, "%4d %s\n", w.step, w.line)
+	}
+}
+
+func (w *World) hash(b []byte) { w.digest = xxh3.HashSeed(b, w.digest) }
+
+func (w *World) fail(rule, format string, args ...any) {
+	v := Violation{rule, fmt.Sprintf(format, args...)}
+	w.violations = append(w.violations, v)
+	w.log("!! %v", v)
+}
+
+func (w *World) must(err error) {
+	if err != nil {
+		w.fail("error", "%v", err)
+	}
+}
+
+// Run makes random events, then heals and looks; it ends at the first violation.
+func (w *World) Run(events int) {
+	for range events {
+		if len(w.violations) > 0 {
+			return
+		}
+		w.Step()
+	}
+	if len(w.violations) == 0 {
+		w.Heal()
+	}
+	if len(w.violations) == 0 {
+		w.Final()
+	}
+}
+
+// Step makes one random event.
+func (w *World) Step() {
+	w.step++
+	w.now += 10
+	x := w.rng.IntN(w.total)
+	for _, e := range w.events {
+		if x -= e.weight; x < 0 {
+			e.run()
+			return
+		}
+	}
+}
+
+// spoilStore takes from a store what a broken run loses at a restart.
+func (w *World) spoilStore(s *Store) {
+	kind := map[Bug]byte{BugRecordLost: 's', BugMarkLost: 'c'}[w.bug]
+	if kind == 0 {
+		return
+	}
+	var b cache.Batch
+	lower, upper := cache.PrefixRange(kind)
+	w.must(s.Scan(lower, upper, func(key, _ []byte) (bool, error) {
+		b.Delete(key)
+		return true, nil
+	}))
+	w.must(s.Commit(&b, true))
+}
+
+// keepClock copies what a broken run keeps of a lost disk: clocks and actors.
+func (w *World) keepClock(from, to *Store) {
+	var b cache.Batch
+	w.must(from.Scan(nil, nil, func(key, value []byte) (bool, error) {
+		if key[0] == 'm' || key[0] == 'a' {
+			b.Set(key, value)
+		}
+		return true, nil
+	}))
+	w.must(to.Commit(&b, true))
+}
