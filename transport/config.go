@@ -68,6 +68,10 @@ type Config struct {
 	Boot     uint32   // counts the starts of the data directory
 	Nonce    uint64   // random per process; 0 draws one
 
+	// Partitions is this node's P, told to the peers it dials; nil or 0 while it is
+	// no member. Those that dial it get what Handler.Conn returns.
+	Partitions func() uint32
+
 	Listen string         // UDP host:port to bind; port 0 picks one. Unused with Socket
 	Socket net.PacketConn // a bound socket, for tests; the transport closes it
 

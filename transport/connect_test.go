@@ -18,6 +18,10 @@ func TestConnectBringsBothSidesUp(t *testing.T) {
 	t.Parallel()
 	inBed(t, lan, func(t *testing.T, b *bed) {
 		a, z := pair(b, func(_ *node, c *transport.Config) { c.Addresses = []string{"10.0.0.2:0", "node2.example:7383"} })
+		b.start("n3", "10.0.0.3:7383", 1, func(_ *node, c *transport.Config) {
+			c.Partitions = func() uint32 { return 64 }
+		}).connect(z)
+		require.Equal(t, uint32(64), z.peer("n3").Info().Partitions, "the dialer tells its P as well")
 		info := a.peer("n2").Info()
 		require.Equal(t, uint64('2'), info.Node)
 		require.Equal(t, uint32(1), info.Boot)
@@ -29,7 +33,7 @@ func TestConnectBringsBothSidesUp(t *testing.T) {
 		require.Equal(t, []string{"10.0.0.1:7383"}, z.peer("n1").Info().Addresses)
 		require.NoError(t, z.Connect(t.Context(), a.addr), "already connected")
 		ups, downs, _, _ := z.told()
-		require.Equal(t, 1, ups)
+		require.Equal(t, 2, ups)
 		require.Zero(t, downs)
 	})
 }

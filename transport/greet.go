@@ -114,6 +114,9 @@ func (t *Transport) greet(ctx context.Context, conn *quic.Conn) (*Peer, error) {
 	defer limitStream(ctx, control)()
 	hello := t.self()
 	hello.Attempt = t.attempts.Add(1)
+	if t.cfg.Partitions != nil {
+		hello.Partitions = t.cfg.Partitions()
+	}
 	if holds := t.Peer(peerName(conn)); holds != nil {
 		hello.Holds = holds.info.Nonce
 	}
@@ -241,7 +244,7 @@ func (t *Transport) answer(ctx context.Context, conn *quic.Conn) (*Peer, error) 
 		return nil, refuse(ctx, conn, control, ack, body)
 	}
 	p := t.newPeer(conn, remote, control)
-	p.attempt, p.holds = remote.Attempt, remote.Holds
+	p.attempt, p.holds, p.info.Partitions = remote.Attempt, remote.Holds, remote.Partitions
 	if err := t.install(p); err != nil {
 		return nil, err
 	}

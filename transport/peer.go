@@ -23,7 +23,7 @@ type PeerInfo struct {
 	Nonce      uint64
 	Addr       net.Addr // where its packets come from
 	Addresses  []string // where it says it is reached, host:port, best first
-	Partitions uint32   // P as its CONN_ACK had it; 0 if it has none, or if it dialed
+	Partitions uint32   // its P when the connection began; 0 while it is no member
 }
 
 // Peer is one connection with another node, from PeerUp to PeerDown. Its methods

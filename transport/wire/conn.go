@@ -9,7 +9,7 @@ import (
 // Limits of CONN and CONN_ACK. Both are read before a peer is known to be sound,
 // so they are small.
 const (
-	// MaxConnBytes bounds the body: every field at its limit comes to 2,242 bytes,
+	// MaxConnBytes bounds the body: every field at its limit comes to 2,230 bytes,
 	// the rest is room for the optional fields of later versions.
 	MaxConnBytes = 4 << 10
 	// MaxClusterBytes bounds a cluster ID; ours are 32 hexadecimal digits.
@@ -48,6 +48,9 @@ type Conn struct {
 	// Holds is the nonce of the process of this name that the dialer already has
 	// a living connection with, 0 for none. Zero in an answer.
 	Holds uint64
+	// Partitions is the dialer's P, 0 while it is no member. An answer has it in
+	// ConnAck.
+	Partitions uint32
 }
 
 // ConnCode is how a CONN was taken.
@@ -96,7 +99,8 @@ func (c Conn) Append(b []byte) ([]byte, error) {
 		b = appendShort(b, a)
 	}
 	b = binary.LittleEndian.AppendUint64(b, c.Attempt)
-	return binary.LittleEndian.AppendUint64(b, c.Holds), nil
+	b = binary.LittleEndian.AppendUint64(b, c.Holds)
+	return binary.LittleEndian.AppendUint32(b, c.Partitions), nil
 }
 
 func (c Conn) check() error {
@@ -181,6 +185,7 @@ func (r *connReader) conn() Conn {
 	}
 	c.Attempt = r.u64()
 	c.Holds = r.u64()
+	c.Partitions = r.u32()
 	return c
 }
 

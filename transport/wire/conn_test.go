@@ -13,7 +13,7 @@ import (
 func sampleConn() wire.Conn {
 	return wire.Conn{
 		Version: wire.Version, Cluster: "0123456789abcdef", Name: "n1", Node: 1 << 60, Boot: 7,
-		Nonce: 99, Addresses: []string{"10.0.0.1:7383", "[::1]:7383"}, Attempt: 3, Holds: 1 << 63,
+		Nonce: 99, Addresses: []string{"10.0.0.1:7383", "[::1]:7383"}, Attempt: 3, Holds: 1 << 63, Partitions: 256,
 	}
 }
 
