@@ -1,11 +1,34 @@
-// Package node is one running node: it builds every part, runs them, stops
-// them in order, and turns events into logs, metrics and hooks.
+// Package node is one running node: it builds every part, runs them, and stops
+// them in order; it turns events into logs, metrics and hooks.
+//
+// The boot story: open the data directory and take a boot number; be somebody
+// (certificates, or a cluster of one); found a cluster, or learn how many
+// partitions the one to join has; open the store and the copies; take the layout
+// from this node's own system partition; then run, all at once, the committer,
+// the transport, gossip, replication, the keeper of membership, and the doors.
 package node
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/cluster"
+	"edged.dev/edged/partition"
+	"edged.dev/edged/policies"
+	"edged.dev/edged/replica"
+	wasmrt "edged.dev/edged/runtime"
+	"edged.dev/edged/transport"
 )
 
 // Options are what a program hands to a node beside its configuration.
@@ -14,16 +37,233 @@ type Options struct {
 	Logger *slog.Logger
 	// Version is shown in the status.
 	Version string
+	// Exit ends the process when the store failed: what was planned on top of a
+	// write that did not reach the disk cannot be unplanned. nil is os.Exit.
+	Exit func(code int)
 }
 
-// Node is one node. New starts nothing; Run does.
-type Node struct{}
+// Node is one node. New opens its data and binds its addresses; Run runs it.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	version string
+	clocks  clocks
+	self    self
+	id      transport.Identity
 
-// errUnbuilt holds the place of the parts that are not in the tree yet.
-var errUnbuilt = errors.New("this build has no parts to run")
+	store    *cache.Store
+	tier     *cache.Tier
+	set      *partition.Set
+	replica  *replica.Replica
+	links    *links
+	gossip   *cluster.Cluster
+	wasm     *wasmrt.Host
+	policies *policies.Table
+	system   *system
+	events   *hub
+	doors    *doors
 
-// New builds a node.
-func New(_ Config, _ Options) (*Node, error) { return nil, errUnbuilt }
+	exit     func(code int)
+	draining atomic.Bool
+	caught   caught
+}
 
-// Run runs the node until ctx ends, then stops it in order.
-func (*Node) Run(context.Context) error { return errUnbuilt }
+// New opens the data directory, decides which cluster the node is of, and binds
+// every address. A joining node waits in Run, not here.
+func New(cfg Config, opts Options) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	log := opts.Logger
+	if log == nil {
+		log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	n := &Node{cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, events: newHub()}
+	if n.exit == nil {
+		n.exit = os.Exit
+	}
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.close())
+	}
+	return n, nil
+}
+
+func (n *Node) open() error {
+	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	if err := n.identify(); err != nil {
+		return err
+	}
+	store := cache.Default(filepath.Join(n.cfg.DataDir, "store"))
+	store.Events = n.storeEvents()
+	var err error
+	if n.store, err = cache.Open(store); err != nil {
+		return err
+	}
+	if n.tier, err = cache.NewTier(n.cfg.MemoryBytes); err != nil {
+		return err
+	}
+	if n.self, err = openSelf(n.store, n.clocks.wallMS(), n.cfg.Durability); err != nil {
+		return err
+	}
+	if n.wasm, err = wasmrt.NewHost(context.Background(), wasmrt.Default()); err != nil {
+		return err
+	}
+	n.policies = policies.NewTable(n.wasm)
+	if err := n.mayFound(); err != nil {
+		return err
+	}
+	n.doors, err = bindDoors(n)
+	return err
+}
+
+// identify loads the node's certificates, or makes those of a cluster of one.
+func (n *Node) identify() error {
+	var err error
+	if n.cfg.TLSDir != "" {
+		n.id, err = transport.LoadIdentity(n.cfg.TLSDir)
+	} else {
+		name := n.cfg.NodeName
+		if name == "" {
+			name = "local"
+		}
+		n.id, err = transport.SelfIdentity(filepath.Join(n.cfg.DataDir, "identity"), name)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if n.cfg.NodeName != "" && n.cfg.NodeName != n.id.Name {
+		return Invalid("node.name", n.cfg.NodeName, "the certificate is of "+n.id.Name)
+	}
+	return nil
+}
+
+func (n *Node) storeEvents() cache.Events {
+	return cache.Events{
+		BackgroundError: func(err error) { n.log.Error("store background work failed", slog.Any("error", err)) },
+		CorruptFile: func(path string, err error) {
+			n.log.Error("store file is corrupt", slog.String("path", path), slog.Any("error", err))
+		},
+		Fatal: n.fail,
+	}
+}
+
+// fail ends the process: a failed log write must not be retried, and what waits
+// for it waits for ever.
+func (n *Node) fail(err error) {
+	n.log.Error("store failed; this process ends", slog.Any("error", err))
+	n.exit(1)
+}
+
+// Run runs the node until ctx ends, then drains and stops it in order.
+func (n *Node) Run(ctx context.Context) error {
+	err := n.run(ctx)
+	return errors.Join(err, n.close())
+}
+
+func (n *Node) run(ctx context.Context) error {
+	if err := n.learn(ctx); err != nil {
+		return err
+	}
+	if err := n.build(); err != nil {
+		return err
+	}
+	if err := n.serve(ctx); err != nil {
+		return err
+	}
+	return n.self.stopped(n.store, n.clocks.wallMS())
+}
+
+// build makes the parts that need to know how many partitions there are.
+func (n *Node) build() error {
+	n.system = newSystem(n)
+	var err error
+	n.set, err = partition.Open(partition.Config{
+		Store: n.store, Tier: n.tier, Partitions: n.self.Partitions, DigestKey: digestKey(n.id),
+		Sync: n.cfg.Durability == DurabilitySync, Boot: n.self.Boot, Node: n.self.Node,
+		Rand: rand.Uint32, Fail: n.fail, Suspect: n.self.suspect, SystemChanged: n.system.wake,
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range n.set.Quarantined() {
+		n.log.Error("copy was damaged and begins again, empty", slog.Uint64("partition", uint64(p)))
+	}
+	n.replica, err = replica.New(replica.Config{
+		Self: n.id.Name, Node: n.self.Node, Boot: n.self.Boot, Set: n.set, Peers: n.links, Merger: merger{n.policies},
+		Partitions: n.self.Partitions, R: n.cfg.ReadQuorum, W: n.cfg.WriteQuorum,
+		Refuse: n.cfg.IsolatedWrites == IsolatedRefuse, TokenKey: tokenKey(n.id), Relaxed: n.cfg.Durability == DurabilityRelaxed,
+		Boottime: n.clocks.boottime, WallMS: n.clocks.wallMS, Jitter: rand.Uint64, Events: n.replicaEvents(),
+	})
+	if err != nil {
+		return err
+	}
+	n.links.use(n.replica)
+	n.gossip, err = cluster.New(cluster.Config{
+		Cluster: n.id.Cluster, Name: n.id.Name, Node: uint64(n.self.Node), Boot: n.self.Boot,
+		Addresses: n.links.transport.Addresses(), Link: n.links.transport.Gossip(), Join: n.cfg.ClusterJoin,
+		Peers: cluster.FileStore(filepath.Join(n.cfg.DataDir, "peers.json")), OnEvent: n.onGossip,
+	})
+	return err
+}
+
+// serve runs everything. What stops first stops last: the doors, then
+// replication and the network, then the committer.
+func (n *Node) serve(ctx context.Context) error {
+	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBelow()
+	var base errgroup.Group
+	base.Go(func() error { return n.store.Run(below) })
+	base.Go(func() error { return n.set.Run(below) })
+	if err := n.system.begin(below); err != nil {
+		stopBelow()
+		return errors.Join(err, base.Wait())
+	}
+	middle, stopMiddle := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopMiddle()
+	var mid errgroup.Group
+	mid.Go(func() error { return n.replica.Run(middle) })
+	mid.Go(func() error { return n.links.transport.Run(middle) })
+	mid.Go(func() error { return n.gossip.Run(middle) })
+	mid.Go(func() error { return n.system.run(middle) })
+	mid.Go(func() error { return n.keepConnected(middle) })
+	front, frontCtx := errgroup.WithContext(ctx)
+	n.doors.run(front, frontCtx)
+	n.log.Info("serving", slog.String("node", n.id.Name), slog.String("resp", n.doors.ports.RESP),
+		slog.String("http", n.doors.ports.HTTP), slog.String("admin", n.doors.ports.Admin), slog.String("node_address", n.doors.ports.Node))
+	err := front.Wait()
+	n.draining.Store(true)
+	stopMiddle()
+	err = errors.Join(err, ignoreCancel(mid.Wait()))
+	stopBelow()
+	return errors.Join(err, ignoreCancel(base.Wait()))
+}
+
+func ignoreCancel(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, transport.ErrClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// close lets go of what New and Run opened.
+func (n *Node) close() error {
+	var err error
+	if n.doors != nil {
+		n.doors.close()
+	}
+	if n.policies != nil {
+		err = errors.Join(err, n.policies.Close(context.Background()))
+	}
+	if n.wasm != nil {
+		err = errors.Join(err, n.wasm.Close(context.Background()))
+	}
+	if n.store != nil {
+		err = errors.Join(err, n.store.Close())
+	}
+	return err
+}
+
+// Ports returns where the node listens.
+func (n *Node) Ports() Ports { return n.doors.ports }

@@ -138,11 +138,9 @@ func covers(n *node, a kv.Actor, seq uint64) bool {
 func (n *node) digest() merkle.Digest {
 	n.t.Helper()
 	var d merkle.Digest
-	c, err := n.Dump(func(key []byte, o kv.Object) error {
-		for _, v := range o.Versions {
-			if !v.Tombstone() {
-				d = d.Add(state.Item(digestKey(), key, v))
-			}
+	c, err := n.Dump(func(v partition.DumpedVersion) error {
+		if !v.Tombstone() {
+			d = d.Add(state.Item(digestKey(), v.Key, v.Version))
 		}
 		return nil
 	})

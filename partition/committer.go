@@ -35,6 +35,8 @@ type Committer struct {
 	sync   bool
 	fail   func(error)
 
+	systemChanged func()
+
 	mu       sync.Mutex
 	wake     sync.Cond // of queue and bytes
 	queue    []*op
@@ -131,10 +133,15 @@ func (c *Committer) CommitGroup() (int, error) {
 			return 0, fmt.Errorf("commit group: %w", err)
 		}
 	}
+	system := false
 	for i, s := range touched {
 		s.publish(next[i], changes[i], c.sync)
+		system = system || s.id == kv.System
 	}
 	c.finish(touched)
+	if system && c.systemChanged != nil {
+		c.systemChanged()
+	}
 	for _, o := range group {
 		if o.done != nil {
 			o.done()

@@ -28,3 +28,6 @@ type Tier interface {
 	Put(part uint32, hash uint64, key, record []byte) (held bool)
 	Delete(part uint32, hash uint64, key []byte)
 }
+
+// Snapshot is a view of the store that sessions share.
+type Snapshot = cache.Snapshot

@@ -152,7 +152,7 @@ func TestCrashBehindEveryCommitLeavesWholeGroups(t *testing.T) {
 func describe(n *node) string {
 	n.t.Helper()
 	var b strings.Builder
-	_, err := n.Dump(func(key []byte, o kv.Object) error {
+	_, done, err := n.Shard.Scan(0, 1000, func(key []byte, o kv.Object) {
 		b.Write(key)
 		for _, v := range o.Versions {
 			b.WriteString(" " + v.Dot.String())
@@ -161,9 +161,9 @@ func describe(n *node) string {
 			b.WriteString(" <" + d.String())
 		}
 		b.WriteString("\n")
-		return nil
 	})
 	require.NoError(n.t, err)
+	require.True(n.t, done)
 	return b.String()
 }
 

@@ -71,10 +71,16 @@ func (s *Shard) Scan(from uint64, limit int, fn func(key []byte, o kv.Object)) (
 	return next, done, err
 }
 
-// Dump calls fn with every object of this copy in key-hash order, from one
-// snapshot, and returns the clock and digest of that snapshot's copy record.
-// Values are left out; Version.Sum tells them.
-func (s *Shard) Dump(fn func(key []byte, o kv.Object) error) (cache.Copy, error) {
+// DumpedVersion is one stored version; its value is told by Sum and Bytes.
+type DumpedVersion struct {
+	kv.Version
+	Key   []byte
+	Bytes int
+}
+
+// Dump calls fn with every version of this copy in the order of key hashes, from
+// one snapshot, and returns the copy record of that snapshot: clock and digest.
+func (s *Shard) Dump(fn func(DumpedVersion) error) (cache.Copy, error) {
 	snap, err := s.set.cfg.Store.Snapshot()
 	if err != nil {
 		return cache.Copy{}, fmt.Errorf("dump partition %d: %w", s.id, err)
@@ -85,11 +91,16 @@ func (s *Shard) Dump(fn func(key []byte, o kv.Object) error) (cache.Copy, error)
 		if !ok {
 			return false, cache.ErrRecord
 		}
-		e, _, err := cache.ParseEntry(value, s.set.actors)
+		e, checks, err := cache.ParseEntry(value, s.set.actors)
 		if err != nil {
 			return false, err
 		}
-		return true, fn(key, e.Object)
+		for i, v := range e.Object.Versions {
+			if err := fn(DumpedVersion{v, key, checks[i].Bytes}); err != nil {
+				return false, err
+			}
+		}
+		return true, nil
 	})
 	c, copyErr := s.copyIn(snap)
 	if err = errors.Join(err, copyErr, snap.Close()); err != nil {

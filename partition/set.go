@@ -22,11 +22,14 @@ type Config struct {
 	Sync       bool          // durability: sync a group before it is published
 	Boot       uint32        // of this process
 	Node       kv.NodeID     // of the data directory
-	Rand       func() uint32 // draws an actor's random bits
+	Rand       func() uint32 // draws an actor's random bits, once for all copies opened
 	Fail       func(error)   // called once when the store failed; the process must end
 	// Suspect says that the last stop was unclean under relaxed durability, so
 	// that what copies remember may exceed what they hold.
 	Suspect bool
+	// SystemChanged is called, from the committer, when the system partition's
+	// copy has published changes; it must return at once. nil: nobody watches.
+	SystemChanged func()
 }
 
 // Set is all copies of a node: one Shard a partition, over one store and one
@@ -36,6 +39,7 @@ type Set struct {
 	actors    *actors
 	committer *Committer
 
+	rand        uint32 // of this process's actors; one for all copies keeps clock tables small
 	mu          sync.RWMutex
 	shards      map[kv.Partition]*Shard
 	quarantined []kv.Partition
@@ -52,8 +56,9 @@ func Open(cfg Config) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open copies: %w", err)
 	}
-	s := &Set{cfg: cfg, actors: a, shards: map[kv.Partition]*Shard{}}
+	s := &Set{cfg: cfg, actors: a, rand: cfg.Rand(), shards: map[kv.Partition]*Shard{}}
 	s.committer = newCommitter(cfg.Store, a, cfg.Sync, cfg.Fail)
+	s.committer.systemChanged = cfg.SystemChanged
 	sessions, err := s.readSessions()
 	if err != nil {
 		return nil, fmt.Errorf("open copies: %w", err)
@@ -97,7 +102,7 @@ func (s *Set) restore(p kv.Partition, rec cache.Copy, sessions map[uint64]kv.VV,
 }
 
 func (s *Set) newShard(p kv.Partition, pub state.Published, complexKeys map[string]kv.VV) *Shard {
-	actor := kv.Actor{Node: s.cfg.Node, Boot: s.cfg.Boot, Rand: s.cfg.Rand()}
+	actor := kv.Actor{Node: s.cfg.Node, Boot: s.cfg.Boot, Rand: s.rand}
 	return &Shard{
 		id: p, set: s, copy: state.New(p, actor, s.cfg.DigestKey, pub, complexKeys),
 		overlay: map[string]*planned{},

@@ -155,5 +155,5 @@ func entityTag(live []kv.Version, policy string) string {
 		b = append(b, policy...)
 	}
 	sum := xxh3.Hash128(b).Bytes()
-	return `"` + hex.EncodeToString(sum[:]) + `"`
+	return hex.EncodeToString(sum[:])
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/merkle"
 	"edged.dev/edged/partition"
@@ -152,7 +151,7 @@ func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, peer *
 	return nil
 }
 
-func (r *Replica) donatePart(ctx context.Context, lane *wire.LaneWriter, snap cache.Snapshot, p kv.Partition, o *partition.Outgoing) error {
+func (r *Replica) donatePart(ctx context.Context, lane *wire.LaneWriter, snap partition.Snapshot, p kv.Partition, o *partition.Outgoing) error {
 	if err := lane.Begin(wire.Begin{Partition: p, Mode: wire.ModeInterval}); err != nil {
 		return err
 	}
@@ -240,13 +239,16 @@ func (r *Replica) donateKeys(lane *wire.LaneWriter, o *partition.Outgoing, keys 
 // is equal has equal digests.
 func (r *Replica) serveDone(name string, request []byte) ([]byte, error) {
 	r.stats.SyncBytesIn.Add(int64(len(request)))
-	var rec *answered
-	d, err := wire.ParseDone(request, r.codec, nil)
+	session, err := wire.DoneSession(request)
 	if err != nil {
-		// DONE leans on the HELLO_ACK of its session; which one that is, only the
-		// sender's open sessions tell.
-		d, rec, err = r.parseDone(name, request)
+		return nil, err
 	}
+	rec := r.sessions.recall(answerKey{name, session})
+	var leans []wire.CopyClock
+	if rec != nil {
+		leans = rec.copies
+	}
+	d, err := wire.ParseDone(request, r.codec, leans)
 	if err != nil {
 		return nil, err
 	}
@@ -255,9 +257,6 @@ func (r *Replica) serveDone(name string, request []byte) ([]byte, error) {
 		return nil, fmt.Errorf("answer done of %s: not connected", name)
 	}
 	r.step(core.DoneAsked{Name: name, Node: peer.node, Copies: d.Copies})
-	if rec == nil {
-		rec = r.sessions.recall(answerKey{name, d.Session})
-	}
 	var ack wire.DoneAck
 	switch {
 	case len(d.Digests) == 1 && d.Digests[0].Partition == rootMark:
@@ -268,20 +267,6 @@ func (r *Replica) serveDone(name string, request []byte) ([]byte, error) {
 	resp := ack.Append(nil)
 	r.stats.SyncBytesOut.Add(int64(len(resp)))
 	return resp, nil
-}
-
-// parseDone reads a DONE that leans on what this node told in one of the sessions
-// that the peer has open, the newest first.
-func (r *Replica) parseDone(name string, request []byte) (wire.Done, *answered, error) {
-	err := fmt.Errorf("answer done of %s: its session is not known", name)
-	for _, rec := range r.sessions.answeredTo(name) {
-		d, parseErr := wire.ParseDone(request, r.codec, rec.copies)
-		if parseErr == nil {
-			return d, rec, nil
-		}
-		err = parseErr
-	}
-	return wire.Done{}, nil, err
 }
 
 // compareRoot returns the partitions that must be compared one by one, none if

@@ -243,3 +243,25 @@ func (r *Replica) sendChange(p *remote, sh kv.Partition, ch *state.Change, wait 
 	}
 	r.step(core.StreamBroke{Name: p.name})
 }
+
+// LiveOf returns how many partitions each connected peer says it serves as LIVE.
+func (r *Replica) LiveOf() map[string]int {
+	out := map[string]int{}
+	for _, p := range r.Parts() {
+		if p.Partition == kv.System {
+			continue
+		}
+		for _, name := range p.Live {
+			out[name]++
+		}
+	}
+	return out
+}
+
+// Behind estimates how many versions other owners reported that this node's
+// copies lack.
+func (r *Replica) Behind() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.Behind()
+}

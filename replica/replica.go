@@ -281,4 +281,3 @@ func (r *Replica) partitionOf(req *kv.Request) kv.Partition {
 	}
 	return kv.PartitionOf(kv.Hash(req.Key), r.cfg.Partitions)
 }
-

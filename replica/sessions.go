@@ -109,19 +109,6 @@ func (s *sessions) recall(k answerKey) *answered {
 	return s.answered[k]
 }
 
-// answeredTo returns what a peer's HELLOs were answered with, the newest first.
-func (s *sessions) answeredTo(name string) []*answered {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []*answered
-	for _, k := range slices.Backward(s.order) {
-		if a := s.answered[k]; k.name == name && a != nil {
-			out = append(out, a)
-		}
-	}
-	return out
-}
-
 func (s *sessions) startOutgoing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

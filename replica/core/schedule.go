@@ -153,3 +153,28 @@ func (m *Machine) Parts() []Part {
 	}
 	return out
 }
+
+// Behind counts the dots that reports name and this node's copies have not seen,
+// a partition's by the report that names most.
+func (m *Machine) Behind() uint64 {
+	var total uint64
+	for _, id := range m.order {
+		x := m.parts[id]
+		if !x.Self || m.coversReports(x) {
+			continue
+		}
+		mine := m.cfg.Copies.Copy(id).Clock
+		var most uint64
+		for _, r := range x.reports {
+			var n uint64
+			for _, s := range r.copy.Clock.Minus(mine) {
+				for _, run := range s.Runs {
+					n += run.To - run.From + 1
+				}
+			}
+			most = max(most, n)
+		}
+		total += most
+	}
+	return total
+}

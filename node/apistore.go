@@ -1,0 +1,73 @@
+package node
+
+import (
+	"context"
+	"hash/fnv"
+
+	"edged.dev/edged/api"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/policies"
+	"edged.dev/edged/replica"
+)
+
+// apiStore is the replica as the front doors see it.
+type apiStore struct{ r *replica.Replica }
+
+var _ api.Store = apiStore{}
+
+// Start implements api.Store.
+func (s apiStore) Start(ctx context.Context, req *kv.Request, done func(*kv.Response, error)) {
+	s.r.Start(ctx, req, done)
+}
+
+// GetFast implements api.Store.
+func (s apiStore) GetFast(dst, key []byte) (value []byte, found, handled bool) {
+	return s.r.GetFast(dst, key)
+}
+
+// Scan implements api.Store.
+func (s apiStore) Scan(ctx context.Context, cursor string, limit int, prefix []byte) ([]api.ScannedKey, string, error) {
+	found, next, err := s.r.Scan(ctx, cursor, limit, prefix)
+	keys := make([]api.ScannedKey, len(found))
+	for i, k := range found {
+		keys[i] = api.ScannedKey{Key: k.Key, ExpiresMS: k.ExpiresMS}
+	}
+	return keys, next, err
+}
+
+// Count implements api.Store.
+func (s apiStore) Count(ctx context.Context) (int64, error) { return s.r.Count(ctx) }
+
+// merger shows the policies to the replica.
+type merger struct{ table *policies.Table }
+
+var _ replica.Merger = merger{}
+
+// View implements replica.Merger.
+func (m merger) View(ctx context.Context, key []byte, live []kv.Version) (replica.View, error) {
+	siblings := make([]policies.Sibling, len(live))
+	for i, v := range live {
+		siblings[i] = policies.Sibling{
+			Value: v.Value, HLC: uint64(v.HLC), Actor: actorHash(v.Dot.Actor), Counter: v.Dot.Seq, ExpiresMS: uint64(v.ExpiresMS),
+		}
+	}
+	v, err := m.table.Resolve(ctx, key, siblings)
+	if err != nil {
+		return replica.View{}, err
+	}
+	out := replica.View{
+		Found: v.Kind == policies.Present, Value: v.Value, ExpiresMS: int64(v.ExpiresMS), Mark: v.Mark, Policy: v.PolicyID,
+	}
+	if out.Mark == "" && v.Epoch > 0 {
+		out.Mark = viewName(v.PolicyID, v.Epoch)
+	}
+	return out, nil
+}
+
+// actorHash is the 64-bit name that a policy is shown for a full actor, the same
+// on every node.
+func actorHash(a kv.Actor) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(a.Append(nil)) // a hash does not fail
+	return h.Sum64()
+}

@@ -1,0 +1,84 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"edged.dev/edged/api/admin"
+	"edged.dev/edged/cluster"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/replica"
+	"edged.dev/edged/replica/core"
+)
+
+// subscriberQueue is how many events a subscriber may be behind before it is cut
+// off: it must not take an incomplete story for a complete one.
+const subscriberQueue = 1024
+
+// hub hands events to those who watch.
+type hub struct {
+	mu   sync.Mutex
+	seq  uint64
+	subs map[chan admin.Event]struct{}
+}
+
+func newHub() *hub { return &hub{subs: map[chan admin.Event]struct{}{}} }
+
+// Subscribe implements httpapi.Events.
+func (h *hub) Subscribe(ctx context.Context) <-chan admin.Event {
+	ch := make(chan admin.Event, subscriberQueue)
+	h.mu.Lock()
+	h.subs[ch] = struct{}{}
+	h.mu.Unlock()
+	context.AfterFunc(ctx, func() { h.drop(ch) })
+	return ch
+}
+
+func (h *hub) drop(ch chan admin.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.subs[ch]; ok {
+		delete(h.subs, ch)
+		close(ch)
+	}
+}
+
+func (h *hub) emit(e admin.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seq++
+	e.Seq, e.TimeMS = h.seq, time.Now().UnixMilli()
+	for ch := range h.subs {
+		select {
+		case ch <- e:
+		default: // too slow: cut off
+			delete(h.subs, ch)
+			close(ch)
+		}
+	}
+}
+
+func (h *hub) gossip(e cluster.Event) {
+	kind := map[cluster.EventKind]string{cluster.Joined: "node.join", cluster.Left: "node.leave", cluster.Updated: "node.join"}[e.Kind]
+	h.emit(admin.Event{Kind: kind, Node: e.Member.Name, Text: "gossip: " + e.Kind.String()})
+}
+
+// replicaEvents turns what the replica tells into events and log lines.
+func (n *Node) replicaEvents() replica.Events {
+	return replica.Events{Part: func(core.Part) { n.noteCaughtUp() }, Note: func(note core.Note) {
+		e := admin.Event{Kind: note.Kind, Node: note.Peer, Text: note.Text}
+		if note.Partition != kv.System {
+			p := uint32(note.Partition)
+			e.Partition = &p
+		}
+		n.events.emit(e)
+		level := slog.LevelDebug
+		if note.Kind == "alarm" {
+			level = slog.LevelError
+		}
+		n.log.Log(context.Background(), level, "replica", slog.String("kind", note.Kind),
+			slog.Int64("partition", int64(int32(note.Partition))), slog.String("peer", note.Peer), slog.String("text", note.Text))
+	}}
+}

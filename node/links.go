@@ -1,0 +1,252 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"edged.dev/edged/cluster"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/layout"
+	"edged.dev/edged/replica"
+	"edged.dev/edged/transport"
+	"edged.dev/edged/transport/wire"
+)
+
+// links joins the transport and the replica: it is the one's handler and server,
+// and the other's Peers. Before there is a replica it notes who is there.
+type links struct {
+	node      *Node
+	transport *transport.Transport
+
+	mu      sync.Mutex
+	replica *replica.Replica
+	cond    chan uint32 // partitions told by peers, while learning
+}
+
+var (
+	_ replica.Peers     = (*links)(nil)
+	_ transport.Handler = (*links)(nil)
+	_ transport.Server  = (*links)(nil)
+)
+
+func newLinks(n *Node) (*links, error) {
+	l := &links{node: n, cond: make(chan uint32, 16)}
+	cfg := transport.Config{
+		Identity: n.id, Node: uint64(n.self.Node), Boot: n.self.Boot, Listen: n.cfg.NodeListen,
+		StatelessResetKey: n.self.resetKey(), Handler: l, Server: l,
+	}
+	if n.cfg.NodeAdvertise != "" {
+		cfg.Addresses = []string{n.cfg.NodeAdvertise}
+	}
+	var err error
+	l.transport, err = transport.New(cfg)
+	return l, err
+}
+
+func (l *links) use(r *replica.Replica) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.replica = r
+}
+
+func (l *links) to() *replica.Replica {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.replica
+}
+
+// Conn implements transport.Handler.
+func (l *links) Conn(remote wire.Conn) wire.ConnAck {
+	ack := wire.ConnAck{Code: wire.ConnOK, Partitions: l.node.self.Partitions}
+	if s := l.node.system; s != nil {
+		if m, ok := s.member(remote.Name); ok && m.Status == layout.Forgotten && m.Node == remote.Node {
+			ack.Code = wire.ConnForgotten
+		}
+	}
+	if kv.NodeID(remote.Node) == l.node.self.Node && remote.Name == l.node.id.Name {
+		ack.Code, ack.Boot = wire.ConnBootConflict, max(remote.Boot, l.node.self.Boot)+1
+	}
+	return ack
+}
+
+// Refused implements transport.Handler.
+func (l *links) Refused(ack wire.ConnAck) {
+	l.node.log.Error("a node refused this one", slog.String("peer", ack.Self.Name), slog.String("code", ack.Code.String()))
+}
+
+// PeerUp implements transport.Handler.
+func (l *links) PeerUp(p *transport.Peer) {
+	info := p.Info()
+	l.node.log.Info("connected", slog.String("peer", info.Name), slog.Any("address", info.Addr), slog.Uint64("boot", uint64(info.Boot)))
+	if r := l.to(); r != nil {
+		r.PeerUp(info.Name, kv.NodeID(info.Node), info.Boot)
+		return
+	}
+	if info.Partitions > 0 {
+		select {
+		case l.cond <- info.Partitions:
+		default: // enough have told
+		}
+	}
+}
+
+// PeerDown implements transport.Handler.
+func (l *links) PeerDown(p *transport.Peer, cause error) {
+	info := p.Info()
+	l.node.log.Info("disconnected", slog.String("peer", info.Name), slog.Any("cause", cause))
+	if r := l.to(); r != nil {
+		r.PeerDown(info.Name, info.Boot)
+	}
+}
+
+// Frame implements transport.Handler.
+func (l *links) Frame(p *transport.Peer, kind transport.Kind, frame []byte) {
+	r := l.to()
+	if r == nil {
+		return
+	}
+	name := p.Name()
+	if kind == transport.Control {
+		r.ControlFrame(name, frame)
+		return
+	}
+	if err := r.LiveFrame(name, slices.Clone(frame)); err != nil {
+		l.node.log.Error("live frame refused", slog.String("peer", name), slog.Any("error", err))
+		p.Close(transport.CloseProtocol, "live frame refused")
+	}
+}
+
+// Serve implements transport.Server.
+func (l *links) Serve(ctx context.Context, p *transport.Peer, request []byte) ([]byte, error) {
+	r := l.to()
+	if r == nil {
+		return nil, errors.New("this node has not begun yet")
+	}
+	return r.Serve(ctx, p.Name(), request)
+}
+
+// Lane implements transport.Server.
+func (l *links) Lane(ctx context.Context, p *transport.Peer, rd io.Reader) {
+	if r := l.to(); r != nil {
+		r.Lane(ctx, p.Name(), rd)
+	}
+}
+
+// SendControl implements replica.Peers.
+func (l *links) SendControl(name string, frame []byte) error {
+	return l.send(name, transport.Control, frame)
+}
+
+// SendLive implements replica.Peers.
+func (l *links) SendLive(name string, frame []byte) error {
+	return l.send(name, transport.Live, frame)
+}
+
+func (l *links) send(name string, kind transport.Kind, frame []byte) error {
+	p := l.transport.Peer(name)
+	if p == nil {
+		return fmt.Errorf("send to %s: %w", name, transport.ErrPeerDown)
+	}
+	return p.Send(kind, frame)
+}
+
+// Call implements replica.Peers.
+func (l *links) Call(ctx context.Context, name string, request []byte) ([]byte, error) {
+	p := l.transport.Peer(name)
+	if p == nil {
+		return nil, fmt.Errorf("call %s: %w", name, replica.ErrNotSent)
+	}
+	resp, err := p.Call(ctx, request)
+	if errors.Is(err, transport.ErrNotSent) {
+		return nil, fmt.Errorf("call %s: %w: %w", name, replica.ErrNotSent, err)
+	}
+	return resp, err
+}
+
+// OpenLane implements replica.Peers.
+func (l *links) OpenLane(ctx context.Context, name string) (io.WriteCloser, error) {
+	p := l.transport.Peer(name)
+	if p == nil {
+		return nil, fmt.Errorf("open lane to %s: %w", name, transport.ErrPeerDown)
+	}
+	return p.OpenLane(ctx)
+}
+
+// reconnectEvery spaces the looks for members that are not connected.
+const reconnectEvery = 250 * time.Millisecond
+
+// keepConnected dials every member and every address to join by that is not
+// connected; a returning node so begins its own sync, and nothing hangs on the
+// others noticing it.
+func (n *Node) keepConnected(ctx context.Context) error {
+	tick := time.NewTicker(reconnectEvery)
+	defer tick.Stop()
+	var dials sync.WaitGroup
+	defer dials.Wait()
+	var mu sync.Mutex
+	busy := map[string]bool{}
+	for {
+		for _, addr := range n.addressesToDial() {
+			mu.Lock()
+			taken := busy[addr]
+			busy[addr] = true
+			mu.Unlock()
+			if taken {
+				continue
+			}
+			dials.Go(func() {
+				dialCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
+				defer cancel()
+				if err := n.links.transport.Connect(dialCtx, addr); err != nil {
+					n.log.Debug("dial", slog.String("address", addr), slog.Any("error", err))
+				}
+				mu.Lock()
+				delete(busy, addr)
+				mu.Unlock()
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-n.system.redial:
+		}
+	}
+}
+
+// addressesToDial returns where members are that are not connected, and, while
+// nobody is, where to look for any.
+func (n *Node) addressesToDial() []string {
+	var out []string
+	l := n.replica.Layout()
+	if l != nil {
+		for _, m := range l.Members() {
+			if m.Name != n.id.Name && m.Status == layout.Active && n.links.transport.Peer(m.Name) == nil {
+				out = append(out, m.Addresses...)
+			}
+		}
+	}
+	for _, m := range n.gossip.Members() {
+		if m.Name != n.id.Name && n.links.transport.Peer(m.Name) == nil {
+			out = append(out, m.Addresses...)
+		}
+	}
+	if len(n.links.transport.Peers()) == 0 {
+		out = append(out, n.cfg.ClusterJoin...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// onGossip dials at once whom gossip tells of.
+func (n *Node) onGossip(e cluster.Event) {
+	n.log.Debug("gossip", slog.String("event", e.Kind.String()), slog.String("node", e.Member.Name))
+	n.events.gossip(e)
+	n.system.dialSoon()
+}

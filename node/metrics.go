@@ -1,0 +1,158 @@
+package node
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"edged.dev/edged/api/admin"
+)
+
+// metrics is the node's collector: everything is read when asked for, from the
+// counters that the parts keep anyway.
+type metrics struct{ n *Node }
+
+func newMetrics(n *Node) http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(metrics{n})
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// Describe implements prometheus.Collector: the metrics are not known before
+// they are collected.
+func (metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m metrics) Collect(ch chan<- prometheus.Metric) {
+	for name, c := range m.n.counterSet() {
+		desc := prometheus.NewDesc("edged_"+name, c.help, nil, nil)
+		ch <- prometheus.MustNewConstMetric(desc, c.kind, c.value)
+	}
+	m.collectPartitions(ch)
+	m.collectDoors(ch)
+	m.collectPolicies(ch)
+}
+
+func (m metrics) collectPartitions(ch chan<- prometheus.Metric) {
+	c := status{m.n}.counts()
+	desc := prometheus.NewDesc("edged_partitions", "Partitions this node owns, by the state of its copy.", []string{"state"}, nil)
+	for state, v := range map[string]int{
+		admin.StateCold: c.Cold, admin.StateCatchingUp: c.CatchingUp, admin.StateLive: c.Live,
+		admin.StateIsolated: c.Isolated, admin.StateDegraded: c.Degraded,
+	} {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(v), state)
+	}
+	desc = prometheus.NewDesc("edged_partitions_verified", "Live partitions whose digest equals another owner's at an equal clock.", nil, nil)
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.Verified))
+}
+
+func (m metrics) collectDoors(ch chan<- prometheus.Metric) {
+	d := m.n.doors
+	if s := d.respServer; s != nil {
+		st := s.Stats()
+		byName(ch, "edged_resp_commands_total", "RESP commands by name.", "command", st.Commands)
+		byName(ch, "edged_resp_errors_total", "RESP error replies by kind.", "kind", st.Errors)
+		byName(ch, "edged_resp_rejected_total", "What a limit of the RESP door refused, by limit.", "limit", st.Rejected)
+	}
+	if d.kv == nil {
+		return
+	}
+	desc := prometheus.NewDesc("edged_http_requests_total", "HTTP requests answered, by method and status.", []string{"method", "status"}, nil)
+	for a, v := range d.kv.Answered() {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), a.Method, strconv.Itoa(a.Status))
+	}
+}
+
+func (m metrics) collectPolicies(ch chan<- prometheus.Metric) {
+	desc := prometheus.NewDesc("edged_policy_outcomes_total", "Merges by policy and outcome; failures of the guest show the fallback.", []string{"policy", "outcome"}, nil)
+	for _, c := range m.n.policies.Counts() {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(c.N), c.PolicyID, c.Reason)
+	}
+}
+
+func byName(ch chan<- prometheus.Metric, name, help, label string, values map[string]uint64) {
+	desc := prometheus.NewDesc(name, help, []string{label}, nil)
+	for k, v := range values {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), k)
+	}
+}
+
+type counter struct {
+	help  string
+	kind  prometheus.ValueType
+	value float64
+}
+
+// counterSet is every plain counter of the node, by name without prefix.
+func (n *Node) counterSet() map[string]counter {
+	st, tier := n.replica.Stats(), n.tier.Stats()
+	total := func(help string, v int64) counter { return counter{help, prometheus.CounterValue, float64(v)} }
+	gauge := func(help string, v float64) counter { return counter{help, prometheus.GaugeValue, v} }
+	return map[string]counter{
+		"sync_received_bytes_total":    total("Compressed bytes of session frames received.", st.SyncBytesIn.Load()),
+		"sync_sent_bytes_total":        total("Compressed bytes of session frames sent.", st.SyncBytesOut.Load()),
+		"sync_entries_received_total":  total("Objects received in sessions.", st.EntriesIn.Load()),
+		"sync_entries_sent_total":      total("Objects sent in sessions.", st.EntriesOut.Load()),
+		"sync_sessions_total":          total("Sessions begun as their receiver.", st.Sessions.Load()),
+		"sync_sessions_cut_total":      total("Sessions that broke off; they are asked for again.", st.SessionsCut.Load()),
+		"writes_total":                 total("Writes coordinated here.", st.Writes.Load()),
+		"reads_total":                  total("Reads answered from a copy here, by the long way.", st.Reads.Load()),
+		"forwards_total":               total("Requests run at another node.", st.Forwards.Load()),
+		"writes_partial_context_total": total("Plain writes that could not read every copy they wanted.", st.PartialContext.Load()),
+		"writes_few_copies_total":      total("Writes acknowledged with fewer copies than configured.", st.FewCopies.Load()),
+		"writes_unknown_total":         total("Writes whose outcome is unknown to their client.", st.Unknown.Load()),
+		"answers_marked_total":         total("Answers of isolated or degraded copies.", st.MarkedAnswers.Load()),
+		"replicated_sent_total":        total("Writes sent to other owners.", st.LiveSent.Load()),
+		"replicated_received_total":    total("Writes received from other owners.", st.LiveApplied.Load()),
+		"replication_overflows_total":  total("Writes not sent because a peer's queue was full.", st.StreamOverflows.Load()),
+		"ticks_equal_total":            total("Anti-entropy ticks that found equal roots.", st.TicksEqual.Load()),
+		"ticks_different_total":        total("Anti-entropy ticks that found a difference.", st.TicksDifferent.Load()),
+		"lease_waits_total":            total("Requests that found a lease lapsed.", st.LeaseWaits.Load()),
+		"memory_tier_hits_total":       total("Reads that the memory tier answered.", int64(tier.Hits)),
+		"memory_tier_misses_total":     total("Reads that went to the store.", int64(tier.Misses)),
+		"memory_tier_bytes":            gauge("Bytes in the memory tier.", float64(tier.Bytes)),
+		"memory_tier_entries":          gauge("Objects in the memory tier.", float64(tier.Entries)),
+		"wire_received_bytes_total":    total("Bytes received at the UDP socket.", n.links.transport.BytesIn()),
+		"wire_sent_bytes_total":        total("Bytes sent at the UDP socket.", n.links.transport.BytesOut()),
+	}
+}
+
+// counters are the same for /status.
+func (n *Node) counters() map[string]uint64 {
+	out := map[string]uint64{}
+	for name, c := range n.counterSet() {
+		out[name] = uint64(c.value)
+	}
+	return out
+}
+
+// caught remembers the socket's bytes at the moment of catching up.
+type caught struct {
+	mu      sync.Mutex
+	done    bool
+	in, out uint64
+}
+
+// wireAtCatchUp returns the bytes at the UDP socket until the node had caught up,
+// or now while it has not.
+func (n *Node) wireAtCatchUp() (in, out uint64) {
+	n.caught.mu.Lock()
+	defer n.caught.mu.Unlock()
+	if n.caught.done {
+		return n.caught.in, n.caught.out
+	}
+	return uint64(n.links.transport.BytesIn()), uint64(n.links.transport.BytesOut())
+}
+
+// noteCaughtUp keeps the count; the first call wins.
+func (n *Node) noteCaughtUp() {
+	n.caught.mu.Lock()
+	defer n.caught.mu.Unlock()
+	if !n.caught.done && n.replica.Stats().CaughtUpNS.Load() != 0 {
+		n.caught.done = true
+		n.caught.in, n.caught.out = uint64(n.links.transport.BytesIn()), uint64(n.links.transport.BytesOut())
+	}
+}

@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"edged.dev/edged/api/admin"
+	"edged.dev/edged/policies"
+)
+
+// policyAdmin deploys and shows policies: a module travels as ordinary writes of
+// the system partition.
+type policyAdmin struct{ n *Node }
+
+// deployWait bounds a deployment: some megabytes written at a quorum.
+const deployWait = 20 * time.Second
+
+// viewName is how an answer names the policy that made it.
+func viewName(id string, epoch uint64) string {
+	if len(id) > 12 {
+		id = id[:12]
+	}
+	return id + "@" + strconv.FormatUint(epoch, 10)
+}
+
+// Policies implements httpapi.Policies.
+func (p policyAdmin) Policies() []admin.Policy {
+	counts := map[string]map[string]uint64{}
+	for _, c := range p.n.policies.Counts() {
+		if counts[c.PolicyID] == nil {
+			counts[c.PolicyID] = map[string]uint64{}
+		}
+		counts[c.PolicyID][c.Reason] = c.N
+	}
+	conflicts := map[string]bool{}
+	builtins := map[string][]admin.Binding{}
+	for _, b := range p.n.policies.Bindings() {
+		conflicts[string(b.Prefix)] = b.Conflict
+		if b.Policy == policies.LWW || b.Policy == policies.Siblings {
+			builtins[b.Policy] = append(builtins[b.Policy], admin.Binding{Prefix: string(b.Prefix), Epoch: b.Epoch, Conflict: b.Conflict})
+		}
+	}
+	var out []admin.Policy
+	for _, name := range []string{policies.LWW, policies.Siblings} {
+		out = append(out, admin.Policy{Name: name, ID: name, Kind: "merge", Ready: true, Bindings: builtins[name]})
+	}
+	for _, st := range p.n.policies.List() {
+		a := admin.Policy{
+			Name: st.Manifest.Name, ID: st.ID, Kind: "merge", Size: st.Manifest.Size, CreatedMS: st.Manifest.CreatedMS,
+			Ready: st.Ready, Error: st.Problem, Counters: counts[st.ID],
+		}
+		for _, b := range st.Bindings {
+			a.Bindings = append(a.Bindings, admin.Binding{Prefix: string(b.Prefix), Epoch: b.Epoch, Conflict: conflicts[string(b.Prefix)]})
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// DeployPolicy implements httpapi.Policies.
+func (p policyAdmin) DeployPolicy(ctx context.Context, name, prefix string, wasm []byte) (admin.Deployed, error) {
+	ctx, cancel := context.WithTimeout(ctx, deployWait)
+	defer cancel()
+	if _, err := policies.Check(ctx, wasm); err != nil {
+		return admin.Deployed{}, &admin.Problem{Type: "policy-refused", Title: "policy refused", Status: http.StatusUnprocessableEntity, Detail: err.Error()}
+	}
+	plan, err := policies.PlanDeploy(p.n.system.policyRecords(), wasm, policies.DeploySpec{
+		Name: name, Prefix: []byte(prefix), NowMS: p.n.clocks.wallMS(),
+	})
+	if err != nil {
+		return admin.Deployed{}, &admin.Problem{Type: "policy-refused", Title: "policy refused", Status: http.StatusUnprocessableEntity, Detail: err.Error()}
+	}
+	copies, err := p.write(ctx, plan)
+	if err != nil {
+		return admin.Deployed{}, err
+	}
+	return admin.Deployed{Name: name, ID: plan.PolicyID, Prefix: prefix, Epoch: plan.Epoch, Copies: copies}, nil
+}
+
+// write makes a plan's writes, the binding last, and waits until this node has
+// put it in force.
+func (p policyAdmin) write(ctx context.Context, plan policies.Plan) (copies string, err error) {
+	for _, w := range plan.Writes {
+		resp, err := p.n.system.write(ctx, w.Key, w.Value)
+		if err != nil {
+			return "", fmt.Errorf("write %s: %w", w.Key, err)
+		}
+		copies = fmt.Sprintf("%d/%d", resp.Copies, resp.Wanted)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !p.inForce(plan.Epoch) {
+		select {
+		case <-ctx.Done():
+			return copies, nil // stored all the same; the list tells when it is ready here
+		case <-tick.C:
+		}
+	}
+	return copies, nil
+}
+
+func (p policyAdmin) inForce(epoch uint64) bool {
+	for _, b := range p.n.policies.Bindings() {
+		if b.Epoch >= epoch {
+			return true
+		}
+	}
+	return false
+}
+
+// RollbackPolicy implements httpapi.Policies.
+func (p policyAdmin) RollbackPolicy(ctx context.Context, prefix string) (admin.RolledBack, error) {
+	ctx, cancel := context.WithTimeout(ctx, deployWait)
+	defer cancel()
+	plan, err := policies.PlanRollback(p.n.system.policyRecords(), []byte(prefix))
+	if err != nil {
+		return admin.RolledBack{}, &admin.Problem{Type: "no-binding", Title: "nothing to roll back", Status: http.StatusNotFound, Detail: err.Error()}
+	}
+	if plan.PolicyID == "" { // the binding goes; nothing of its epoch will show
+		for _, w := range plan.Writes {
+			if _, err := p.n.system.write(ctx, w.Key, w.Value); err != nil {
+				return admin.RolledBack{}, err
+			}
+		}
+		return admin.RolledBack{Prefix: prefix, Epoch: plan.Epoch}, nil
+	}
+	if _, err := p.write(ctx, plan); err != nil {
+		return admin.RolledBack{}, err
+	}
+	out := admin.RolledBack{Prefix: prefix, ID: plan.PolicyID, Name: plan.PolicyID, Epoch: plan.Epoch}
+	for _, st := range p.n.policies.List() {
+		if st.ID == plan.PolicyID {
+			out.Name = st.Manifest.Name
+		}
+	}
+	return out, nil
+}
+
+func (s *system) policyRecords() []policies.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.records
+}

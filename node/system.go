@@ -1,0 +1,274 @@
+package node
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"edged.dev/edged/api"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/layout"
+	"edged.dev/edged/partition"
+	"edged.dev/edged/partition/state"
+	"edged.dev/edged/policies"
+)
+
+// Keys of the system partition beside those of package policies.
+const (
+	clusterKey   = "cluster"
+	memberPrefix = "member/"
+)
+
+// clusterEntry is the founder's: what is fixed for the cluster's life.
+type clusterEntry struct {
+	ID         string `json:"id"`
+	Partitions uint32 `json:"partitions"`
+}
+
+// memberEntry is one member's place in the layout.
+type memberEntry struct {
+	Name      string    `json:"name"`
+	Node      kv.NodeID `json:"node"`
+	Epoch     uint64    `json:"epoch"`
+	Addresses []string  `json:"addresses"`
+	Weight    float64   `json:"weight"`
+	Zone      string    `json:"zone,omitempty"`
+	Status    string    `json:"status"`
+}
+
+// system keeps what this node's copy of the system partition says: the layout
+// and the policies; and this node's own entry in it true.
+type system struct {
+	node    *Node
+	changed chan struct{}
+	redial  chan struct{}
+
+	mu      sync.Mutex
+	members map[string]layout.Member
+	records []policies.Record
+}
+
+func newSystem(n *Node) *system {
+	return &system{node: n, changed: make(chan struct{}, 1), redial: make(chan struct{}, 1), members: map[string]layout.Member{}}
+}
+
+// wake says that the partition changed.
+func (s *system) wake() { poke(s.changed) }
+
+func (s *system) dialSoon() { poke(s.redial) }
+
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // it is due already
+	}
+}
+
+func (s *system) member(name string) (layout.Member, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.members[name]
+	return m, ok
+}
+
+// begin writes the first entries of a cluster that this node founds, and takes
+// the layout that its own copy has.
+func (s *system) begin(ctx context.Context) error {
+	n := s.node
+	sh := n.set.Add(kv.System)
+	if n.self.founding {
+		if err := s.found(sh); err != nil {
+			return err
+		}
+	}
+	return s.take(ctx)
+}
+
+func (s *system) found(sh *partition.Shard) error {
+	n := s.node
+	entries := map[string]any{
+		clusterKey:               clusterEntry{ID: n.id.Cluster, Partitions: n.self.Partitions},
+		memberPrefix + n.id.Name: s.own(1),
+	}
+	for key, entry := range entries {
+		value, err := json.Marshal(entry)
+		if err != nil {
+			return fmt.Errorf("found cluster: %w", err)
+		}
+		done := make(chan error, 1)
+		sh.Write([]byte(key), func(kv.Object) (*partition.Mutation, error) {
+			return &partition.Mutation{
+				Version: kv.Version{HLC: kv.HLCAt(n.clocks.wallMS()), Value: value},
+				Covers:  state.Covers{Held: true},
+			}, nil
+		}, func(_ *state.Change, err error) { done <- err })
+		if err := <-done; err != nil {
+			return fmt.Errorf("found cluster: %w", err)
+		}
+	}
+	n.self.founding = false
+	return n.self.save(n.store)
+}
+
+func (s *system) own(epoch uint64) memberEntry {
+	n := s.node
+	return memberEntry{
+		Name: n.id.Name, Node: n.self.Node, Epoch: epoch, Addresses: n.links.transport.Addresses(),
+		Weight: 1, Zone: n.cfg.NodeZone, Status: layout.Active.String(),
+	}
+}
+
+// run follows the partition and keeps this node's entry in it true.
+func (s *system) run(ctx context.Context) error {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s.enlist(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-s.changed:
+			if err := s.take(ctx); err != nil && ctx.Err() == nil {
+				s.node.log.Error("system partition not taken", slog.Any("error", err))
+			}
+		}
+	}
+}
+
+// enlist writes this node's entry where its own copy does not show it as it is.
+// A node does so only once it has seen the cluster's entry: it has synced.
+func (s *system) enlist(ctx context.Context) {
+	n := s.node
+	s.mu.Lock()
+	known := len(s.members) > 0
+	m, ok := s.members[n.id.Name]
+	s.mu.Unlock()
+	if !known {
+		return
+	}
+	epoch := uint64(1)
+	if ok {
+		epoch = m.Epoch
+		if m.Node == uint64(n.self.Node) && slices.Equal(m.Addresses, n.links.transport.Addresses()) && m.Zone == n.cfg.NodeZone {
+			return
+		}
+		epoch++
+		if m.Node == uint64(n.self.Node) {
+			epoch = m.Epoch + 1
+		}
+	}
+	value, err := json.Marshal(s.own(epoch))
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err = s.write(ctx, memberPrefix+n.id.Name, value)
+	if err != nil {
+		n.log.Info("not enlisted yet", slog.Any("error", err))
+	}
+}
+
+// write puts one entry into the system partition.
+func (s *system) write(ctx context.Context, key string, value []byte) (*kv.Response, error) {
+	req := &kv.Request{Op: kv.OpSet, Key: []byte(key), Value: value, System: true}
+	return api.Do(ctx, apiStore{s.node.replica}, req)
+}
+
+// take reads the partition and puts in force what it says.
+func (s *system) take(ctx context.Context) error {
+	sh := s.node.set.Shard(kv.System)
+	if sh == nil {
+		return errors.New("no copy of the system partition")
+	}
+	members := map[string]layout.Member{}
+	var records []policies.Record
+	var keys [][]byte
+	for from, done := uint64(0), false; !done; {
+		var err error
+		from, done, err = sh.Scan(from, 1024, func(key []byte, _ kv.Object) { keys = append(keys, bytes.Clone(key)) })
+		if err != nil {
+			return err
+		}
+	}
+	for _, key := range keys {
+		o, _, err := sh.Read(key)
+		if err != nil {
+			return err
+		}
+		live := o.Live(nil, 0)
+		switch name := string(key); {
+		case policies.IsRecord(name):
+			for _, v := range live {
+				records = append(records, policies.Record{Key: name, Value: v.Value, HLC: uint64(v.HLC), Actor: actorHash(v.Dot.Actor), Counter: v.Dot.Seq})
+			}
+		case bytes.HasPrefix(key, []byte(memberPrefix)):
+			if m, ok := resolveMember(live); ok {
+				members[m.Name] = m
+			}
+		}
+	}
+	return s.adopt(ctx, members, records)
+}
+
+func (s *system) adopt(ctx context.Context, members map[string]layout.Member, records []policies.Record) error {
+	n := s.node
+	list := make([]layout.Member, 0, len(members))
+	for _, m := range members {
+		list = append(list, m)
+	}
+	l, err := layout.New(int(n.self.Partitions), n.cfg.ClusterCopies, list)
+	if err != nil {
+		return fmt.Errorf("layout: %w", err)
+	}
+	s.mu.Lock()
+	s.members, s.records = members, records
+	s.mu.Unlock()
+	if old := n.replica.Layout(); old == nil || old.ViewHash8() != l.ViewHash8() || !slices.EqualFunc(old.Members(), l.Members(), sameMember) {
+		n.replica.SetLayout(l)
+		s.dialSoon()
+	}
+	return n.policies.Update(ctx, records)
+}
+
+func sameMember(a, b layout.Member) bool {
+	return a.Name == b.Name && a.Node == b.Node && a.Epoch == b.Epoch && slices.Equal(a.Addresses, b.Addresses)
+}
+
+// resolveMember chooses among concurrent entries of one member: LEFT and
+// FORGOTTEN win, then the highest (epoch, hlc, dot). live is newest first.
+func resolveMember(live []kv.Version) (layout.Member, bool) {
+	var best layout.Member
+	found := false
+	for _, v := range live {
+		var e memberEntry
+		if err := json.Unmarshal(v.Value, &e); err != nil {
+			continue // of a newer version, or damaged: the others decide
+		}
+		m := layout.Member{
+			Name: e.Name, Node: uint64(e.Node), Epoch: e.Epoch, Weight: e.Weight, Zone: e.Zone, Addresses: e.Addresses,
+			Status: statusOf(e.Status),
+		}
+		if !found || cmp.Or(cmp.Compare(m.Status, best.Status), cmp.Compare(m.Epoch, best.Epoch)) > 0 {
+			best, found = m, true
+		}
+	}
+	return best, found
+}
+
+func statusOf(word string) layout.Status {
+	for _, s := range []layout.Status{layout.Left, layout.Forgotten} {
+		if word == s.String() {
+			return s
+		}
+	}
+	return layout.Active
+}
