@@ -24,7 +24,8 @@ type Store interface {
 
 	// Scan returns up to limit shown keys at the cursor ("" begins), with their
 	// expiries, that have the prefix, and the next cursor, "" at the end. A key
-	// that exists throughout is returned at least once.
+	// that exists throughout is returned at least once. Any other cursor is a
+	// decimal number from 1 to 2^64-1, for that is what Redis clients can hold.
 	Scan(ctx context.Context, cursor string, limit int, prefix []byte) (keys []ScannedKey, next string, err error)
 
 	// Count returns the number of live keys of the whole cluster, as its

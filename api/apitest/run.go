@@ -46,6 +46,9 @@ func (s *Store) run(req *kv.Request) (*kv.Response, error) {
 			resp.Siblings = append(resp.Siblings, kv.Sibling{Value: slices.Clone(v.value), Dot: kv.Dot{Seq: v.seq}, HLC: kv.HLC(v.seq), ExpiresMS: v.expiresMS})
 		}
 	}
+	if s.adorn != nil {
+		s.adorn(req, resp)
+	}
 	return resp, nil
 }
 

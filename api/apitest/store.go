@@ -30,6 +30,7 @@ type Store struct {
 	objects map[string]*object
 	seq     uint64
 	fail    func(*kv.Request) error
+	adorn   func(*kv.Request, *kv.Response)
 	noFast  bool
 	fence   []byte
 	holding bool
@@ -65,6 +66,14 @@ func (s *Store) Fail(fn func(*kv.Request) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fail = fn
+}
+
+// Adorn lets fn look at every request that succeeds and change its answer; nil
+// ends it.
+func (s *Store) Adorn(fn func(*kv.Request, *kv.Response)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adorn = fn
 }
 
 // SlowReads makes GetFast handle nothing, so that every read goes through Start.
