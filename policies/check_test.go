@@ -23,6 +23,7 @@ func TestCheckRunsTheModule(t *testing.T) {
 	var failed *policies.TrialError
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, "malformed", failed.Trial.Outcome)
+	require.ErrorContains(t, err, "merging 2 siblings ended with malformed")
 	require.Equal(t, sum(scripted), report.Module)
 	require.Len(t, report.Trials, 1)
 	require.Positive(t, report.Trials[0].FuelUsed)

@@ -34,7 +34,8 @@ func (e *NotReadyError) Unwrap() error { return e.Cause }
 // goroutines; it sees one snapshot of the bindings, swapped whole by Update.
 type Table struct {
 	host    *wasmrt.Host
-	update  chan struct{} // holds one token while an Update runs
+	update  chan struct{} // holds one token while an Update or Close runs
+	closed  bool          // guarded by update
 	current atomic.Pointer[snapshot]
 }
 
@@ -116,6 +117,9 @@ func (t *Table) Update(ctx context.Context, records []Record) error {
 		defer func() { <-t.update }()
 	case <-ctx.Done():
 		return fmt.Errorf("update policies: %w", ctx.Err())
+	}
+	if t.closed {
+		return fmt.Errorf("update policies: %w", wasmrt.ErrClosed)
 	}
 	old := t.current.Load()
 	st := readState(records)
@@ -223,12 +227,16 @@ func closeUnused(ctx context.Context, from, to *snapshot) error {
 	return errors.Join(errs...)
 }
 
-// Close releases the table's modules. Resolve must not be called any more.
+// Close releases the table's modules. The bindings stay, so that a late Resolve
+// gets an error and not another policy's view.
 func (t *Table) Close(ctx context.Context) error {
-	old := t.current.Load()
-	next := &snapshot{def: old.def, policies: map[string]*policy{}}
-	t.current.Store(next)
-	return closeUnused(ctx, old, next)
+	t.update <- struct{}{}
+	defer func() { <-t.update }()
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	return closeUnused(ctx, t.current.Load(), &snapshot{})
 }
 
 // PolicyStatus is one policy as this node has it.

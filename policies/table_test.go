@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+//go:generate wat2wasm testdata/scripted.wat -o testdata/scripted.wasm
+
 //go:embed testdata/scripted.wasm
 var scripted []byte
 
@@ -335,6 +337,16 @@ func TestPolicyNotReadyIsNoView(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "b", string(view.Value))
 	}
+}
+
+func TestClosedTableShowsNoOtherView(t *testing.T) {
+	t.Parallel()
+	table, _ := bound(t, response(0, 1, "", 0), "")
+	require.NoError(t, table.Close(t.Context()))
+	_, err := table.Resolve(t.Context(), []byte("k"), []policies.Sibling{sib("a", 1, 0), sib("b", 2, 0)})
+	require.ErrorIs(t, err, wasmrt.ErrClosed)
+	require.ErrorIs(t, table.Update(t.Context(), nil), wasmrt.ErrClosed)
+	require.NoError(t, table.Close(t.Context()))
 }
 
 // TestUpdateUnderLoad replaces policies while others resolve: each view is one of

@@ -64,11 +64,6 @@ const (
 	TooLong
 )
 
-// Reasons lists all reasons in order.
-func Reasons() []Reason {
-	return []Reason{Trap, OutOfFuel, TooDeep, OutOfMemory, BadPointer, GuestError, TooLong}
-}
-
 // String returns the reason in the snake_case form used in metrics.
 func (r Reason) String() string {
 	switch r {

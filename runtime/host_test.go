@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+//go:generate wat2wasm testdata/guest.wat -o testdata/guest.wasm
+
 //go:embed testdata/guest.wasm
 var guestWasm []byte
 

@@ -172,9 +172,6 @@ func (m *Module) takeImage(ctx context.Context, hasStart, warm bool, o CompileOp
 // Info says what the module is.
 func (m *Module) Info() Info { return m.info }
 
-// Limits returns what each call may use.
-func (m *Module) Limits() Limits { return m.limits }
-
 // Has tells whether Call may name this export.
 func (m *Module) Has(export string) bool {
 	return entryPoint(export) && slices.Contains(m.info.Exports, export)

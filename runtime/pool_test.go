@@ -119,7 +119,10 @@ func TestCloseTurnsWaitersAway(t *testing.T) {
 				}
 			})
 		}
+		waiting := func() bool { return h.Stats().Waiting > 2 }
+		require.Eventually(t, waiting, testWait, testTick)
 		require.NoError(t, other.Close(t.Context()))
+		require.Eventually(t, func() bool { return h.Stats().Waiting > 0 }, testWait, testTick)
 		require.NoError(t, h.Close(t.Context()))
 		wg.Wait()
 		require.Zero(t, h.Stats().Running)
