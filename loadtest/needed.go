@@ -1,0 +1,124 @@
+package main
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/zeebo/xxh3"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/transport/wire"
+)
+
+// lack is what a returning node lacks, and what the least is that it could be
+// sent.
+type lack struct {
+	versions int
+	bytes    int
+	// unknown is how many of the versions hold a value that this run did not
+	// write. Their bytes are random ones of the same length.
+	unknown int
+}
+
+// neededBy compares what the other nodes hold when a node is brought back with
+// what that node held when it was taken away. A wiped disk held nothing.
+func neededBy(l *ledger, donors []nodeDump, own nodeDump) (lack, error) {
+	had := map[kv.Dot]bool{}
+	for _, p := range own.partitions {
+		for _, v := range p.versions {
+			had[v.dot] = true
+		}
+	}
+	var out lack
+	var entries []wire.Needed
+	for _, donor := range donors {
+		for id, p := range donor.partitions {
+			for versions := range byKey(p.versions) {
+				entry, n := out.entry(l, had, versions)
+				if n == 0 {
+					continue
+				}
+				entry.Partition = kv.Partition(id)
+				entries = append(entries, entry)
+				out.versions += n
+			}
+		}
+	}
+	if len(entries) == 0 {
+		return out, nil
+	}
+	var err error
+	out.bytes, err = wire.NeededBytes(entries)
+	return out, err
+}
+
+// byKey yields the versions of each key of a sorted slice.
+func byKey(versions []version) func(func([]version) bool) {
+	return func(yield func([]version) bool) {
+		for len(versions) > 0 {
+			n := 1
+			for n < len(versions) && versions[n].key == versions[0].key {
+				n++
+			}
+			if !yield(versions[:n]) {
+				return
+			}
+			versions = versions[n:]
+		}
+	}
+}
+
+// entry is what is missing of one key, and of how many versions. What it
+// returns counts as had from now on: every donor has it.
+func (k *lack) entry(l *ledger, had map[kv.Dot]bool, versions []version) (wire.Needed, int) {
+	var out wire.Needed
+	for _, v := range versions {
+		if had[v.dot] {
+			continue
+		}
+		had[v.dot] = true
+		w := kv.Version{Dot: v.dot, HLC: kv.HLC(v.hlc), ExpiresMS: v.expiresMS}
+		if v.tombstone {
+			w.Flags = kv.Tombstone
+		} else {
+			w.Value = k.valueOf(l, v)
+		}
+		out.Object.Versions = append(out.Object.Versions, w)
+	}
+	if len(out.Object.Versions) > 0 {
+		out.Key = []byte(versions[0].key)
+	}
+	return out, len(out.Object.Versions)
+}
+
+// valueOf finds the value of a dump's version among those that the run wrote
+// to its key.
+func (k *lack) valueOf(l *ledger, v version) []byte {
+	candidates, known := l.find(v.key)
+	if known {
+		if i, ok := l.index(v.key); ok {
+			candidates = append(candidates, uint32(i)+1) // as it was loaded
+		}
+	}
+	for _, n := range candidates {
+		if n == 0 {
+			continue
+		}
+		if value := l.values.of(n); xxh3.Hash(value) == v.sum {
+			return value
+		}
+	}
+	k.unknown++
+	return noise(v)
+}
+
+// noise is as many random bytes as a version's value has, the same each time.
+func noise(v version) []byte {
+	r := rand.New(rand.NewPCG(v.sum, v.dot.Seq))
+	out := make([]byte, 0, v.bytes+8)
+	for len(out) < v.bytes {
+		out = binary.LittleEndian.AppendUint64(out, r.Uint64())
+	}
+	return slices.Clip(out[:v.bytes])
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"edged.dev/edged/api/admin"
+	"edged.dev/edged/internal/kv"
+)
+
+// placement says which nodes own each partition, by name, and how many there
+// are.
+type placement struct {
+	partitions uint32
+	owners     map[uint32][]string
+}
+
+func readPlacement(ctx context.Context, d door) (placement, error) {
+	status, err := d.admin.Status(ctx)
+	if err != nil {
+		return placement{}, fmt.Errorf("read layout of %s: %w", d.name, err)
+	}
+	parts, err := d.admin.Partitions(ctx)
+	if err != nil {
+		return placement{}, fmt.Errorf("read partitions of %s: %w", d.name, err)
+	}
+	out := placement{partitions: uint32(status.Layout.Partitions), owners: map[uint32][]string{}}
+	for _, p := range parts {
+		out.owners[p.ID] = p.Owners
+	}
+	return out, nil
+}
+
+// verification is what the dumps of all nodes say of a run's end.
+type verification struct {
+	lost        int // keys whose last acknowledged write some owner lacks
+	resurrected int // keys that were deleted and that some owner shows
+	diverged    int // keys, or else whole clocks, in which two owners differ
+	leftovers   int // keys that also hold a version which a later write did not cover
+	rootsEqual  bool
+	faults      []string
+}
+
+func (v *verification) fault(format string, args ...any) {
+	if len(v.faults) < maxFaults {
+		v.faults = append(v.faults, fmt.Sprintf(format, args...))
+	}
+}
+
+// verify judges the copies of all nodes: each key of the run by what was
+// acknowledged, and each partition by what its owners hold.
+func verify(l *ledger, where placement, dumps []nodeDump) verification {
+	v := verification{rootsEqual: true}
+	byName := map[string]nodeDump{}
+	var names []string
+	for _, d := range dumps {
+		byName[d.node] = d
+		names = append(names, d.node)
+	}
+	ids := map[uint32]bool{}
+	for _, d := range dumps {
+		for id := range d.partitions {
+			ids[id] = true
+		}
+	}
+	wanted := l.byPartition(where.partitions)
+	for id := range wanted {
+		ids[id] = true
+	}
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		owners := where.owners[id]
+		if len(owners) == 0 { // the system partition is everybody's
+			owners = names
+		}
+		var copies []ownedCopy
+		for _, name := range owners {
+			d, asked := byName[name]
+			if !asked {
+				continue // a member that this run does not reach
+			}
+			p := d.partitions[id]
+			if p == nil {
+				p = &partitionDump{}
+			}
+			copies = append(copies, ownedCopy{name, p})
+		}
+		v.compare(id, copies)
+		v.keys(l, wanted[id], copies)
+	}
+	return v
+}
+
+// ownedCopy is one owner's copy of a partition.
+type ownedCopy struct {
+	node string
+	*partitionDump
+}
+
+// compare holds the copies of a partition's owners against each other.
+func (v *verification) compare(id uint32, copies []ownedCopy) {
+	if len(copies) == 0 {
+		return
+	}
+	first, apart := copies[0], map[string]bool{}
+	for _, other := range copies[1:] {
+		if other.root != first.root {
+			v.rootsEqual = false
+			v.fault("partition %d: root %s at %s, %s at %s", id, first.root, first.node, other.root, other.node)
+		}
+		for key := range different(first.live(), other.live()) {
+			apart[key] = true
+			v.fault("partition %d: %s differs between %s and %s", id, key, first.node, other.node)
+		}
+	}
+	v.diverged += len(apart)
+	for _, other := range copies[1:] {
+		if len(apart) == 0 && !sameClock(first.clock, other.clock) {
+			v.diverged++
+			v.fault("partition %d: clocks differ between %s and %s", id, first.node, other.node)
+			return
+		}
+	}
+}
+
+// different yields the keys in which two sorted slices differ.
+func different(a, b []version) map[string]bool {
+	out := map[string]bool{}
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || len(a) > 0 && order(a[0], b[0]) < 0:
+			out[a[0].key] = true
+			a = a[1:]
+		case len(a) == 0 || order(a[0], b[0]) > 0:
+			out[b[0].key] = true
+			b = b[1:]
+		default:
+			if a[0] != b[0] {
+				out[a[0].key] = true
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+	return out
+}
+
+func order(a, b version) int { return cmp.Or(cmp.Compare(a.key, b.key), a.dot.Compare(b.dot)) }
+
+func sameClock(a, b []admin.ClockEntry) bool {
+	return slices.EqualFunc(a, b, func(x, y admin.ClockEntry) bool {
+		return x.Actor == y.Actor && x.Base == y.Base && slices.Equal(x.Runs, y.Runs)
+	})
+}
+
+// wanted is a key and what it must hold.
+type wanted struct {
+	key    string
+	all    []uint32 // writes that must be there
+	may    uint32   // one more that may be there in the place of them; 0 is none
+	absent bool
+}
+
+// keys holds each owner's copy against what was acknowledged.
+func (v *verification) keys(l *ledger, want []wanted, copies []ownedCopy) {
+	held := make([]map[string][]uint64, len(copies))
+	for i, c := range copies {
+		held[i] = map[string][]uint64{}
+		for _, version := range c.versions {
+			if !version.tombstone {
+				held[i][version.key] = append(held[i][version.key], version.sum)
+			}
+		}
+	}
+	for _, w := range want {
+		v.key(l, w, copies, held)
+	}
+}
+
+func (v *verification) key(l *ledger, w wanted, copies []ownedCopy, held []map[string][]uint64) {
+	var sums []uint64
+	for _, n := range w.all {
+		sums = append(sums, xxh3.Hash(l.values.of(n)))
+	}
+	lost, shown, more := "", "", ""
+	for i, c := range copies {
+		have := held[i][w.key]
+		switch {
+		case w.absent && len(have) > 0:
+			shown = c.node
+		case w.absent:
+		case w.may != 0 && slices.Contains(have, xxh3.Hash(l.values.of(w.may))):
+		case !containsAll(have, sums):
+			lost = c.node
+		case len(have) > len(sums):
+			more = c.node
+		}
+	}
+	switch {
+	case shown != "":
+		v.resurrected++
+		v.fault("%s was deleted, and %s holds it", w.key, shown)
+	case lost != "":
+		v.lost++
+		v.fault("%s: %s lacks an acknowledged write of %v", w.key, lost, w.all)
+	case more != "":
+		v.leftovers++
+	}
+}
+
+func containsAll(have, want []uint64) bool {
+	for _, sum := range want {
+		if !slices.Contains(have, sum) {
+			return false
+		}
+	}
+	return true
+}
+
+// quietLimit is how long copies may take to become equal once nobody writes:
+// the tick that finds a gap comes every 10 s.
+const quietLimit = 30 * time.Second
+
+// waitEqual waits until the roots of all owners are equal, as nodes say, or
+// the limit has passed: what is wrong then, the dumps tell.
+func waitEqual(ctx context.Context, doors []door) error {
+	late := time.Now().Add(quietLimit)
+	for {
+		equal, err := rootsEqual(ctx, doors)
+		if err != nil || equal || time.Now().After(late) {
+			return err
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func rootsEqual(ctx context.Context, doors []door) (bool, error) {
+	roots := map[uint32]string{}
+	equal := true
+	for _, d := range doors {
+		parts, err := d.admin.Partitions(ctx)
+		if err != nil {
+			return false, fmt.Errorf("read roots of %s: %w", d.name, err)
+		}
+		for _, p := range parts {
+			if !p.Owned {
+				continue
+			}
+			if root, ok := roots[p.ID]; ok && root != p.Root {
+				equal = false
+			}
+			roots[p.ID] = p.Root
+		}
+	}
+	return equal, nil
+}
+
+// byPartition returns what each key of the run must hold, by partition.
+func (l *ledger) byPartition(partitions uint32) map[uint32][]wanted {
+	out := map[uint32][]wanted{}
+	add := func(w wanted) {
+		id := uint32(kv.PartitionOf(kv.Hash([]byte(w.key)), partitions))
+		out[id] = append(out[id], w)
+	}
+	for i, e := range l.want {
+		w := wanted{key: l.key(i), absent: e.gone}
+		for _, n := range []uint32{e.a, e.b} {
+			if n != 0 && !e.gone {
+				w.all = append(w.all, n)
+			}
+		}
+		if e.gone || len(w.all) > 0 {
+			add(w)
+		}
+	}
+	for i := range trafficKeys {
+		last, begun := l.traffic[i].Load(), l.begun[i].Load()
+		if last == 0 {
+			continue
+		}
+		w := wanted{key: l.trafficKey(i), all: []uint32{last}}
+		if begun != last {
+			w.may = begun
+		}
+		add(w)
+	}
+	return out
+}
