@@ -40,6 +40,7 @@ func newLinks(n *Node) (*links, error) {
 	cfg := transport.Config{
 		Identity: n.id, Node: uint64(n.self.Node), Boot: n.self.Boot, Listen: n.cfg.NodeListen,
 		StatelessResetKey: n.self.resetKey(), Handler: l, Server: l,
+		Partitions: func() uint32 { return n.self.Partitions },
 	}
 	if n.cfg.NodeAdvertise != "" {
 		cfg.Addresses = []string{n.cfg.NodeAdvertise}

@@ -260,20 +260,27 @@ func (r *Replica) serveDone(name string, request []byte) ([]byte, error) {
 	var ack wire.DoneAck
 	switch {
 	case len(d.Digests) == 1 && d.Digests[0].Partition == rootMark:
-		ack.Bad = r.compareRoot(d, rec)
+		all, equal := r.compareRoot(d, rec)
+		if equal {
+			r.step(core.PeerEqual{Name: name, Parts: all})
+		} else {
+			ack.Bad = all
+		}
 	default:
 		ack = r.compareEach(d)
+		if len(ack.Bad) == 0 && len(ack.Compared) > 0 {
+			r.step(core.PeerEqual{Name: name, Parts: ack.Compared})
+		}
 	}
 	resp := ack.Append(nil)
 	r.stats.SyncBytesOut.Add(int64(len(resp)))
 	return resp, nil
 }
 
-// compareRoot returns the partitions that must be compared one by one, none if
-// the root fits.
-func (r *Replica) compareRoot(d wire.Done, rec *answered) []kv.Partition {
-	var all []kv.Partition
-	equal := true
+// compareRoot returns the partitions that a root is about, and whether this
+// node's own digests of them give the same.
+func (r *Replica) compareRoot(d wire.Done, rec *answered) (all []kv.Partition, equal bool) {
+	equal = true
 	note := func(c wire.CopyClock) {
 		all = append(all, c.Partition)
 		mine, ok := r.copyClock(c.Partition)
@@ -289,10 +296,7 @@ func (r *Replica) compareRoot(d wire.Done, rec *answered) []kv.Partition {
 	}
 	sortParts(all)
 	root, ok := rootOf(all, r.digest)
-	if equal && ok && uint64(len(all)) == d.Digests[0].Count && root == d.Digests[0].Sum {
-		return nil
-	}
-	return all
+	return all, equal && ok && uint64(len(all)) == d.Digests[0].Count && root == d.Digests[0].Sum
 }
 
 func (r *Replica) compareEach(d wire.Done) wire.DoneAck {

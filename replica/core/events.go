@@ -71,6 +71,12 @@ type (
 		Ack    wire.DoneAck
 		Failed bool
 	}
+	// PeerEqual says that a peer's digests of partitions were found equal to this
+	// node's at equal clocks, when it asked.
+	PeerEqual struct {
+		Name  string
+		Parts []kv.Partition
+	}
 	// DoneAsked brings a peer's DONE: its durable clocks.
 	DoneAsked struct {
 		Name   string
@@ -114,6 +120,7 @@ func (PartEnded) event()      {}
 func (SessionEnded) event()   {}
 func (DoneAnswered) event()   {}
 func (DoneAsked) event()      {}
+func (PeerEqual) event()      {}
 func (Acked) event()          {}
 func (ClocksAnswered) event() {}
 func (TickAnswered) event()   {}

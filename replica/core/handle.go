@@ -35,6 +35,8 @@ func (m *Machine) handle(ev Event) {
 	case DoneAsked:
 		m.learn(e.Name, e.Node, e.Copies)
 		m.know(e.Name, e.Copies)
+	case PeerEqual:
+		m.compared(e.Name, wire.DoneAck{Compared: e.Parts})
 	case Acked:
 		m.know(e.Name, e.Copies)
 	case ClocksAnswered:
