@@ -96,7 +96,7 @@ func (n *node) Dump(ctx context.Context, partition int, emit func(admin.DumpLine
 // operate serves a fake node's admin API and returns a client of it.
 func operate(t *testing.T, n *node, token string) (client *admin.Client, addr string, stop func()) {
 	t.Helper()
-	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("edged_up 1\n")) })
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("edged_up 1\n")) })
 	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Metrics: metrics, Token: token})
 	require.NoError(t, err)
 	addr, stop = listen(t, h)
@@ -156,7 +156,7 @@ func TestAdminClientReadsWhatTheNodeTells(t *testing.T) {
 func code(t *testing.T, addr, path string) int {
 	t.Helper()
 	nc, r := dial(t, addr)
-	fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path)
+	say(t, nc, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path)
 	return status(t, r)
 }
 
@@ -241,7 +241,7 @@ func TestPoliciesAreDeployedAndRolledBack(t *testing.T) {
 	require.Empty(t, n.deployed)
 	for _, target := range []string{admin.PathPolicies + "?name=x", admin.PathRollback, admin.PathRollback + "?prefix=a&name=b"} {
 		nc, r := dial(t, addr)
-		fmt.Fprintf(nc, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", target)
+		say(t, nc, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", target)
 		require.Equal(t, 400, status(t, r), "the prefix must be said: %s", target)
 	}
 
@@ -298,7 +298,7 @@ func TestEventStreamsHaveALimit(t *testing.T) {
 	c, addr, _ := operate(t, n, "")
 	for range 64 {
 		nc, r := dial(t, addr)
-		fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", admin.PathEvents)
+		say(t, nc, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", admin.PathEvents)
 		resp, err := http.ReadResponse(r, nil)
 		require.NoError(t, err)
 		require.Equal(t, "text/event-stream", resp.Header.Get("Content-Type"))

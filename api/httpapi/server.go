@@ -67,7 +67,7 @@ func Serve(ctx context.Context, ln net.Listener, cfg ServerConfig) error {
 	if err = srv.Shutdown(late); errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close() // what is still running had its time
 	}
-	<-served
+	_ = <-served // is http.ErrServerClosed
 	if err != nil {
 		return fmt.Errorf("shut down http server: %w", err)
 	}
@@ -107,8 +107,8 @@ func (l *limitListener) Accept() (net.Conn, error) {
 			l.refused()
 		}
 		// The client is sent away whether or not it takes these bytes.
-		nc.SetWriteDeadline(time.Now().Add(refusePause))
-		nc.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: " + retryAfterSeconds + "\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
+		_ = nc.SetWriteDeadline(time.Now().Add(refusePause))
+		_, _ = nc.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: " + retryAfterSeconds + "\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
 		nc.Close()
 	}
 }

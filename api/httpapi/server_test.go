@@ -56,6 +56,12 @@ func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
 	return nc, bufio.NewReader(nc)
 }
 
+func say(t *testing.T, nc net.Conn, format string, args ...any) {
+	t.Helper()
+	_, err := fmt.Fprintf(nc, format, args...)
+	require.NoError(t, err)
+}
+
 func status(t *testing.T, r *bufio.Reader) int {
 	t.Helper()
 	resp, err := http.ReadResponse(r, nil)
@@ -70,17 +76,17 @@ func TestValuesOverARealConnection(t *testing.T) {
 	d := open(t)
 	addr, _ := listen(t, d.kv)
 	nc, r := dial(t, addr)
-	fmt.Fprintf(nc, "PUT /v1/kv/a//../b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+	say(t, nc, "PUT /v1/kv/a//../b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
 	require.Equal(t, 204, status(t, r))
-	fmt.Fprintf(nc, "GET /v1/kv/a//../b HTTP/1.1\r\nHost: x\r\n\r\n")
+	say(t, nc, "GET /v1/kv/a//../b HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.Equal(t, 200, status(t, r))
-	fmt.Fprintf(nc, "HEAD /v1/kv/a//../b HTTP/1.1\r\nHost: x\r\n\r\n")
+	say(t, nc, "HEAD /v1/kv/a//../b HTTP/1.1\r\nHost: x\r\n\r\n")
 	head, err := http.ReadResponse(r, &http.Request{Method: "HEAD"})
 	require.NoError(t, err)
 	require.NoError(t, head.Body.Close())
 	require.Equal(t, "3", head.Header.Get("Content-Length"))
 	require.NotEmpty(t, head.Header.Get("ETag"))
-	fmt.Fprintf(nc, "HEAD /v1/kv/none HTTP/1.1\r\nHost: x\r\n\r\n")
+	say(t, nc, "HEAD /v1/kv/none HTTP/1.1\r\nHost: x\r\n\r\n")
 	head, err = http.ReadResponse(r, &http.Request{Method: "HEAD"})
 	require.NoError(t, err)
 	require.NoError(t, head.Body.Close())
@@ -107,7 +113,7 @@ func TestSlowHeadersMeetTheirDeadline(t *testing.T) {
 	d := open(t)
 	addr, _ := listen(t, d.kv, func(c *httpapi.ServerConfig) { c.Limits.HeaderTimeout = 50 * time.Millisecond })
 	nc, r := dial(t, addr)
-	fmt.Fprintf(nc, "GET /v1/kv/k HTTP/1.1\r\nHost:")
+	say(t, nc, "GET /v1/kv/k HTTP/1.1\r\nHost:")
 	_, err := io.Copy(io.Discard, r)
 	require.NoError(t, err, "the server closes the connection")
 }
@@ -117,7 +123,7 @@ func TestSlowBodiesMeetTheirDeadline(t *testing.T) {
 	d := open(t)
 	addr, _ := listen(t, d.kv, func(c *httpapi.ServerConfig) { c.Limits.ReadTimeout = 50 * time.Millisecond })
 	nc, r := dial(t, addr)
-	fmt.Fprintf(nc, "PUT /v1/kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+	say(t, nc, "PUT /v1/kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
 	require.Equal(t, 400, status(t, r))
 	_, found := d.store.Value("k")
 	require.False(t, found)
@@ -132,7 +138,7 @@ func TestConnectionsHaveALimit(t *testing.T) {
 		c.Refused = func() { refused.Add(1) }
 	})
 	nc, r := dial(t, addr)
-	fmt.Fprintf(nc, "GET /v1/kv/k HTTP/1.1\r\nHost: x\r\n\r\n")
+	say(t, nc, "GET /v1/kv/k HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.Equal(t, 404, status(t, r))
 	_, second := dial(t, addr)
 	require.Equal(t, 503, status(t, second))
@@ -141,7 +147,7 @@ func TestConnectionsHaveALimit(t *testing.T) {
 	require.Eventually(t, func() bool {
 		nc, r := dial(t, addr)
 		defer nc.Close()
-		fmt.Fprintf(nc, "GET /v1/kv/k HTTP/1.1\r\nHost: x\r\n\r\n")
+		say(t, nc, "GET /v1/kv/k HTTP/1.1\r\nHost: x\r\n\r\n")
 		return status(t, r) == 404
 	}, 5*time.Second, time.Millisecond)
 }
@@ -152,7 +158,7 @@ func TestServeFinishesWhatHasBegun(t *testing.T) {
 	addr, stop := listen(t, d.kv)
 	nc, r := dial(t, addr)
 	d.store.Hold()
-	fmt.Fprintf(nc, "PUT /v1/kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nv")
+	say(t, nc, "PUT /v1/kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nv")
 	require.NoError(t, d.store.WaitStarted(t.Context(), 1))
 	stopped := make(chan struct{})
 	go func() {

@@ -171,6 +171,31 @@ func TestFencedWriteIsReadBack(t *testing.T) {
 	require.Empty(t, <-fences)
 }
 
+// TestConnectionsForgetTheirOldestFence: as many are remembered as is said, and
+// one more takes the place of the first.
+func TestConnectionsForgetTheirOldestFence(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.store.Fence([]byte("fence"))
+	c := f.dial()
+	fenced := func(key string) bool {
+		seen := ""
+		f.store.Adorn(func(r *kv.Request, _ *kv.Response) { seen = string(r.Fence) })
+		defer f.store.Adorn(nil)
+		c.do(":-1\r\n", "TTL", key)
+		return seen != ""
+	}
+	for i := range 32 {
+		c.do("+OK\r\n", "SET", fmt.Sprint("k", i), "v")
+	}
+	c.do("+OK\r\n", "SET", "k5", "v") // is remembered once
+	require.True(t, fenced("k0"))
+	c.do("+OK\r\n", "SET", "k32", "v")
+	require.False(t, fenced("k0"))
+	require.True(t, fenced("k1"))
+	require.True(t, fenced("k32"))
+}
+
 func TestWaitTellsTheCopiesOfTheWrites(t *testing.T) {
 	t.Parallel()
 	c := start(t).dial()

@@ -141,9 +141,9 @@ func (c *conn) flush() error {
 		c.out = append(c.out[:0], "-"+errBuffers+"\r\n"...)
 		c.quit = true
 	}
-	now := time.Now()
-	if c.writeDeadline.Sub(now) < writeTimeout/2 {
-		c.writeDeadline = now.Add(writeTimeout)
+	now, timeout := time.Now(), c.srv.cfg.Limits.WriteTimeout
+	if c.writeDeadline.Sub(now) < timeout/2 {
+		c.writeDeadline = now.Add(timeout)
 		if err := c.nc.SetWriteDeadline(c.writeDeadline); err != nil {
 			return err
 		}
@@ -274,7 +274,7 @@ func (c *conn) leave() {
 		return
 	}
 	// How this ends is of no interest: the client is gone, or has had its time.
-	io.CopyN(io.Discard, c.nc, lingerBytes)
+	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
 }
 
 func trim(b []byte) []byte {

@@ -50,8 +50,6 @@ const (
 	// maxNameBytes bounds what CLIENT SETNAME and SETINFO keep.
 	maxNameBytes = 256
 
-	// writeTimeout is how long a client may leave its replies unread.
-	writeTimeout = 30 * time.Second
 	// lingerTimeout and lingerBytes bound how long a refused client is read
 	// from, so that a reset does not overtake the error that was sent.
 	lingerTimeout = time.Second
@@ -74,6 +72,9 @@ type Limits struct {
 	IdleTimeout time.Duration
 	// EarlyTimeout is IdleTimeout before AUTH, where one is asked for.
 	EarlyTimeout time.Duration
+	// WriteTimeout is how long a client may leave its replies unread; half of
+	// it at the least.
+	WriteTimeout time.Duration
 	// RequestTimeout is the deadline of requests to the store.
 	RequestTimeout time.Duration
 	// DrainTimeout is how long connections may take to finish once Serve's
@@ -89,6 +90,7 @@ func DefaultLimits() Limits {
 		CommandTimeout: 30 * time.Second,
 		IdleTimeout:    time.Hour,
 		EarlyTimeout:   10 * time.Second,
+		WriteTimeout:   30 * time.Second,
 		RequestTimeout: 2 * time.Second,
 		DrainTimeout:   5 * time.Second,
 	}

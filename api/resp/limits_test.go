@@ -1,10 +1,13 @@
 package resp_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,20 +17,20 @@ import (
 	"edged.dev/edged/internal/kv"
 )
 
-// TestLimitsHoldAtTheLimitAndOneOver has, for each limit, what just passes and
-// what just does not. A breach of the protocol also closes the connection.
-func TestLimitsHoldAtTheLimitAndOneOver(t *testing.T) {
-	t.Parallel()
+// limitCase is what just passes a limit and what just does not.
+type limitCase struct {
+	name, limit     string
+	passes, reply   string
+	refused, answer string
+	stays           bool // the connection does
+}
+
+func limitCases() []limitCase {
 	pings := func(n int) string {
 		return command(append([]string{"EXISTS"}, strings.Fields(strings.Repeat("k ", n-1))...)...)
 	}
 	inline := func(n int) string { return "ECHO " + strings.Repeat("x", n-len("ECHO \r\n")) + "\r\n" }
-	for _, tc := range []struct {
-		name, limit     string
-		passes, reply   string
-		refused, answer string
-		stays           bool
-	}{
+	return []limitCase{
 		{
 			name: "inline", limit: "inline",
 			passes: inline(64 << 10), reply: bulk(strings.Repeat("x", 64<<10-len("ECHO \r\n"))),
@@ -69,14 +72,21 @@ func TestLimitsHoldAtTheLimitAndOneOver(t *testing.T) {
 			passes: command("GET", "k"), reply: "$-1\r\n",
 			refused: command("GET", ""), answer: "-ERR key is empty; a key has 1 to 1024 bytes\r\n",
 		},
-	} {
+	}
+}
+
+// TestLimitsHoldAtTheLimitAndOneOver: a breach of the protocol also closes the
+// connection, and no other.
+func TestLimitsHoldAtTheLimitAndOneOver(t *testing.T) {
+	t.Parallel()
+	for _, tc := range limitCases() {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			f := start(t)
 			c, other := f.dial(), f.dial()
 			c.send(tc.passes)
 			c.expect(tc.reply)
-			go io.WriteString(c.Conn, tc.refused) // the server may close before it has all
+			go c.try(tc.refused)
 			c.expect(tc.answer)
 			if tc.limit != "" {
 				require.EqualValues(t, 1, f.server.Stats().Rejected[tc.limit])
@@ -208,7 +218,7 @@ func TestTrickleDoesNotMoveTheDeadline(t *testing.T) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		io.Copy(io.Discard, c.Conn)
+		_, _ = io.Copy(io.Discard, c.Conn)
 	}()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -218,7 +228,7 @@ func TestTrickleDoesNotMoveTheDeadline(t *testing.T) {
 			return
 		case <-tick.C:
 			require.Less(t, time.Since(begun), 10*time.Second)
-			c.Write([]byte("x")) // refused once the server has closed
+			c.try("x")
 		}
 	}
 }
@@ -240,7 +250,7 @@ func TestBuffersHaveABudget(t *testing.T) {
 	a.do("+OK\r\n", "SET", "k", strings.Repeat("v", 1<<20))
 	half := command("MSET", "a", strings.Repeat("v", 1<<20), "b", strings.Repeat("v", 1<<20), "c", strings.Repeat("v", 1<<20))
 	b := f.dial()
-	go io.WriteString(b.Conn, half+half)
+	go b.try(half + half)
 	require.Contains(t, b.line(), "buffers are full")
 	require.EqualValues(t, 1, f.server.Stats().Rejected["buffers"])
 	b.Close()
@@ -257,6 +267,109 @@ func TestMGetReplyHasALimit(t *testing.T) {
 	c.do("-ERR reply is over its limit of 67108864 bytes; ask for fewer keys at once\r\n", args...)
 	c.send(command("MGET", "k", "none", "k"))
 	c.expect("*3\r\n" + bulk(strings.Repeat("v", 1<<20)) + "$-1\r\n" + bulk(strings.Repeat("v", 1<<20)))
+}
+
+// flood has a client ask for more than the sockets hold, and read nothing.
+func flood(f *fixture) *client {
+	f.store.Put("k", strings.Repeat("v", 1<<20))
+	c := f.dial()
+	go c.try(strings.Repeat(command("GET", "k"), 200))
+	require.Eventually(f.t, func() bool { return f.server.Stats().BytesIn > 0 }, 5*time.Second, time.Millisecond)
+	return c
+}
+
+func TestClientsThatDoNotReadAreClosed(t *testing.T) {
+	t.Parallel()
+	f := start(t, limited(func(l *resp.Limits) { l.WriteTimeout = 50 * time.Millisecond }))
+	flood(f)
+	require.Eventually(t, func() bool { return f.server.Stats().Open == 0 }, 10*time.Second, time.Millisecond)
+	require.EqualValues(t, 1, f.server.Stats().Rejected["write-deadline"])
+}
+
+func TestDrainHasATimeout(t *testing.T) {
+	t.Parallel()
+	f := start(t, limited(func(l *resp.Limits) { l.DrainTimeout, l.WriteTimeout = 50*time.Millisecond, time.Hour }))
+	flood(f)
+	f.stop()
+	select {
+	case err := <-f.served:
+		require.NoError(t, err)
+		f.served <- nil
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "the server did not end")
+	}
+}
+
+func TestPendingRequestsHaveALimit(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		limit int
+		line  func(i int) string
+		reply string
+	}{
+		"writes": {128, func(i int) string { return fmt.Sprintf("SET k%d v\r\n", i) }, "+OK\r\n"},
+		"values": {32, func(i int) string { return fmt.Sprintf("GETSET k%d v\r\n", i) }, "$-1\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := start(t)
+			c := f.dial()
+			f.store.Hold()
+			var batch strings.Builder
+			for i := range 2 * tc.limit {
+				batch.WriteString(tc.line(i))
+			}
+			c.send(batch.String())
+			require.NoError(t, f.store.WaitStarted(t.Context(), tc.limit))
+			require.Equal(t, tc.limit, f.store.Held())
+			f.store.Release()
+			c.expect(strings.Repeat(tc.reply, 2*tc.limit))
+		})
+	}
+}
+
+func TestScanCountHasALimit(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	for i := range 4097 {
+		f.store.Put(fmt.Sprint("k", i), "")
+	}
+	c := f.dial()
+	c.send(command("SCAN", "0", "COUNT", "4097"))
+	c.line()
+	c.line()
+	require.NotEqual(t, "0", c.line())
+	require.Equal(t, "*4096", c.line())
+}
+
+// shortOfDescriptors is a listener that fails once.
+type shortOfDescriptors struct {
+	net.Listener
+	failed bool
+}
+
+func (l *shortOfDescriptors) Accept() (net.Conn, error) {
+	if !l.failed {
+		l.failed = true
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+func TestAcceptGoesOnAfterItRanOutOfDescriptors(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	server, err := resp.New(resp.Config{Store: f.store, Now: f.clock.now})
+	require.NoError(t, err)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, &shortOfDescriptors{Listener: ln}) }()
+	f.addr = ln.Addr().String()
+	f.dial().do("+PONG\r\n", "PING")
+	cancel()
+	require.NoError(t, <-served)
 }
 
 func TestNonsensicalConfigIsRefused(t *testing.T) {

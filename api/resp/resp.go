@@ -15,6 +15,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"edged.dev/edged/api"
@@ -56,7 +57,7 @@ func (c *Config) validate() error {
 		return fmt.Errorf("connections is %d; want at least 1", l.Connections)
 	case l.BufferBytes < 1:
 		return fmt.Errorf("buffer bytes is %d; want at least 1", l.BufferBytes)
-	case min(l.CommandTimeout, l.IdleTimeout, l.EarlyTimeout, l.RequestTimeout, l.DrainTimeout) <= 0:
+	case min(l.CommandTimeout, l.IdleTimeout, l.EarlyTimeout, l.WriteTimeout, l.RequestTimeout, l.DrainTimeout) <= 0:
 		return errors.New("every timeout must be above 0")
 	}
 	return nil
@@ -124,8 +125,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
 		if err != nil {
-			var ne net.Error
-			if errors.As(err, &ne) && ne.Temporary() && ctx.Err() == nil { //nolint:staticcheck // out of descriptors is what Temporary is about
+			if passing(err) && ctx.Err() == nil {
 				pause(ctx, acceptPause)
 				continue
 			}
@@ -159,8 +159,8 @@ func (s *Server) admit(nc net.Conn) *conn {
 	s.stats.reject("connections")
 	// A fresh socket's buffer takes this line at once, and the deadline is for
 	// one that does not; its errors concern a client that is sent away anyway.
-	nc.SetWriteDeadline(time.Now().Add(acceptPause))
-	nc.Write([]byte("-ERR max number of clients reached\r\n"))
+	_ = nc.SetWriteDeadline(time.Now().Add(acceptPause))
+	_, _ = nc.Write([]byte("-ERR max number of clients reached\r\n"))
 	nc.Close()
 	return nil
 }
@@ -179,7 +179,7 @@ func (s *Server) drain() {
 	defer s.mu.Unlock()
 	s.draining.Store(true)
 	for c := range s.conns {
-		c.nc.SetReadDeadline(past) // fails only for a connection that is closed
+		_ = c.nc.SetReadDeadline(past) // fails only for a connection that is closed
 	}
 }
 
@@ -198,6 +198,17 @@ func (s *Server) open() int {
 }
 
 var past = time.Unix(1, 0)
+
+// passing reports whether accept may well succeed a moment later: descriptors
+// or buffers are short, or the client left before it was accepted.
+func passing(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
 
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
