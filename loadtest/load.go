@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,6 +40,20 @@ type loader struct {
 	// step is told how many writes were acknowledged since the last call; it
 	// may be called from several goroutines.
 	step func(int)
+
+	retries atomic.Int64 // writes that were sent again
+	mu      sync.Mutex
+	reasons []string // why, each once
+}
+
+// retried notes writes that are sent again, and why.
+func (l *loader) retried(n int, why error) {
+	l.retries.Add(int64(n))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if text := why.Error(); len(l.reasons) < maxFaults && !slices.Contains(l.reasons, text) {
+		l.reasons = append(l.reasons, text)
+	}
 }
 
 // run applies the writes, which must not name a key twice, and returns when
@@ -99,6 +116,7 @@ func (l *loadLane) batch(ctx context.Context, writes []write) error {
 		if time.Now().After(giveUp) {
 			return fmt.Errorf("write %s at %s: %w", l.ledger.key(refused[0].key), l.addr, err)
 		}
+		l.retried(len(refused), err)
 		if err := pause(ctx, retryWait); err != nil {
 			return err
 		}

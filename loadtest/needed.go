@@ -24,10 +24,10 @@ type lack struct {
 // neededBy compares what the other nodes hold when a node is brought back with
 // what that node held when it was taken away. A wiped disk held nothing.
 func neededBy(l *ledger, donors []nodeDump, own nodeDump) (lack, error) {
-	had := map[kv.Dot]bool{}
-	for _, p := range own.partitions {
+	had := map[place]bool{}
+	for id, p := range own.partitions {
 		for _, v := range p.versions {
-			had[v.dot] = true
+			had[place{id, v.dot}] = true
 		}
 	}
 	var out lack
@@ -35,11 +35,10 @@ func neededBy(l *ledger, donors []nodeDump, own nodeDump) (lack, error) {
 	for _, donor := range donors {
 		for id, p := range donor.partitions {
 			for versions := range byKey(p.versions) {
-				entry, n := out.entry(l, had, versions)
+				entry, n := out.entry(l, id, had, versions)
 				if n == 0 {
 					continue
 				}
-				entry.Partition = kv.Partition(id)
 				entries = append(entries, entry)
 				out.versions += n
 			}
@@ -69,15 +68,21 @@ func byKey(versions []version) func(func([]version) bool) {
 	}
 }
 
+// place is a dot in its partition: a dot counts in one partition alone.
+type place struct {
+	partition uint32
+	dot       kv.Dot
+}
+
 // entry is what is missing of one key, and of how many versions. What it
 // returns counts as had from now on: every donor has it.
-func (k *lack) entry(l *ledger, had map[kv.Dot]bool, versions []version) (wire.Needed, int) {
-	var out wire.Needed
+func (k *lack) entry(l *ledger, id uint32, had map[place]bool, versions []version) (wire.Needed, int) {
+	out := wire.Needed{Partition: kv.Partition(id)}
 	for _, v := range versions {
-		if had[v.dot] {
+		if had[place{id, v.dot}] {
 			continue
 		}
-		had[v.dot] = true
+		had[place{id, v.dot}] = true
 		w := kv.Version{Dot: v.dot, HLC: kv.HLC(v.hlc), ExpiresMS: v.expiresMS}
 		if v.tombstone {
 			w.Flags = kv.Tombstone

@@ -158,12 +158,20 @@ func (r *rejoinRun) load(ctx context.Context) error {
 	}
 	begun := time.Now()
 	l := &loader{ledger: r.ledger, doors: r.fleet.doors, step: r.progress.step}
-	if err := l.run(ctx, writes); err != nil {
+	err := l.run(ctx, writes)
+	r.retried(l)
+	if err != nil {
 		return err
 	}
 	r.report.LoadMS = since(begun, time.Now())
 	r.progress.begin("wait until all copies are equal", 0)
 	return waitEqual(ctx, r.fleet.doors)
+}
+
+// retried notes what a loader had to send again.
+func (r *rejoinRun) retried(l *loader) {
+	r.report.Retries += int(l.retries.Load())
+	r.report.RetryReasons = append(r.report.RetryReasons, l.reasons...)
 }
 
 // baseline measures the clients while nothing happens.
@@ -214,7 +222,9 @@ func (r *rejoinRun) change(ctx context.Context) error {
 		writes = append(writes, write{key: key, remove: true})
 	}
 	l := &loader{ledger: r.ledger, doors: r.fleet.others(), step: r.progress.step}
-	if err := l.run(ctx, writes); err != nil {
+	err := l.run(ctx, writes)
+	r.retried(l)
+	if err != nil {
 		return err
 	}
 	for _, key := range p.conflicting {
@@ -266,12 +276,8 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	if err != nil {
 		return err
 	}
-	after, err := target.admin.Rejoin(watching)
-	if err != nil {
-		return fmt.Errorf("read rejoin of %s: %w", target.name, err)
-	}
 	r.report.reached(back, m)
-	r.report.took(before, after, back)
+	r.report.took(before, m.session, back)
 	if err := pause(ctx, leastDuring-time.Since(back)); err != nil {
 		return err
 	}

@@ -65,7 +65,9 @@ type Report struct {
 	UnansweredReads  int      `json:"unanswered_reads"`
 	ResurrectedReads int      `json:"resurrected_reads"` // of the resurrected: seen by readers
 	Leftovers        int      `json:"leftovers"`         // keys that still show what a later write should have covered
-	Faults           []string `json:"faults"`            // the first few of what was wrong, in words
+	Retries          int      `json:"retries"`           // writes of the run that were refused or unanswered, and sent again
+	RetryReasons     []string `json:"retry_reasons,omitempty"`
+	Faults           []string `json:"faults"` // the first few of what was wrong, in words
 }
 
 // ok reports whether nothing was lost, stale, resurrected or diverged.
@@ -176,6 +178,9 @@ func (r *Report) writeTable(w io.Writer, p painter) error {
 	section("Clients")
 	row("through other nodes", "p50 %.2f ms, p99 %.2f ms; before: p50 %.2f ms, p99 %.2f ms; %d errors", r.ClientP50MS, r.ClientP99MS, r.BaselineP50MS, r.BaselineP99MS, r.ClientErrors)
 	row("through the returning", "%d answers, %d lagging, %d exempt, %d unanswered", r.ReadsDuring, r.LaggingReads, r.ExemptReads, r.UnansweredReads)
+	if r.Retries > 0 {
+		row("writes sent again", "%d: %s", r.Retries, strings.Join(r.RetryReasons, "; "))
+	}
 	section("Correctness, by the dumps of all nodes")
 	for _, line := range []struct {
 		name string

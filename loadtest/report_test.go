@@ -73,7 +73,7 @@ func TestReportCountsFromTheReturn(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(100, 0)
 	var r Report
-	r.reached(at, moments{at.Add(90 * time.Millisecond), at.Add(123_456 * time.Microsecond), at.Add(time.Second)})
+	r.reached(at, moments{firstAnswer: at.Add(90 * time.Millisecond), caughtUp: at.Add(123_456 * time.Microsecond), verified: at.Add(time.Second)})
 	require.Equal(t, Report{FirstAnswerMS: 90, CaughtUpMS: 123.456, VerifiedMS: 1000}, r)
 }
 

@@ -209,6 +209,7 @@ func (v *verification) key(l *ledger, w wanted, copies []ownedCopy, held []map[s
 		v.fault("%s: %s lacks an acknowledged write of %v", w.key, lost, w.all)
 	case more != "":
 		v.leftovers++
+		v.fault("%s: %s also holds what a later write should have covered", w.key, more)
 	}
 }
 

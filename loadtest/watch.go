@@ -24,6 +24,9 @@ const (
 // moments are when a returning node reached what.
 type moments struct {
 	firstAnswer, caughtUp, verified time.Time
+	// session is what the node said of its session once it was caught up: what
+	// is exchanged later is the tick of a running node.
+	session admin.Rejoin
 }
 
 // watcher waits for what a returning node reaches.
@@ -48,6 +51,9 @@ func (w *watcher) run(ctx context.Context) (moments, error) {
 	group.Go(func() (err error) {
 		if m.caughtUp, err = w.caughtUp(ctx); err != nil {
 			return err
+		}
+		if m.session, err = w.fleet.returning().admin.Rejoin(ctx); err != nil {
+			return fmt.Errorf("read rejoin of %s: %w", w.fleet.returning().name, err)
 		}
 		m.verified, err = w.ready(ctx, "verification", func(r admin.Ready) bool {
 			return r.Ready && r.Partitions.Verified == r.Partitions.Owned
