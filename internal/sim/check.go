@@ -13,8 +13,8 @@ import (
 type copyState struct {
 	status  partition.Status
 	clock   kv.Clock // as recorded
-	live    opset // values held
-	present opset // tombstones too
+	live    opset    // values held
+	present opset    // tombstones too
 }
 
 // check looks at all copies of a node, as published, and holds them against the
@@ -36,24 +36,21 @@ func (w *World) check(n *Node) {
 func (w *World) dump(n *Node, p kv.Partition) *copyState {
 	cs := &copyState{status: n.shard(p).Status()}
 	var d merkle.Digest
-	rec, err := n.shard(p).Dump(func(key []byte, o kv.Object) error {
-		k := w.keyOf(key)
-		for _, v := range o.Versions {
-			op := w.byDot[v.Dot]
-			if op == nil || op.Key != k {
-				w.fail("I5", "n%d: key %q holds %v, which is not its own", n.index, key, v.Dot)
-				continue
-			}
-			cs.present.add(op.Index)
-			if !v.Tombstone() {
-				cs.live.add(op.Index)
-				d = d.Add(state.Item(w.digestKey, key, v))
-				if v.Sum != xxh3.Hash(op.value) || v.ExpiresMS != op.expires {
-					w.fail("I5", "n%d: op%d holds another value than was written", n.index, op.Index)
-				}
-			} else if !op.Deleted {
-				w.fail("I5", "n%d: op%d is a tombstone and was a value", n.index, op.Index)
-			}
+	rec, err := n.shard(p).Dump(func(v partition.DumpedVersion) error {
+		k := w.keyOf(v.Key)
+		op := w.byDot[identity{p, v.Dot}]
+		if op == nil || op.Key != k {
+			w.fail("I5", "n%d: key %q holds %v, which is not its own", n.index, v.Key, v.Dot)
+			return nil
+		}
+		cs.present.add(op.Index)
+		if v.Tombstone() != op.Deleted || !op.Deleted && v.Sum != xxh3.Hash(op.value) ||
+			v.Bytes != len(op.value) || v.ExpiresMS != op.expires {
+			w.fail("I5", "n%d: op%d is not what was written", n.index, op.Index)
+		}
+		if !v.Tombstone() {
+			cs.live.add(op.Index)
+			d = d.Add(state.Item(w.digestKey, v.Key, v.Version))
 		}
 		return nil
 	})
@@ -107,7 +104,7 @@ func (w *World) compare(a, b *Node, p kv.Partition) {
 func (w *World) saw(key []byte, o kv.Object) {
 	k := w.keyOf(key)
 	for _, v := range o.Versions {
-		op := w.byDot[v.Dot]
+		op := w.byDot[identity{w.partOf(k), v.Dot}]
 		switch {
 		case op == nil || op.Key != k:
 			w.fail("I5", "a frame has %v for key %q", v.Dot, key)
@@ -131,7 +128,7 @@ func (w *World) randomRead() {
 	w.saw(w.keys[k], o)
 	var got, want opset
 	for _, v := range o.Versions {
-		got.add(w.byDot[v.Dot].Index)
+		got.add(w.byDot[identity{p, v.Dot}].Index)
 	}
 	n.copies[p].present.each(func(i int) {
 		if w.ops[i].Key == k {

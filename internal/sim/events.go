@@ -10,7 +10,7 @@ func (w *World) table() []event {
 		{m.Sync, func() {
 			if n := w.someNode(); n != nil {
 				w.log("n%d syncs", n.index)
-				n.sync()
+				n.Sync()
 			}
 		}},
 		{m.Crash, w.randomCrash},
@@ -42,6 +42,7 @@ func (w *World) table() []event {
 			}
 		}},
 		{m.Read, w.randomRead},
+		{m.Break, w.randomBreak},
 	}
 }
 
@@ -96,15 +97,15 @@ func (w *World) randomWrite() {
 }
 
 // pickToken keeps a token and returns it, or one that was kept long ago.
-func (w *World) pickToken(t *token) *token {
+func (w *World) pickToken(t *Token) *Token {
 	w.tokens = append(w.tokens, t)
 	if len(w.tokens) > 40 {
 		w.tokens = w.tokens[1:]
 	}
 	old := w.tokens[w.rng.IntN(len(w.tokens))]
 	switch {
-	case w.bug == BugForeignToken && old.key != t.key && w.chance(300):
-		return &token{t.key, old.ctx, opset{}}
+	case w.bug == BugForeignToken && old.key != t.key && w.chance(w.bugPM(300)):
+		return old
 	case old.key == t.key && w.chance(w.mix.OldTokenPM):
 		return old
 	}
@@ -123,7 +124,7 @@ func (w *World) randomCommit() {
 		return
 	}
 	n.store.FailNext(w.chance(w.mix.DieInCommitPM))
-	n.commit()
+	n.Commit()
 	n.store.FailNext(false)
 }
 
@@ -132,8 +133,11 @@ func (w *World) randomCrash() {
 	if !n.up {
 		return
 	}
-	power := w.chance(500)
-	w.Crash(n, power)
+	keep := len(n.tail) // the process dies; the machine lives on and syncs
+	if keep > 0 && w.chance(500) {
+		keep = w.rng.IntN(keep + 1)
+	}
+	w.Crash(n, keep)
 	if !w.budget || w.mix.LossPM == 0 {
 		return
 	}
@@ -142,6 +146,17 @@ func (w *World) randomCrash() {
 		w.LoseDisk(n)
 	case n.hasBackup && w.chance(w.mix.RestorePM):
 		w.Restore(n)
+	}
+}
+
+// randomBreak crashes the receiver of a session that has brought something.
+func (w *World) randomBreak() {
+	s := w.someSession()
+	if s == nil || !s.receiverLives() || s.sofar.Len() == 0 {
+		return
+	}
+	if s.to.Commit(); s.to.up {
+		w.Crash(s.to, len(s.to.tail))
 	}
 }
 
@@ -160,11 +175,12 @@ func (w *World) randomBegin() {
 	w.Begin(to, from, w.parts[w.rng.IntN(len(w.parts))])
 }
 
-// Crash ends a node's process; with power, what was not synced may be lost too.
-func (w *World) Crash(n *Node, power bool) {
-	w.log("n%d crashes power=%v", n.index, power)
+// Crash ends a node's process. Of the commits that were not synced the first
+// keep are durable.
+func (w *World) Crash(n *Node, keep int) {
+	w.log("n%d crashes and keeps %d of %d", n.index, keep, len(n.tail))
 	w.stats.Crashes++
-	n.crash(power)
+	n.crash(keep)
 }
 
 // LoseDisk replaces the directory of a node that is down by an empty one.

@@ -6,8 +6,9 @@ const (
 	// healRounds is how often all ordered pairs sync until clocks must be equal.
 	// The first collects, the second spreads; a third finds nothing.
 	healRounds = 3
-	// sessionSteps bounds a session without writes beside it.
-	sessionSteps = 2000
+	// sessionSteps bounds a session without writes beside it: a handful of keys,
+	// each sent a few times at worst.
+	sessionSteps = 300
 )
 
 // Heal starts all nodes, loses what the network holds, ends the sessions, and
@@ -26,6 +27,8 @@ func (w *World) Heal() {
 	}
 	w.settle()
 	w.net = nil
+	a := w.rng.IntN(Nodes)
+	w.CatchBoth(w.nodes[a], w.nodes[(a+1)%Nodes], w.parts[w.rng.IntN(len(w.parts))])
 	for range healRounds {
 		for _, p := range w.parts {
 			w.syncAll(p)
@@ -39,12 +42,12 @@ func (w *World) Heal() {
 
 func (w *World) settle() {
 	for _, n := range w.nodes {
-		n.commit()
+		n.Commit()
 		if !n.up { // it died in this commit
 			w.Boot(n)
 		}
 		if w.mix.Relaxed {
-			n.sync()
+			n.Sync()
 		}
 	}
 }
@@ -78,10 +81,10 @@ func (w *World) Catch(to, from *Node, p kv.Partition) {
 		for s.Receive() {
 			more = true
 		}
-		to.commit()
+		to.Commit()
 		if s.done {
 			if w.mix.Relaxed {
-				to.sync()
+				to.Sync()
 			}
 			return
 		}
@@ -90,4 +93,22 @@ func (w *World) Catch(to, from *Node, p kv.Partition) {
 		}
 	}
 	w.fail("I15", "s%d does not end", s.id)
+}
+
+// CatchBoth runs a session in each direction at the same time, which must end:
+// neither may send back what the other sent.
+func (w *World) CatchBoth(a, b *Node, p kv.Partition) {
+	x, y := w.Begin(a, b, p), w.Begin(b, a, p)
+	for range sessionSteps {
+		for _, s := range []*Session{x, y} {
+			s.Donate()
+			s.Receive()
+			s.to.Commit()
+		}
+		if x.done && y.done {
+			w.settle()
+			return
+		}
+	}
+	w.fail("I15", "s%d and s%d do not end", x.id, y.id)
 }

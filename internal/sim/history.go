@@ -68,8 +68,8 @@ type Op struct {
 	acks    [Nodes]int // lives of the copies that have it durably
 }
 
-// token is what a client carries from an answer to a later write.
-type token struct {
+// Token is what a client carries from an answer to a later write.
+type Token struct {
 	key   int
 	ctx   kv.VV
 	cover opset

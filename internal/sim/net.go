@@ -41,6 +41,7 @@ func (w *World) sendAck(n *Node, d due) {
 // copyClock is what a node tells of a copy.
 func (n *Node) copyClock(p kv.Partition) wire.CopyClock {
 	st := n.shard(p).Status()
+	n.show(p, st.Clock)
 	return wire.CopyClock{Partition: p, Actor: st.Actor, Trust: st.Trust, Clock: st.Clock}
 }
 
@@ -61,6 +62,22 @@ func (w *World) deliver(i int) {
 		return
 	}
 	w.arrive(m)
+}
+
+// Deliver lets a write's frames and acknowledgements on their way to a node
+// arrive there, once each.
+func (w *World) Deliver(op *Op, to int) {
+	var left []message
+	arriving := w.net
+	w.net = nil
+	for _, m := range arriving {
+		if m.op == op && m.to == to {
+			w.arrive(m)
+		} else {
+			left = append(left, m)
+		}
+	}
+	w.net = append(left, w.net...)
 }
 
 func (w *World) arrive(m message) {

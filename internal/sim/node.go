@@ -24,9 +24,10 @@ type Node struct {
 	planned, published, durable ghost
 	tail                        []ghost
 
-	seq    map[kv.Partition]uint64 // dots issued by this process
-	known  [Nodes]int              // the lives of peers, as heard of
-	due    []due                   // acknowledgements owed once it is durable
+	seq    map[kv.Partition]uint64   // dots issued by this process
+	known  [Nodes]int                // the lives of peers, as heard of
+	shown  map[kv.Partition]kv.Clock // what peers were told; a disk that is whole keeps it
+	due    []due                     // acknowledgements owed once it is durable
 	copies map[kv.Partition]*copyState
 
 	backup    Backup
@@ -85,15 +86,29 @@ func (n *Node) start() {
 	}
 	for _, p := range w.parts {
 		set.Add(p)
+		if !n.shard(p).Covers(n.shown[p]) {
+			w.fail("R4", "n%d: comes back with %v and had told %v", n.index, n.shard(p).Clock(), n.shown[p])
+		}
 	}
 	w.check(n)
+}
+
+// show notes a clock that leaves the node.
+func (n *Node) show(p kv.Partition, c kv.Clock) {
+	if n.shown == nil {
+		n.shown = map[kv.Partition]kv.Clock{}
+	}
+	old := n.shown[p]
+	old = old.Clone()
+	old.Join(c)
+	n.shown[p] = old
 }
 
 // tierBytes is the least a tier may have.
 const tierBytes = 64 << 10
 
-// commit commits and publishes everything that is planned.
-func (n *Node) commit() {
+// Commit commits and publishes everything that is planned.
+func (n *Node) Commit() {
 	did := false
 	for {
 		done, err := n.set.Committer().CommitGroup()
@@ -123,8 +138,8 @@ func (n *Node) commit() {
 	n.w.check(n)
 }
 
-// sync makes what is published durable; only relaxed nodes need it.
-func (n *Node) sync() {
+// Sync makes what is published durable; only relaxed nodes need it.
+func (n *Node) Sync() {
 	n.w.must(n.set.Committer().SyncApplied())
 	n.settled()
 	n.w.check(n)
@@ -149,13 +164,9 @@ func (n *Node) settled() {
 	n.fresh = nil
 }
 
-// crash ends the process. It takes what was planned and, if power is lost, the
-// tail of what was published and not synced.
-func (n *Node) crash(power bool) {
-	keep := len(n.tail)
-	if power && keep > 0 {
-		keep = n.w.rng.IntN(keep + 1)
-	}
+// crash ends the process. It takes what was planned and of what was published and
+// not synced all commits but the first keep.
+func (n *Node) crash(keep int) {
 	n.store.Crash(keep)
 	if keep > 0 {
 		n.durable = n.tail[keep-1]
@@ -191,6 +202,7 @@ func (n *Node) restore() {
 
 // mourn notes that the copy has lost what it acknowledged.
 func (n *Node) mourn() {
+	n.shown = nil
 	n.lost, n.refilled = true, map[refill]bool{}
 	n.w.budget = false
 }
@@ -206,9 +218,6 @@ func (n *Node) meet(peer, life int) {
 		return
 	}
 	n.known[peer] = life
-	if n.w.bug == BugStaleAck {
-		return
-	}
 	for _, op := range n.w.open {
 		if op.coord == n && op.life == n.life && op.acks[peer] != life {
 			op.acks[peer] = 0

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	seeds    = flag.Int("seeds", 120, "how many seeds TestSeeds runs of each mix")
+	seeds    = flag.Int("seeds", 500, "how many seeds TestSeeds runs of each mix")
 	seedBase = flag.Uint64("seed-base", 0, "the first of them")
 	seedOne  = flag.Uint64("sim.seed", 0, "the one seed that TestOneSeed runs")
 	mixName  = flag.String("sim.mix", "stock", "its mix")
@@ -64,6 +64,23 @@ func TestSeeds(t *testing.T) {
 			t.Logf("%d seeds: %+v", *seeds, sum)
 		})
 	}
+}
+
+// TestSeedReplaysExactly runs seeds twice: every event, frame bytes included, is
+// the same.
+func TestSeedReplaysExactly(t *testing.T) {
+	t.Parallel()
+	digests := map[uint64]bool{}
+	for _, m := range sim.Mixes() {
+		for seed := range uint64(5) {
+			o := sim.Options{Seed: seed, Mix: m}
+			first, again := run(o), run(o)
+			require.Equal(t, first.Digest(), again.Digest(), "mix %s seed %d", m.Name, seed)
+			require.Equal(t, first.Stats(), again.Stats())
+			digests[first.Digest()] = true
+		}
+	}
+	require.Len(t, digests, 5*len(sim.Mixes()), "another seed is another run")
 }
 
 // TestOneSeed replays one seed, with a trace if asked.

@@ -52,7 +52,11 @@ func (w *World) Begin(to, from *Node, p kv.Partition) *Session {
 	w.must(s.lane.Begin(wire.Begin{Partition: p, Mode: wire.ModeInterval}))
 	s.push(ghost{})
 	var clock kv.Clock
-	s.in, clock = to.shard(p).Begin(s.id, from.id)
+	peer := from.id
+	if w.bug == BugEcho {
+		peer = 0 // so that nobody knows whom it came from
+	}
+	s.in, clock = to.shard(p).Begin(s.id, peer)
 	c := to.copyClock(p)
 	c.Clock = clock
 	s.hello = wire.Ack{Seq: s.id, Copies: []wire.CopyClock{c}}.Append(nil)
@@ -107,7 +111,7 @@ func (s *Session) Donate() bool {
 	case s.out == nil:
 		s.open()
 	case !s.scanned:
-		if s.w.chance(300) {
+		if !s.w.directed && s.w.chance(300) {
 			s.look()
 		}
 		s.scan()
@@ -129,6 +133,9 @@ func (s *Session) open() {
 	s.w.must(err)
 	s.from.meet(s.to.index, s.toLife)
 	have := h.Copies[0].Clock
+	if s.w.bug == BugOldKnowledge {
+		have = s.w.remember(s.to.index, s.part, have)
+	}
 	s.out, err = s.from.shard(s.part).Open(h.Copies[0].Actor.Node, have)
 	s.w.must(err)
 	s.hello = nil
@@ -157,7 +164,7 @@ func (s *Session) base() kv.VV {
 }
 
 func (s *Session) scan() {
-	chunk, more, err := s.out.Next([]int{1, 40, 4096}[s.w.rng.IntN(3)])
+	chunk, more, err := s.out.Next(s.w.chunkBytes())
 	s.w.must(err)
 	s.scanned = !more
 	if len(chunk.Objects) > 0 {
@@ -219,16 +226,17 @@ func (s *Session) end() {
 	}
 	g := s.from.published
 	if mustSync && s.w.bug != BugUnsyncedEnd {
-		s.from.sync()
+		s.from.Sync()
 	}
 	if s.w.bug == BugLateEnd {
-		s.from.commit()
+		s.from.Commit()
 		if !s.donorLives() {
 			return
 		}
 		clock = s.from.shard(s.part).Clock()
 	}
 	s.sent = true
+	s.from.show(s.part, clock)
 	s.w.must(s.lane.End(wire.End{Clock: clock, Floor: floor}))
 	s.push(g)
 	s.w.hash(s.pipe.Bytes())
@@ -263,6 +271,9 @@ func (s *Session) Receive() bool {
 }
 
 func (s *Session) apply(b wire.Batch, g *ghost) {
+	if s.w.bug == BugChunkLost && s.w.chance(s.w.bugPM(100)) {
+		return
+	}
 	for _, c := range b.Copies {
 		s.w.saw(c.Key, c.Object)
 		key := s.w.keyOf(c.Key)
@@ -292,9 +303,6 @@ func (s *Session) grow(seen kv.Clock) {
 }
 
 func (s *Session) finish(end wire.End, g *ghost) {
-	if s.w.bug == BugNoDropAtEnd {
-		s.in.Keep(end.Clock)
-	}
 	s.to.planned.joinPart(s.w, s.part, g)
 	to, r := s.to, refill{s.from.index, s.part}
 	s.w.must(s.in.End(end.Clock, end.Floor, func() { to.fresh = append(to.fresh, r) }))

@@ -17,11 +17,13 @@ const Nodes = 3
 
 // Options says what to run.
 type Options struct {
-	Seed   uint64
-	Mix    Mix
-	Bug    Bug
-	Events int       // of Run
-	Trace  io.Writer // every event, one a line; nil: none
+	Seed  uint64
+	Mix   Mix
+	Bug   Bug
+	Trace io.Writer // every event, one a line; nil: none
+	// Directed runs take their steps from a script: a session sends one object a
+	// step and stays with its snapshot, and a bug takes every occasion.
+	Directed bool
 }
 
 // Violation is a broken invariant.
@@ -44,6 +46,7 @@ type World struct {
 	bug       Bug
 	rng       *rand.Rand
 	trace     io.Writer
+	directed  bool
 	now       int64 // virtual milliseconds
 	events    []event
 	total     int // of their weights
@@ -55,19 +58,27 @@ type World struct {
 
 	ops       []*Op
 	open      []*Op // not acknowledged yet
-	byDot     map[kv.Dot]*Op
+	byDot     map[identity]*Op
 	net       []message
 	sessions  []*Session
 	sessionID uint64
 	nodeID    uint64
-	tokens    []*token
+	tokens    []*Token
 	budget    bool // a disk may be lost: all that were are refilled
+
+	memory map[[2]uint64]kv.Clock // what BugOldKnowledge remembers
 
 	digest     uint64 // of the event log
 	line       []byte
 	step       int
 	violations []Violation
 	stats      Stats
+}
+
+// identity is a dot in its partition: copies of one process share an actor.
+type identity struct {
+	part kv.Partition
+	dot  kv.Dot
 }
 
 type event struct {
@@ -78,9 +89,9 @@ type event struct {
 // New returns a world whose nodes are up and empty.
 func New(o Options) *World {
 	w := &World{
-		mix: o.Mix, bug: o.Bug, trace: o.Trace, budget: true, now: 1_000_000,
+		mix: o.Mix, bug: o.Bug, trace: o.Trace, directed: o.Directed, budget: true, now: 1_000_000,
 		rng:   rand.New(rand.NewPCG(o.Seed, 0x9e3779b97f4a7c15)),
-		byDot: map[kv.Dot]*Op{}, digestKey: merkle.KeyOf([]byte("sim")),
+		byDot: map[identity]*Op{}, digestKey: merkle.KeyOf([]byte("sim")),
 		keys: [][]byte{[]byte("alpha"), []byte("beta"), []byte("gamma")}, parts: []kv.Partition{0},
 	}
 	if w.mix.System {
@@ -140,6 +151,21 @@ func (w *World) keyOf(key []byte) int {
 }
 
 func (w *World) chance(perMille int) bool { return perMille > 0 && w.rng.IntN(1000) < perMille }
+
+// bugPM is how many of a thousand occasions a bug takes.
+func (w *World) bugPM(random int) int {
+	if w.directed {
+		return 1000
+	}
+	return random
+}
+
+func (w *World) chunkBytes() int {
+	if w.directed {
+		return 1
+	}
+	return []int{1, 40, 4096}[w.rng.IntN(3)]
+}
 
 // log notes an event.
 func (w *World) log(format string, args ...any) {
@@ -218,4 +244,18 @@ func (w *World) keepClock(from, to *Store) {
 		return true, nil
 	}))
 	w.must(to.Commit(&b, true))
+}
+
+// remember returns the most that was ever heard of a node's copy, which a broken
+// run goes by.
+func (w *World) remember(node int, p kv.Partition, have kv.Clock) kv.Clock {
+	if w.memory == nil {
+		w.memory = map[[2]uint64]kv.Clock{}
+	}
+	at := [2]uint64{uint64(node), uint64(p)}
+	c := w.memory[at]
+	c = c.Clone()
+	c.Join(have)
+	w.memory[at] = c
+	return c
 }

@@ -18,20 +18,27 @@ type Put struct {
 	Delete  bool
 	Expires int64  // virtual milliseconds, 0 = never
 	Held    bool   // supersede all that the coordinator holds (a plain write)
-	Token   *token // supersede what this token's reader saw; nil: nothing
+	Token   *Token // supersede what this token's reader saw; nil: nothing
 }
 
 // ReadToken reads a key at a node and returns what a client keeps of the answer.
-func (w *World) ReadToken(n *Node, key int) *token {
+func (w *World) ReadToken(n *Node, key int) *Token {
 	o, base, err := n.shard(w.partOf(key)).Read(w.keys[key])
 	w.must(err)
-	return &token{key, kv.Context(o.Filled(base)), n.published[key]}
+	return &Token{key, kv.Context(o.Filled(base)), n.published[key]}
 }
 
-// Write plans a write at a node; it is published by the node's next commit.
+// Write plans a write at a node; it is published by the node's next commit. A
+// token of another key is refused with nil.
 func (w *World) Write(n *Node, p Put) *Op {
 	if len(w.ops) == maxOps {
 		return nil
+	}
+	if p.Token != nil && p.Token.key != p.Key {
+		if w.bug != BugForeignToken {
+			return nil
+		}
+		p.Token = &Token{ctx: p.Token.ctx}
 	}
 	if p.Delete {
 		p.Expires = 0
@@ -74,10 +81,11 @@ func (w *World) Write(n *Node, p Put) *Op {
 }
 
 func (w *World) register(op *Op) {
-	if old := w.byDot[op.Dot]; old != nil {
+	id := identity{w.partOf(op.Key), op.Dot}
+	if old := w.byDot[id]; old != nil {
 		w.fail("I5", "op%d gets dot %v, which is op%d's", op.Index, op.Dot, old.Index)
 	}
-	w.byDot[op.Dot] = op
+	w.byDot[id] = op
 	w.ops = append(w.ops, op)
 	w.open = append(w.open, op)
 }
@@ -126,7 +134,7 @@ func (w *World) countAck(op *Op, from, life int) {
 	if !c.up || c.life != op.life || op.Acked {
 		return
 	}
-	if from != c.index && w.bug != BugStaleAck && c.known[from] != life {
+	if from != c.index && c.known[from] != life {
 		return
 	}
 	op.acks[from] = life
