@@ -61,25 +61,31 @@ func startFleet(ctx context.Context, o *rejoinOptions) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{target: o.nodes - 1, close: cluster.Close, logs: func() string { return logsOf(cluster) }}
 	if err := cluster.Start(ctx); err != nil {
-		return nil, errors.Join(err, cluster.Close())
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, logsOf(cluster)), cluster.Close())
 	}
+	return fleetOf(cluster, o.outage, o.disk), nil
+}
+
+// fleetOf is a cluster of this run's own, which has been started. Its last node
+// is the target.
+func fleetOf(cluster *testcluster.Cluster, outage, disk string) *fleet {
+	f := &fleet{target: len(cluster.Nodes()) - 1, close: cluster.Close, logs: func() string { return logsOf(cluster) }}
 	for _, n := range cluster.Nodes() {
 		f.doors = append(f.doors, doorOf(n))
 	}
 	n := cluster.Node(f.target)
 	f.leave = func(context.Context) error {
-		if o.outage == outagePause {
+		if outage == outagePause {
 			return n.Pause()
 		}
-		if err := n.Kill(); err != nil || o.disk == diskKept {
+		if err := n.Kill(); err != nil || disk == diskKept {
 			return err
 		}
 		return n.Wipe()
 	}
 	f.back = func(ctx context.Context) (time.Time, error) {
-		if o.outage == outagePause {
+		if outage == outagePause {
 			return n.Resume()
 		}
 		return n.Start(ctx)
@@ -90,7 +96,7 @@ func startFleet(ctx context.Context, o *rejoinOptions) (*fleet, error) {
 		}
 		return fmt.Errorf("%s: %w", n.Name(), testcluster.ErrNotRunning)
 	}
-	return f, nil
+	return f
 }
 
 // logsOf joins the ends of the logs of a cluster's nodes.

@@ -21,9 +21,12 @@ type lack struct {
 	unknown int
 }
 
+// finder finds a value of a key by its hash.
+type finder func(key string, sum uint64) ([]byte, bool)
+
 // neededBy compares what the other nodes hold when a node is brought back with
 // what that node held when it was taken away. A wiped disk held nothing.
-func neededBy(l *ledger, donors []nodeDump, own nodeDump) (lack, error) {
+func neededBy(find finder, donors []nodeDump, own nodeDump) (lack, error) {
 	had := map[place]bool{}
 	for id, p := range own.partitions {
 		for _, v := range p.versions {
@@ -35,7 +38,7 @@ func neededBy(l *ledger, donors []nodeDump, own nodeDump) (lack, error) {
 	for _, donor := range donors {
 		for id, p := range donor.partitions {
 			for versions := range byKey(p.versions) {
-				entry, n := out.entry(l, id, had, versions)
+				entry, n := out.entry(find, id, had, versions)
 				if n == 0 {
 					continue
 				}
@@ -76,7 +79,7 @@ type place struct {
 
 // entry is what is missing of one key, and of how many versions. What it
 // returns counts as had from now on: every donor has it.
-func (k *lack) entry(l *ledger, id uint32, had map[place]bool, versions []version) (wire.Needed, int) {
+func (k *lack) entry(find finder, id uint32, had map[place]bool, versions []version) (wire.Needed, int) {
 	out := wire.Needed{Partition: kv.Partition(id)}
 	for _, v := range versions {
 		if had[place{id, v.dot}] {
@@ -87,7 +90,12 @@ func (k *lack) entry(l *ledger, id uint32, had map[place]bool, versions []versio
 		if v.tombstone {
 			w.Flags = kv.Tombstone
 		} else {
-			w.Value = k.valueOf(l, v)
+			value, ok := find(v.key, v.sum)
+			if !ok {
+				k.unknown++
+				value = noise(v)
+			}
+			w.Value = value
 		}
 		out.Object.Versions = append(out.Object.Versions, w)
 	}
@@ -97,25 +105,21 @@ func (k *lack) entry(l *ledger, id uint32, had map[place]bool, versions []versio
 	return out, len(out.Object.Versions)
 }
 
-// valueOf finds the value of a dump's version among those that the run wrote
-// to its key.
-func (k *lack) valueOf(l *ledger, v version) []byte {
-	candidates, known := l.find(v.key)
-	if known {
-		if i, ok := l.index(v.key); ok {
-			candidates = append(candidates, uint32(i)+1) // as it was loaded
-		}
+// value finds a value among those that the run wrote to its key.
+func (l *ledger) value(key string, sum uint64) ([]byte, bool) {
+	candidates, known := l.find(key)
+	if i, ok := l.index(key); known && ok {
+		candidates = append(candidates, uint32(i)+1) // as it was loaded
 	}
 	for _, n := range candidates {
 		if n == 0 {
 			continue
 		}
-		if value := l.values.of(n); xxh3.Hash(value) == v.sum {
-			return value
+		if value := l.values.of(n); xxh3.Hash(value) == sum {
+			return value, true
 		}
 	}
-	k.unknown++
-	return noise(v)
+	return nil, false
 }
 
 // noise is as many random bytes as a version's value has, the same each time.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,12 +16,12 @@ const maxValueBytes = 1 << 20
 
 // rejoinOptions are the flags of `loadtest rejoin`.
 type rejoinOptions struct {
-	nodes, keys, valueBytes, conflicts int
-	changed, deleted                   amount
-	outage, disk, mix, durability      string
-	down, quietBefore, timeout         time.Duration
-	seed                               uint64
-	output, edged, dir                 string
+	nodes, keys, valueBytes, conflicts  int
+	changed, deleted                    amount
+	outage, disk, mix, durability       string
+	down, quietBefore, measure, timeout time.Duration
+	seed                                uint64
+	output, edged, dir                  string
 
 	attach, resp, http           []string
 	outageCmd, returnCmd, target string
@@ -75,7 +76,7 @@ func defaultRejoin() *rejoinOptions {
 		nodes: 3, keys: 100_000, valueBytes: 200, conflicts: 20,
 		changed: amount{percent: 1}, deleted: amount{percent: 0.1},
 		outage: outageKill, disk: diskKept, mix: mixJSON, durability: "sync",
-		down: 3 * time.Second, quietBefore: 3 * time.Second, timeout: 2 * time.Minute,
+		down: 3 * time.Second, quietBefore: 3 * time.Second, measure: 2 * time.Second, timeout: 2 * time.Minute,
 		seed: 1, output: "table",
 	}
 }
@@ -119,6 +120,7 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.disk, "disk", o.disk, "kept or wiped: what becomes of the data directory")
 	f.DurationVar(&o.down, "down", o.down, "how long the node is away, at least")
 	f.DurationVar(&o.quietBefore, "quiet-before", o.quietBefore, "time without writes before the outage")
+	f.DurationVar(&o.measure, "measure", o.measure, "how long the clients of the other nodes are measured before, and at least after")
 	f.Uint64Var(&o.seed, "seed", o.seed, "seed of values, of which keys change, and of what is read")
 	f.StringVar(&o.mix, "mix", o.mix, "values: json, base62 or constant")
 	f.StringVar(&o.durability, "durability", o.durability, "of the cluster that is started: sync or relaxed")
@@ -139,27 +141,36 @@ func (o *rejoinOptions) validate() error {
 	if err := (values{mix: o.mix, bytes: o.valueBytes}).validate(); err != nil {
 		return err
 	}
-	for _, word := range []struct{ flag, value, a, b string }{
-		{"outage", o.outage, outageKill, outagePause},
-		{"disk", o.disk, diskKept, diskWiped},
-		{"durability", o.durability, "sync", "relaxed"},
-		{"output", o.output, "table", "json"},
-	} {
-		if word.value != word.a && word.value != word.b {
-			return fmt.Errorf("%w: --%s %s: want %s or %s", errUsage, word.flag, word.value, word.a, word.b)
-		}
+	if err := validOutage(o.outage, o.disk); err != nil {
+		return err
+	}
+	if err := errors.Join(oneOf("durability", o.durability, "sync", "relaxed"), oneOf("output", o.output, "table", "json")); err != nil {
+		return err
 	}
 	switch {
-	case o.outage == outagePause && o.disk == diskWiped:
-		return fmt.Errorf("%w: --outage pause --disk wiped: a paused process keeps its disk", errUsage)
 	case o.keys < 1 || o.keys > maxKeys:
 		return fmt.Errorf("%w: --keys %d: want 1 to %d", errUsage, o.keys, maxKeys)
 	case o.conflicts < 0:
 		return fmt.Errorf("%w: --conflicts %d: want 0 or more", errUsage, o.conflicts)
-	case o.down < 0 || o.quietBefore < 0 || o.timeout <= 0:
-		return fmt.Errorf("%w: --down, --quiet-before and --timeout must not be negative", errUsage)
+	case o.down < 0 || o.quietBefore < 0 || o.measure < 0 || o.timeout <= 0:
+		return fmt.Errorf("%w: --down, --quiet-before, --measure and --timeout must not be negative", errUsage)
 	}
 	return o.validateCluster()
+}
+
+// validOutage checks the words for how a node goes and what it loses.
+func validOutage(outage, disk string) error {
+	if outage == outagePause && disk == diskWiped {
+		return fmt.Errorf("%w: --outage pause --disk wiped: a paused process keeps its disk", errUsage)
+	}
+	return errors.Join(oneOf("outage", outage, outageKill, outagePause), oneOf("disk", disk, diskKept, diskWiped))
+}
+
+func oneOf(flag, value, a, b string) error {
+	if value != a && value != b {
+		return fmt.Errorf("%w: --%s %s: want %s or %s", errUsage, flag, value, a, b)
+	}
+	return nil
 }
 
 func (o *rejoinOptions) validateCluster() error {

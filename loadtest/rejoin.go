@@ -11,14 +11,6 @@ import (
 	"edged.dev/edged/api/admin"
 )
 
-const (
-	// baselineTime is how long the clients are measured before the outage.
-	baselineTime = 2 * time.Second
-	// leastDuring is how long they are measured after the return at least: a
-	// p99 of fewer than some hundred requests says little.
-	leastDuring = 2 * time.Second
-)
-
 // rejoinRun is one run of `loadtest rejoin`.
 type rejoinRun struct {
 	opts     *rejoinOptions
@@ -178,7 +170,7 @@ func (r *rejoinRun) retried(l *loader) {
 func (r *rejoinRun) baseline(ctx context.Context) error {
 	r.progress.begin("measure clients before", 0)
 	t := newTraffic(r.ledger, r.fleet.others(), r.opts.keys)
-	ctx, cancel := context.WithTimeout(ctx, baselineTime)
+	ctx, cancel := context.WithTimeout(ctx, r.opts.measure)
 	defer cancel()
 	t.run(ctx)
 	r.report.BaselineP50MS, r.report.BaselineP99MS = t.quantileMS(50), t.quantileMS(99)
@@ -245,7 +237,7 @@ func (r *rejoinRun) missing(ctx context.Context, own nodeDump) (lack, error) {
 	if err != nil {
 		return lack{}, err
 	}
-	return neededBy(r.ledger, donors, own)
+	return neededBy(r.ledger.value, donors, own)
 }
 
 func (r *rejoinRun) bringBack(ctx context.Context) (time.Time, error) {
@@ -269,7 +261,9 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	wg.Go(func() { clients.run(meanwhile) })
 	wg.Go(func() { through.run(meanwhile) })
 
-	w := &watcher{ledger: r.ledger, kv: r.kv, fleet: r.fleet, probe: r.plan.overwritten[0], paused: r.opts.outage == outagePause}
+	w := &watcher{fleet: r.fleet, paused: r.opts.outage == outagePause, first: func(ctx context.Context) (time.Time, error) {
+		return firstAnswer(ctx, r.kv, r.ledger, target, r.plan.overwritten[0])
+	}}
 	watching, cancel := context.WithTimeout(ctx, r.opts.timeout)
 	defer cancel()
 	m, err := w.run(watching)
@@ -278,7 +272,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	}
 	r.report.reached(back, m)
 	r.report.took(before, m.session, back)
-	if err := pause(ctx, leastDuring-time.Since(back)); err != nil {
+	if err := pause(ctx, r.opts.measure-time.Since(back)); err != nil {
 		return err
 	}
 	stop()
@@ -304,6 +298,6 @@ func (r *rejoinRun) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.report.found(verify(r.ledger, where, dumps))
+	r.report.found(verify(r.ledger.wanted(), where, dumps))
 	return nil
 }

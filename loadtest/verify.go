@@ -53,9 +53,9 @@ func (v *verification) fault(format string, args ...any) {
 	}
 }
 
-// verify judges the copies of all nodes: each key of the run by what was
+// verify judges the copies of all nodes: each wanted key by what was
 // acknowledged, and each partition by what its owners hold.
-func verify(l *ledger, where placement, dumps []nodeDump) verification {
+func verify(want []wanted, where placement, dumps []nodeDump) verification {
 	v := verification{rootsEqual: true}
 	byName := map[string]nodeDump{}
 	var names []string
@@ -69,8 +69,10 @@ func verify(l *ledger, where placement, dumps []nodeDump) verification {
 			ids[id] = true
 		}
 	}
-	wanted := l.byPartition(where.partitions)
-	for id := range wanted {
+	byPartition := map[uint32][]wanted{}
+	for _, w := range want {
+		id := uint32(kv.PartitionOf(kv.Hash([]byte(w.key)), where.partitions))
+		byPartition[id] = append(byPartition[id], w)
 		ids[id] = true
 	}
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
@@ -91,7 +93,7 @@ func verify(l *ledger, where placement, dumps []nodeDump) verification {
 			copies = append(copies, ownedCopy{name, p})
 		}
 		v.compare(id, copies)
-		v.keys(l, wanted[id], copies)
+		v.keys(byPartition[id], copies)
 	}
 	return v
 }
@@ -159,14 +161,16 @@ func sameClock(a, b []admin.ClockEntry) bool {
 
 // wanted is a key and what it must hold.
 type wanted struct {
-	key    string
-	all    []uint32 // writes that must be there
-	may    uint32   // one more that may be there in the place of them; 0 is none
-	absent bool
+	key string
+	// sums are the hashes of the values that must be there, none where the key
+	// must be absent. may is one more that may be there in their place; 0 is
+	// none.
+	sums []uint64
+	may  uint64
 }
 
 // keys holds each owner's copy against what was acknowledged.
-func (v *verification) keys(l *ledger, want []wanted, copies []ownedCopy) {
+func (v *verification) keys(want []wanted, copies []ownedCopy) {
 	held := make([]map[string][]uint64, len(copies))
 	for i, c := range copies {
 		held[i] = map[string][]uint64{}
@@ -177,26 +181,21 @@ func (v *verification) keys(l *ledger, want []wanted, copies []ownedCopy) {
 		}
 	}
 	for _, w := range want {
-		v.key(l, w, copies, held)
+		v.key(w, copies, held)
 	}
 }
 
-func (v *verification) key(l *ledger, w wanted, copies []ownedCopy, held []map[string][]uint64) {
-	var sums []uint64
-	for _, n := range w.all {
-		sums = append(sums, xxh3.Hash(l.values.of(n)))
-	}
+func (v *verification) key(w wanted, copies []ownedCopy, held []map[string][]uint64) {
 	lost, shown, more := "", "", ""
 	for i, c := range copies {
 		have := held[i][w.key]
 		switch {
-		case w.absent && len(have) > 0:
+		case len(w.sums) == 0 && len(have) > 0:
 			shown = c.node
-		case w.absent:
-		case w.may != 0 && slices.Contains(have, xxh3.Hash(l.values.of(w.may))):
-		case !containsAll(have, sums):
+		case w.may != 0 && slices.Contains(have, w.may):
+		case !containsAll(have, w.sums):
 			lost = c.node
-		case len(have) > len(sums):
+		case len(have) > len(w.sums):
 			more = c.node
 		}
 	}
@@ -206,7 +205,7 @@ func (v *verification) key(l *ledger, w wanted, copies []ownedCopy, held []map[s
 		v.fault("%s was deleted, and %s holds it", w.key, shown)
 	case lost != "":
 		v.lost++
-		v.fault("%s: %s lacks an acknowledged write of %v", w.key, lost, w.all)
+		v.fault("%s: %s lacks an acknowledged write", w.key, lost)
 	case more != "":
 		v.leftovers++
 		v.fault("%s: %s also holds what a later write should have covered", w.key, more)
@@ -262,22 +261,12 @@ func rootsEqual(ctx context.Context, doors []door) (bool, error) {
 	return equal, nil
 }
 
-// byPartition returns what each key of the run must hold, by partition.
-func (l *ledger) byPartition(partitions uint32) map[uint32][]wanted {
-	out := map[uint32][]wanted{}
-	add := func(w wanted) {
-		id := uint32(kv.PartitionOf(kv.Hash([]byte(w.key)), partitions))
-		out[id] = append(out[id], w)
-	}
+// wanted returns what each key of the run must hold.
+func (l *ledger) wanted() []wanted {
+	var out []wanted
 	for i, e := range l.want {
-		w := wanted{key: l.key(i), absent: e.gone}
-		for _, n := range []uint32{e.a, e.b} {
-			if n != 0 && !e.gone {
-				w.all = append(w.all, n)
-			}
-		}
-		if e.gone || len(w.all) > 0 {
-			add(w)
+		if e.gone || e.a != 0 {
+			out = append(out, wanted{key: l.key(i), sums: l.sums(e)})
 		}
 	}
 	for i := range trafficKeys {
@@ -285,11 +274,22 @@ func (l *ledger) byPartition(partitions uint32) map[uint32][]wanted {
 		if last == 0 {
 			continue
 		}
-		w := wanted{key: l.trafficKey(i), all: []uint32{last}}
+		w := wanted{key: l.trafficKey(i), sums: l.sums(expectation{a: last})}
 		if begun != last {
-			w.may = begun
+			w.may = xxh3.Hash(l.values.of(begun))
 		}
-		add(w)
+		out = append(out, w)
+	}
+	return out
+}
+
+func (l *ledger) sums(e expectation) []uint64 {
+	if e.gone {
+		return nil
+	}
+	out := []uint64{xxh3.Hash(l.values.of(e.a))}
+	if e.b != 0 {
+		out = append(out, xxh3.Hash(l.values.of(e.b)))
 	}
 	return out
 }

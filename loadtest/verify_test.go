@@ -96,7 +96,7 @@ func copies(l *ledger) []nodeDump {
 func TestVerifyPassesWhatIsRight(t *testing.T) {
 	t.Parallel()
 	l := storyLedger()
-	require.Equal(t, verification{rootsEqual: true}, verify(l, everywhere(), copies(l)))
+	require.Equal(t, verification{rootsEqual: true}, verify(l.wanted(), everywhere(), copies(l)))
 }
 
 // Each fault that copies can have is planted here, and must be counted.
@@ -219,7 +219,7 @@ func TestVerifyCountsPlantedFaults(t *testing.T) {
 			l := storyLedger()
 			d := copies(l)
 			tc.plant(l, d)
-			got := verify(l, everywhere(), d)
+			got := verify(l.wanted(), everywhere(), d)
 			wrong := tc.want.lost+tc.want.resurrected+tc.want.diverged > 0 || !tc.want.rootsEqual
 			require.Equal(t, wrong || tc.want.leftovers > 0, len(got.faults) > 0, "what is wrong is told")
 			got.faults = nil
@@ -245,8 +245,8 @@ func TestOnlyOwnersAreHeldToAKey(t *testing.T) {
 	}
 	d := copies(l)
 	d[1] = nodeDump{node: "n2"}
-	require.Equal(t, verification{rootsEqual: true}, verify(l, where, d))
-	require.Positive(t, verify(l, everywhere(), d).lost)
+	require.Equal(t, verification{rootsEqual: true}, verify(l.wanted(), where, d))
+	require.Positive(t, verify(l.wanted(), everywhere(), d).lost)
 }
 
 // neededOf is the yardstick over some keys' versions, made by hand.
@@ -285,7 +285,7 @@ func TestNeededIsWhatTheNodeLacked(t *testing.T) {
 	}
 	own.put(versionOf(l, l.key(0), 1)) // it has the older write, which nobody else has any more
 	donors := copies(l)[:2]
-	got, err := neededBy(l, donors, own)
+	got, err := neededBy(l.value, donors, own)
 	require.NoError(t, err)
 	require.Equal(t, lack{versions: 4, bytes: neededOf(t, l, 0, 1, 2)}, got, "two donors count once")
 
@@ -293,11 +293,11 @@ func TestNeededIsWhatTheNodeLacked(t *testing.T) {
 	for i := range all {
 		all[i] = i
 	}
-	got, err = neededBy(l, donors, nodeDump{node: "n3"})
+	got, err = neededBy(l.value, donors, nodeDump{node: "n3"})
 	require.NoError(t, err)
 	require.Equal(t, lack{versions: 41, bytes: neededOf(t, l, all...)}, got, "a wiped disk lacks everything")
 
-	got, err = neededBy(l, donors, dumpOf(l, "n3"))
+	got, err = neededBy(l.value, donors, dumpOf(l, "n3"))
 	require.NoError(t, err)
 	require.Zero(t, got)
 	require.Zero(t, ratio(100, 0))
@@ -309,7 +309,7 @@ func TestNeededCountsWhatItCannotKnow(t *testing.T) {
 	donor := dumpOf(l, "n1")
 	stranger := version{key: "elsewhere", dot: kv.Dot{Actor: testActor(5), Seq: 1}, sum: 77, bytes: 500}
 	donor.put(stranger)
-	got, err := neededBy(l, []nodeDump{donor}, dumpOf(l, "n3"))
+	got, err := neededBy(l.value, []nodeDump{donor}, dumpOf(l, "n3"))
 	require.NoError(t, err)
 	require.Equal(t, 1, got.unknown)
 	require.Equal(t, 1, got.versions)

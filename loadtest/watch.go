@@ -31,10 +31,9 @@ type moments struct {
 
 // watcher waits for what a returning node reaches.
 type watcher struct {
-	ledger *ledger
-	kv     *kvClient
-	fleet  *fleet
-	probe  int // index of a key that was changed meanwhile
+	fleet *fleet
+	// first returns when the node has answered its first request correctly.
+	first func(context.Context) (time.Time, error)
 	// paused says that the process was there all the time, so that it may call
 	// itself ready until it notices that it was away.
 	paused bool
@@ -45,7 +44,7 @@ func (w *watcher) run(ctx context.Context) (moments, error) {
 	var m moments
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		m.firstAnswer, err = firstAnswer(ctx, w.kv, w.ledger, w.fleet.returning(), w.probe)
+		m.firstAnswer, err = w.first(ctx)
 		return err
 	})
 	group.Go(func() (err error) {
