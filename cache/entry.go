@@ -114,13 +114,20 @@ func ParseEntry(b []byte, ids ActorIDs) (e Entry, checks []Check, err error) {
 	return e, checks, nil
 }
 
+// Shown is what the record of a plain object shows: one version that leans on
+// nothing.
+type Shown struct {
+	Found     bool  // false for a tombstone
+	ExpiresMS int64 // absolute Unix milliseconds, 0 = never; to be held against the time
+}
+
 // PeekValue reads the value that an inline record shows without allocating:
 // plain is false when the object is not one unleaning version, so that the long
-// way must be taken. found is false for a tombstone or a version expired at now.
-func PeekValue(b []byte, now int64) (value []byte, found, plain bool) {
+// way must be taken. The value lies in b.
+func PeekValue(b []byte) (value []byte, shown Shown, plain bool) {
 	r := reader{b: b}
 	if r.byte() != entryInline || r.uvarint() != 1 {
-		return nil, false, false
+		return nil, Shown{}, false
 	}
 	r.uvarint()
 	r.uvarint()
@@ -130,9 +137,9 @@ func PeekValue(b []byte, now int64) (value []byte, found, plain bool) {
 	r.u64()
 	value = r.take(n)
 	if r.err != nil {
-		return nil, false, false
+		return nil, Shown{}, false
 	}
-	return value, !v.Tombstone() && !v.Expired(now), true
+	return value, Shown{Found: !v.Tombstone(), ExpiresMS: v.ExpiresMS}, true
 }
 
 // AppendVersion appends the dot index's record of a version.

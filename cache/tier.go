@@ -80,6 +80,22 @@ func (t *Tier) Get(dst []byte, part uint32, hash uint64, key []byte) (record []b
 	return append(dst, held...), ok
 }
 
+// Value appends the value that the record of key shows, as PeekValue reads it,
+// and nothing else of the record. ok is false where the record is not held or is
+// not of a plain object. It does not allocate when dst has room.
+func (t *Tier) Value(dst []byte, part uint32, hash uint64, key []byte) (value []byte, shown Shown, ok bool) {
+	mixed := mix(part, hash)
+	s := t.shard(mixed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held, ok := s.readLocked(mixed, part, hash, key)
+	if !ok {
+		return dst, Shown{}, false
+	}
+	v, shown, plain := PeekValue(held)
+	return append(dst, v...), shown, plain
+}
+
 // View calls fn with the record of key, if it is held, and tells whether it was.
 // The record is not copied: fn must not keep or change it, must return at once,
 // and must not call the tier, since one of its locks is held.

@@ -25,6 +25,7 @@ type Store interface {
 // Tier is the bounded memory in front of it. Records are entries with values.
 type Tier interface {
 	Get(dst []byte, part uint32, hash uint64, key []byte) (record []byte, ok bool)
+	Value(dst []byte, part uint32, hash uint64, key []byte) (value []byte, shown cache.Shown, ok bool)
 	Put(part uint32, hash uint64, key, record []byte) (held bool)
 	Delete(part uint32, hash uint64, key []byte)
 }

@@ -24,24 +24,14 @@ func (s *Shard) Read(key []byte) (kv.Object, kv.VV, error) {
 	return s.copy.LoadNow(e), base, nil
 }
 
-// ReadFast appends the value that a plain object shows, from memory alone.
-// handled is false where Read must be taken.
-func (s *Shard) ReadFast(dst []byte, hash uint64, key []byte, now int64) (value []byte, found, handled bool) {
-	t := s.set.cfg.Tier
-	if t == nil {
-		return dst, false, false
+// ReadFast appends the value that a plain object shows, from memory alone; the
+// caller holds its expiry against the time. handled is false where Read must be
+// taken. It does not allocate when dst has room.
+func (s *Shard) ReadFast(dst []byte, hash uint64, key []byte) (value []byte, shown cache.Shown, handled bool) {
+	if t := s.set.cfg.Tier; t != nil {
+		return t.Value(dst, uint32(s.id), hash, key)
 	}
-	from := len(dst)
-	rec, ok := t.Get(dst, uint32(s.id), hash, key)
-	if !ok {
-		return dst, false, false
-	}
-	v, found, plain := cache.PeekValue(rec[from:], now)
-	if !plain {
-		return rec[:from], false, false
-	}
-	n := copy(rec[from:], v)
-	return rec[:from+n], found, true
+	return dst, cache.Shown{}, false
 }
 
 // Scan calls fn with up to limit objects in key-hash order from order on, their

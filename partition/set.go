@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"edged.dev/edged/cache"
@@ -42,6 +43,7 @@ type Set struct {
 	rand        uint32 // of this process's actors; one for all copies keeps clock tables small
 	mu          sync.RWMutex
 	shards      map[kv.Partition]*Shard
+	byNumber    []atomic.Pointer[Shard] // those of shards below Partitions, for every request
 	quarantined []kv.Partition
 }
 
@@ -56,7 +58,10 @@ func Open(cfg Config) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open copies: %w", err)
 	}
-	s := &Set{cfg: cfg, actors: a, rand: cfg.Rand(), shards: map[kv.Partition]*Shard{}}
+	s := &Set{
+		cfg: cfg, actors: a, rand: cfg.Rand(),
+		shards: map[kv.Partition]*Shard{}, byNumber: make([]atomic.Pointer[Shard], cfg.Partitions),
+	}
 	s.committer = newCommitter(cfg.Store, a, cfg.Sync, cfg.Fail)
 	s.committer.systemChanged = cfg.SystemChanged
 	sessions, err := s.readSessions()
@@ -95,10 +100,12 @@ func (s *Set) restore(p kv.Partition, rec cache.Copy, sessions map[uint64]kv.VV,
 	if s.cfg.Suspect && trust == kv.Whole {
 		trust = kv.Suspect
 	}
-	s.shards[p] = s.newShard(p, state.Published{
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keepLocked(p, s.newShard(p, state.Published{
 		Trust: trust, Clock: rec.Clock, Floor: rec.Floor,
 		Digest: merkle.DigestOf(rec.Count, rec.Sum), Sessions: sessions,
-	}, complexKeys)
+	}, complexKeys))
 }
 
 func (s *Set) newShard(p kv.Partition, pub state.Published, complexKeys map[string]kv.VV) *Shard {
@@ -199,9 +206,20 @@ func (s *Set) Quarantined() []kv.Partition { return s.quarantined }
 
 // Shard returns the copy of a partition, or nil if this node has none.
 func (s *Set) Shard(p kv.Partition) *Shard {
+	if int64(p) < int64(len(s.byNumber)) {
+		return s.byNumber[p].Load()
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.shards[p]
+}
+
+// keepLocked adds a copy that is not there yet.
+func (s *Set) keepLocked(p kv.Partition, sh *Shard) {
+	s.shards[p] = sh
+	if int64(p) < int64(len(s.byNumber)) {
+		s.byNumber[p].Store(sh)
+	}
 }
 
 // Add returns the copy of a partition, making an empty New one if there is none.
@@ -211,7 +229,7 @@ func (s *Set) Add(p kv.Partition) *Shard {
 	sh := s.shards[p]
 	if sh == nil {
 		sh = s.newShard(p, state.Published{}, nil)
-		s.shards[p] = sh
+		s.keepLocked(p, sh)
 	}
 	return sh
 }

@@ -44,6 +44,7 @@ func (r *Replica) PeerUp(name string, node kv.NodeID, boot uint32) {
 	r.peersMu.Lock()
 	old := r.peers[name]
 	r.peers[name] = p
+	r.moveOffsetLocked()
 	r.peersMu.Unlock()
 	if old != nil {
 		old.failAll()
@@ -65,6 +66,7 @@ func (r *Replica) PeerDown(name string, boot uint32) {
 		return
 	}
 	delete(r.peers, name)
+	r.moveOffsetLocked()
 	r.peersMu.Unlock()
 	p.failAll()
 	r.cutSessions(name)
@@ -171,24 +173,29 @@ func (r *Replica) ponged(p *remote, pong wire.Pong) {
 	p.pongAt.Store(max(p.pongAt.Load(), pong.Stamp))
 	p.rttNS.Store(now - pong.Stamp)
 	p.offsetMS.Store(pong.WallMS - r.cfg.WallMS())
+	r.peersMu.Lock()
+	r.moveOffsetLocked()
+	r.peersMu.Unlock()
 	r.seeHLC(pong.HLC)
 	r.step(core.Ponged{Name: p.name, Stamp: pong.Stamp})
 }
 
 // NowMS is cluster time: this node's wall clock plus the median of the offsets
 // to its peers and its own zero, so that one wrong clock hides nothing.
-func (r *Replica) NowMS() int64 {
-	offsets := []int64{0}
-	r.peersMu.RLock()
+func (r *Replica) NowMS() int64 { return r.cfg.WallMS() + r.offsetMS.Load() }
+
+// moveOffsetLocked finds the median anew. The caller holds peersMu.
+func (r *Replica) moveOffsetLocked() {
+	offsets := make([]int64, 1, 1+len(r.peers))
 	for _, p := range r.peers {
 		offsets = append(offsets, p.offsetMS.Load())
 	}
-	r.peersMu.RUnlock()
-	if len(offsets) > 2 {
-		slices.Sort(offsets)
-		return r.cfg.WallMS() + offsets[(len(offsets)-1)/2]
+	if len(offsets) <= 2 {
+		r.offsetMS.Store(0)
+		return
 	}
-	return r.cfg.WallMS()
+	slices.Sort(offsets)
+	r.offsetMS.Store(offsets[(len(offsets)-1)/2])
 }
 
 // maxHLCAhead bounds how far a peer's hybrid time may pull this node's ahead: a

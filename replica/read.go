@@ -91,10 +91,7 @@ func (r *Replica) show(ctx context.Context, part *core.Part, req *kv.Request, ex
 func (r *Replica) GetFast(dst, key []byte) (value []byte, found, handled bool) {
 	hash := kv.Hash(key)
 	p := kv.PartitionOf(hash, r.cfg.Partitions)
-	slot := (*r.parts.Load())[p]
-	if slot == nil {
-		return dst, false, false
-	}
+	slot := &r.parts.data[p]
 	part := slot.Load()
 	if part == nil || part.State != kv.Live || r.cfg.R > 1 {
 		return dst, false, false
@@ -104,13 +101,16 @@ func (r *Replica) GetFast(dst, key []byte) (value []byte, found, handled bool) {
 		return dst, false, false
 	}
 	from := len(dst)
-	value, found, handled = sh.ReadFast(dst, hash, key, r.NowMS())
+	value, shown, handled := sh.ReadFast(dst, hash, key)
 	// One look after the read is enough: a lease that lapsed before it is renewed
 	// only by way of another Part.
 	if !handled || slot.Load() != part && !r.stillLive(slot.Load()) || !r.leased(part) {
 		return value[:from], false, false
 	}
-	return value, found, true
+	if !shown.Found || shown.ExpiresMS != 0 && shown.ExpiresMS <= r.NowMS() {
+		return value[:from], false, true
+	}
+	return value, true, true
 }
 
 func (r *Replica) stillLive(part *core.Part) bool {

@@ -80,7 +80,7 @@ type Events struct {
 type Replica struct {
 	cfg   Config
 	codec *wire.Codec
-	parts atomic.Pointer[map[kv.Partition]*atomic.Pointer[core.Part]]
+	parts partTable
 	hlc   atomic.Uint64
 	stats Stats
 
@@ -93,6 +93,7 @@ type Replica struct {
 
 	peersMu  sync.RWMutex
 	peers    map[string]*remote
+	offsetMS atomic.Int64 // of cluster time, changed under peersMu
 	layout   atomic.Pointer[layout.Layout]
 	sessions sessions
 }
@@ -122,7 +123,7 @@ func New(cfg Config) (*Replica, error) {
 		cfg: cfg, codec: codec, peers: map[string]*remote{}, changed: make(chan struct{}),
 		effects: make(chan []core.Effect, 1024), tasks: newTasks(),
 	}
-	r.parts.Store(&map[kv.Partition]*atomic.Pointer[core.Part]{})
+	r.parts.data = make([]atomic.Pointer[core.Part], cfg.Partitions)
 	r.sessions.init()
 	r.machine = core.New(core.Config{
 		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter,
@@ -209,23 +210,32 @@ func (r *Replica) step(ev core.Event) {
 }
 
 func (r *Replica) setPart(p core.Part) {
-	parts := *r.parts.Load()
-	slot := parts[p.Partition]
-	if slot == nil {
-		next := make(map[kv.Partition]*atomic.Pointer[core.Part], len(parts)+1)
-		for k, v := range parts {
-			next[k] = v
-		}
-		slot = &atomic.Pointer[core.Part]{}
-		next[p.Partition] = slot
-		r.parts.Store(&next)
+	if slot := r.parts.slot(p.Partition); slot != nil {
+		slot.Store(&p)
 	}
-	slot.Store(&p)
+}
+
+// partTable has what requests go by, a slot a partition, so that a request looks
+// it up without a lock.
+type partTable struct {
+	data   []atomic.Pointer[core.Part] // by number
+	system atomic.Pointer[core.Part]
+}
+
+// slot is nil for a number that is no partition's.
+func (t *partTable) slot(p kv.Partition) *atomic.Pointer[core.Part] {
+	switch {
+	case int64(p) < int64(len(t.data)):
+		return &t.data[p]
+	case p == kv.System:
+		return &t.system
+	}
+	return nil
 }
 
 // part returns what requests for a partition go by, nil if nothing is known.
 func (r *Replica) part(p kv.Partition) *core.Part {
-	if slot := (*r.parts.Load())[p]; slot != nil {
+	if slot := r.parts.slot(p); slot != nil {
 		return slot.Load()
 	}
 	return nil
@@ -233,10 +243,12 @@ func (r *Replica) part(p kv.Partition) *core.Part {
 
 // Parts returns every partition's state, in no order.
 func (r *Replica) Parts() []core.Part {
-	m := *r.parts.Load()
-	out := make([]core.Part, 0, len(m))
-	for _, slot := range m {
-		if p := slot.Load(); p != nil {
+	out := make([]core.Part, 0, len(r.parts.data)+1)
+	if p := r.parts.system.Load(); p != nil {
+		out = append(out, *p)
+	}
+	for i := range r.parts.data {
+		if p := r.parts.data[i].Load(); p != nil {
 			out = append(out, *p)
 		}
 	}

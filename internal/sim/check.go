@@ -138,10 +138,11 @@ func (w *World) randomRead() {
 	if got != want {
 		w.fail("read", "n%d: key %d reads %v", n.index, k, o.Versions)
 	}
-	value, found, handled := sh.ReadFast(nil, kv.Hash(w.keys[k]), w.keys[k], w.now)
+	value, shown, handled := sh.ReadFast(nil, kv.Hash(w.keys[k]), w.keys[k])
 	if !handled {
 		return
 	}
+	found := shown.Found && (shown.ExpiresMS == 0 || shown.ExpiresMS > w.now)
 	live := o.Live(nil, w.now)
 	if found != (len(live) > 0) || found && string(value) != string(live[0].Value) {
 		w.fail("read", "n%d: key %d reads %q from memory", n.index, k, value)
