@@ -124,8 +124,12 @@ func (w *World) randomCommit() {
 		return
 	}
 	n.store.FailNext(w.chance(w.mix.DieInCommitPM))
+	if w.chance(w.mix.PeekPM) {
+		n.store.Between(func() { w.peek(n) })
+	}
 	n.Commit()
 	n.store.FailNext(false)
+	n.store.Between(nil)
 }
 
 func (w *World) randomCrash() {
@@ -147,6 +151,17 @@ func (w *World) randomCrash() {
 	case n.hasBackup && w.chance(w.mix.RestorePM):
 		w.Restore(n)
 	}
+}
+
+// peek lets sessions read from a node whose commit is visible and not published.
+func (w *World) peek(n *Node) {
+	n.peeked = true
+	for _, s := range w.sessions {
+		if s.from == n && s.out != nil && w.chance(500) {
+			s.Donate()
+		}
+	}
+	n.peeked = false
 }
 
 // randomBreak crashes the receiver of a session that has brought something.

@@ -14,6 +14,7 @@ type Mix struct {
 	DropPM, DoublePM, AckDropPM                   int
 	LossPM, RestorePM                             int // of crashes, at most one between refills
 	DieInCommitPM                                 int
+	PeekPM                                        int // of commits: sessions read before they are published
 
 	MaxSessions int
 	Relaxed     bool // durability: publish first, sync later
@@ -27,7 +28,7 @@ func Stock() Mix {
 		Name: "stock", Write: 16, Deliver: 44, Commit: 26, Crash: 4, Boot: 7, Begin: 6, Donate: 10, Receive: 10,
 		Abort: 1, Backup: 2, Barrier: 1, Read: 2, Break: 1,
 		DeletePM: 300, BlindPM: 150, TokenPM: 500, TTLPM: 250, DropPM: 150, DoublePM: 100, AckDropPM: 50,
-		LossPM: 250, RestorePM: 300, DieInCommitPM: 20, MaxSessions: 3, Tier: true,
+		LossPM: 250, RestorePM: 300, DieInCommitPM: 20, PeekPM: 200, MaxSessions: 3, Tier: true,
 	}
 }
 

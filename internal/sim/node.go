@@ -34,6 +34,7 @@ type Node struct {
 	backupOf  ghost
 	hasBackup bool
 
+	peeked   bool // a commit is visible in the store and not published yet
 	lost     bool // its disk was lost or rolled back, and it is not refilled yet
 	refilled map[refill]bool
 	fresh    []refill // sessions that have ended, to be marked once they are durable
@@ -129,7 +130,10 @@ func (n *Node) Commit() {
 	}
 	n.published = n.planned
 	if n.w.mix.Relaxed {
-		if n.store.Tail() > len(n.tail) {
+		switch n.store.Tail() {
+		case 0: // a sync came between its commit and its publishing
+			n.durable = n.published
+		case len(n.tail) + 1:
 			n.tail = append(n.tail, n.published)
 		}
 	} else {
@@ -142,6 +146,10 @@ func (n *Node) Commit() {
 func (n *Node) Sync() {
 	n.w.must(n.set.Committer().SyncApplied())
 	n.settled()
+	if n.peeked { // it has made the commit durable too, which is not published yet
+		n.durable = n.planned
+		return
+	}
 	n.w.check(n)
 }
 

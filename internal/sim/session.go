@@ -153,6 +153,9 @@ func (s *Session) look() {
 	s.snap, err = s.from.store.Snapshot()
 	s.w.must(err)
 	s.snapshot = s.from.published
+	if s.from.peeked {
+		s.snapshot = s.from.planned
+	}
 	s.w.must(s.out.Use(s.snap))
 }
 
@@ -220,6 +223,9 @@ func (s *Session) keep() bool {
 
 func (s *Session) end() {
 	clock, floor, mustSync, ended := s.out.End()
+	if !ended && s.from.peeked {
+		return
+	}
 	if !ended {
 		s.w.fail("session", "s%d: nothing is left and it does not end", s.id)
 		return

@@ -22,6 +22,7 @@ type Store struct {
 	durable []pair   // at the last sync; never changed, only replaced
 	tail    [][]pair // after each commit since
 	failing bool     // the next commit is durable and its process dies
+	between func()   // called when a commit is visible and has not returned
 }
 
 // NewStore returns an empty store.
@@ -55,8 +56,27 @@ func (s *Store) Snapshot() (cache.Snapshot, error) {
 	return &snapshot{pairs: s.now()}, nil
 }
 
+// Between sets what runs at the end of each commit, before it returns: others
+// can see then what its caller does not know to be there. nil: nothing.
+func (s *Store) Between(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.between = fn
+}
+
 // Commit applies a batch, and makes it and all before it durable with sync.
 func (s *Store) Commit(b *cache.Batch, sync bool) error {
+	err := s.commit(b, sync)
+	s.mu.Lock()
+	between := s.between
+	s.mu.Unlock()
+	if err == nil && between != nil {
+		between()
+	}
+	return err
+}
+
+func (s *Store) commit(b *cache.Batch, sync bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.nowLocked()
