@@ -75,12 +75,19 @@ func (q *frameQueue) drain(ended <-chan struct{}, w io.Writer) error {
 			return nil
 		case <-q.wake:
 		}
-		for b := q.take(spare); len(b) > 0; b = q.take(spare) {
+		for {
+			// What take returns is the writer's alone, whether it holds anything or
+			// not, and is the only buffer that may be handed back: any other is the
+			// one that frames are being pushed into.
+			b := q.take(spare)
+			spare = b
+			if len(b) == 0 {
+				break
+			}
 			if _, err := w.Write(b); err != nil {
 				return err
 			}
-			spare = b
-			if cap(spare) > keepBufferBytes {
+			if cap(b) > keepBufferBytes {
 				spare = nil
 			}
 		}
