@@ -88,6 +88,13 @@ func (s *Shard) Covers(c kv.Clock) bool {
 	return s.copy.Synced().Covers(c)
 }
 
+// Has reports whether a write is in the published clock.
+func (s *Shard) Has(d kv.Dot) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copy.Now().Clock.Has(d)
+}
+
 // Actor returns the incarnation of this copy.
 func (s *Shard) Actor() kv.Actor { return s.copy.Actor() }
 

@@ -31,7 +31,7 @@ func (r *Replica) Start(ctx context.Context, req *kv.Request, done func(*kv.Resp
 	if part := r.part(p); part != nil && r.runsHere(part, req) {
 		r.run(ctx, part, req, func(resp *kv.Response, err error) {
 			if err == nil || kv.CodeOf(err) != kv.CodeNotServing { // else nothing was started
-				done(resp, err)
+				done(ownAnswer(req, resp), err)
 				return
 			}
 			r.startRoute(ctx, p, req, done)
@@ -39,6 +39,15 @@ func (r *Replica) Start(ctx context.Context, req *kv.Request, done func(*kv.Resp
 		return
 	}
 	r.startRoute(ctx, p, req, done)
+}
+
+// ownAnswer takes the fence off the answer to a write that this node's own copy
+// decided: a later read here cannot miss it, and goes the fast way.
+func ownAnswer(req *kv.Request, resp *kv.Response) *kv.Response {
+	if resp != nil && !req.Meta {
+		resp.Fence = nil
+	}
+	return resp
 }
 
 func (r *Replica) startRoute(ctx context.Context, p kv.Partition, req *kv.Request, done func(*kv.Response, error)) {
@@ -60,7 +69,7 @@ func (r *Replica) leased(part *core.Part) bool {
 }
 
 func (r *Replica) runsHere(part *core.Part, req *kv.Request) bool {
-	return part.State.Serves() && (!req.Writes() || part.First == r.cfg.Self) && r.leased(part)
+	return part.State.Serves() && (!req.Writes() || part.First == r.cfg.Self) && r.leased(part) && r.seen(part, req)
 }
 
 // run runs a request on this node's copy, which serves.
@@ -288,10 +297,8 @@ func (w *write) settled(ch *state.Change, q *core.Quorum, late bool) {
 		w.done(nil, kv.Errorf(kv.CodeUnknown, "%d of %d copies acknowledged in time; the write may or may not last", q.Copies(), q.Need))
 		return
 	}
-	w.resp.Copies, w.resp.Wanted = q.Copies(), q.Need
-	if n := len(w.part.Owners); w.req.W == 0 && w.part.Partition != kv.System {
-		w.resp.Wanted = max(w.resp.Wanted, min(n, r.cfg.W))
-	}
+	w.resp.Copies, w.resp.Wanted = q.Copies(), max(1, len(w.part.Owners))
+	w.resp.Fence = fenceOf(ch.Dots[0])
 	if q.Copies() < q.Need {
 		r.stats.FewCopies.Add(1)
 	}

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"time"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/replica/core"
@@ -117,6 +118,10 @@ func (r *Replica) stillLive(part *core.Part) bool {
 	return part != nil && part.State == kv.Live && r.leased(part)
 }
 
+// retryWait is how long a request that nobody could run waits before it asks
+// again, if nothing is heard meanwhile.
+const retryWait = 20 * time.Millisecond
+
 // route finds where a request can run and has it run there, once: a request that
 // was sent and not answered is not sent again.
 func (r *Replica) route(ctx context.Context, p kv.Partition, req *kv.Request, done func(*kv.Response, error)) {
@@ -149,10 +154,13 @@ func (r *Replica) route(ctx context.Context, p kv.Partition, req *kv.Request, do
 			continue
 		}
 		clear(tried)
+		again := time.NewTimer(retryWait)
 		select {
 		case <-changed:
+		case <-again.C: // what refused may serve, or have caught up with a fence, by now
 		case <-ctx.Done():
 		}
+		again.Stop()
 	}
 	done(nil, kv.Errorf(kv.CodeUnavailable, "no copy of partition %d serves at present; nothing was done", p))
 }
@@ -163,7 +171,7 @@ func (r *Replica) target(part *core.Part, req *kv.Request, tried map[string]bool
 	if part == nil {
 		return r.anyone(tried)
 	}
-	here := part.State.Serves() && r.leased(part)
+	here := part.State.Serves() && r.leased(part) && r.seen(part, req)
 	if here && !req.Writes() {
 		return r.cfg.Self, true
 	}
@@ -229,7 +237,7 @@ func (r *Replica) serveForward(ctx context.Context, request []byte) ([]byte, err
 	defer cancel()
 	p := r.partitionOf(req)
 	part := r.awaitLease(ctx, p)
-	if part == nil {
+	if part == nil || !r.seen(part, req) {
 		res := wire.Result{Err: kv.Errorf(kv.CodeNotServing, "partition %d does not serve on %s", p, r.cfg.Self)}
 		return res.Append(nil), nil
 	}

@@ -68,7 +68,7 @@ type Response struct {
 	ETag     string
 	Siblings []Sibling
 	Copies   int // durable copies acknowledged
-	Wanted   int // copies a full acknowledgement has
+	Wanted   int // copies the key has owners for
 	Partial  bool
 	State    State  // of the copy that answered
 	View     string // "", or policy@epoch, unresolved, truncated

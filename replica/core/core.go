@@ -106,8 +106,15 @@ type Machine struct {
 	stateV uint64
 
 	sessions uint64 // last session number given
-	known    map[string]map[kv.Partition]kv.Clock
+	known    map[string]map[kv.Partition]known
 	lost     map[string]map[kv.Partition]bool
+	pinged   bool // PingAll is among the effects already
+}
+
+// known is what a peer's copy said is durable there, by one incarnation.
+type known struct {
+	actor kv.Actor
+	clock kv.Clock // the machine's own
 }
 
 type peer struct {
@@ -124,13 +131,15 @@ type peer struct {
 	askedAt  int64
 	tickAt   int64
 	clocksAt int64
-	sessions int // pulls under way from it
+	asking   int    // HELLOs that wait for their answer
+	since    uint64 // sessions up to this number are of an earlier connection
 }
 
 type report struct {
 	copy wire.CopyClock
 	at   int64
 	node kv.NodeID
+	boot uint32
 }
 
 type part struct {
@@ -140,12 +149,14 @@ type part struct {
 	asked     int64             // reports count from here
 	began     int64             // of CATCHING_UP
 	pull      string            // peer that streams it now
+	session   uint64            // by which
 	doneBy    int64             // LIVE waits for the answer to DONE until then
 	suspect   int64             // the lease was found lapsed then, 0: not
 	contact   bool              // some owner was heard since asked
 	first     int64             // since when this node is first in its view, 0: is not
 	leadClock map[string]kv.Clock
-	corrupt   bool
+	lost      bool              // told to be rolled back, and that is not durable yet
+	equal     map[string]bool   // peers whose digest was compared at an equal clock: it agreed
 	shown     Part
 }
 
@@ -153,7 +164,7 @@ type part struct {
 func New(cfg Config) *Machine {
 	return &Machine{
 		cfg: cfg, sessions: uint64(cfg.Boot) << 32, peers: map[string]*peer{}, parts: map[kv.Partition]*part{},
-		known: map[string]map[kv.Partition]kv.Clock{}, lost: map[string]map[kv.Partition]bool{},
+		known: map[string]map[kv.Partition]known{}, lost: map[string]map[kv.Partition]bool{},
 	}
 }
 
@@ -161,11 +172,14 @@ func New(cfg Config) *Machine {
 // Times never go back.
 func (m *Machine) Step(now int64, ev Event) []Effect {
 	m.now = max(m.now, now)
-	m.out = nil
-	m.handle(ev)
-	if _, ok := ev.(Acked); !ok { // the one event of the data path; it settles nothing
-		m.settleAll()
+	m.out, m.pinged = nil, false
+	if _, ok := ev.(Acked); ok { // the one event of the data path; it settles nothing
+		m.handle(ev)
+		return m.out
 	}
+	m.noticeLapses()
+	m.handle(ev)
+	m.settleAll()
 	return m.out
 }
 

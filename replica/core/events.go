@@ -54,11 +54,13 @@ type (
 	// its session was cut (Failed).
 	PartEnded struct {
 		Name      string
+		Session   uint64
 		Partition kv.Partition
 		Failed    bool
 		Objects   int
 	}
-	// SessionEnded says that a session's lane is over, in order or not.
+	// SessionEnded says that a session's lane is over, in order or not. It comes
+	// once, behind the answer to the session's HELLO.
 	SessionEnded struct {
 		Name    string
 		Session uint64
@@ -147,12 +149,14 @@ type (
 		Wants   []kv.Partition
 	}
 	// SendDone ends a session: report the clocks of what it streamed, compare
-	// the digests of what is now equal.
+	// the digests of what is now equal. It comes once for every session whose
+	// HELLO was answered.
 	SendDone struct {
 		Name    string
 		Session uint64
 	}
-	// Compare asks for the digests of partitions, each by itself.
+	// Compare tells a peer this node's clocks of partitions, and asks for the
+	// digests of those whose clocks are equal, each by itself.
 	Compare struct {
 		Name  string
 		Parts []kv.Partition

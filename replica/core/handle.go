@@ -17,7 +17,7 @@ func (m *Machine) handle(ev Event) {
 	case PeerDown:
 		m.peerDown(e)
 	case Stated:
-		if p := m.peers[e.Name]; p != nil {
+		if p := m.peers[e.Name]; p != nil && p.up {
 			p.state = e.State
 		}
 	case Ponged:
@@ -67,12 +67,22 @@ func (m *Machine) setLayout(l *layout.Layout) {
 	for p := range uint32(l.Partitions()) {
 		m.setPart(kv.Partition(p), l.Owners(p))
 	}
+	for _, x := range m.parts { // what a former member reported went with it
+		for name := range x.reports {
+			if p := m.peers[name]; !slices.Contains(names, name) && (p == nil || !p.up) {
+				delete(x.reports, name)
+			}
+		}
+	}
 }
 
 func (m *Machine) setPart(p kv.Partition, owners []string) {
 	x := m.parts[p]
 	if x == nil {
-		x = &part{Part: Part{Partition: p, Until: Forever}, reports: map[string]report{}, began: m.now, asked: m.now}
+		x = &part{
+			Part: Part{Partition: p, Until: Forever}, reports: map[string]report{}, equal: map[string]bool{},
+			began: m.now, asked: m.now,
+		}
 		m.parts[p] = x
 		i, _ := slices.BinarySearchFunc(m.order, p, func(a, b kv.Partition) int { return int(int64(a+1) - int64(b+1)) })
 		m.order = slices.Insert(m.order, i, p) // System, the largest number, wraps to the front
@@ -87,8 +97,8 @@ func (m *Machine) setPart(p kv.Partition, owners []string) {
 	if x.Self && !had {
 		x.State, x.began, x.asked = kv.CatchingUp, m.now, m.now
 		x.Reason = "not synced yet"
-		m.askAgain()
 	}
+	m.askAgain() // a new owner learns by this node's HELLO what it is to fetch
 	if !x.Self && p != kv.System {
 		x.State = kv.Cold
 	}
@@ -104,7 +114,23 @@ func (m *Machine) peerUp(e PeerUp) {
 		m.names = slices.Insert(m.names, i, e.Name)
 	}
 	m.dropPulls(p)
-	*p = peer{name: e.Name, node: e.Node, boot: e.Boot, up: true, upAt: m.now, tickAt: m.nextTick(), pongAt: p.pongAt}
+	if p.boot != e.Boot || p.node != e.Node {
+		m.forget(e.Name)
+	}
+	*p = peer{
+		name: e.Name, node: e.Node, boot: e.Boot, up: true, upAt: m.now, tickAt: m.nextTick(), pongAt: p.pongAt,
+		since: m.sessions,
+	}
+}
+
+// forget drops what an earlier process of a peer said of its copies: this one may
+// hold less.
+func (m *Machine) forget(name string) {
+	for _, x := range m.parts {
+		delete(x.reports, name)
+		delete(x.equal, name)
+		delete(x.leadClock, name)
+	}
 }
 
 func (m *Machine) peerDown(e PeerDown) {
@@ -118,10 +144,10 @@ func (m *Machine) peerDown(e PeerDown) {
 
 // dropPulls forgets the sessions under way from a peer.
 func (m *Machine) dropPulls(p *peer) {
-	p.sessions = 0
+	p.asking = 0
 	for _, x := range m.parts {
 		if x.pull == p.name {
-			x.pull = ""
+			x.pull, x.session = "", 0
 		}
 	}
 }
@@ -146,37 +172,28 @@ func (m *Machine) ponged(e Ponged) {
 
 func (m *Machine) helloAnswered(e HelloAnswered) {
 	p := m.peers[e.Name]
-	if p == nil {
+	if p == nil || e.Session <= p.since { // of an earlier connection, which took its pulls with it
 		return
 	}
-	p.sessions = max(0, p.sessions-1)
+	p.asking = max(0, p.asking-1)
 	if e.Failed || e.Ack.Code == wire.HelloBusy {
 		p.busyTill = m.now + 2*retryEvery
-		p.hello = p.hello && !e.Failed
-		m.unpull(e.Name, e.Wants)
+		p.hello = p.hello && p.answered && !e.Failed // what was not told is asked again
+		m.unpull(e.Session, e.Wants)
 		return
 	}
+	p.pongAt = max(p.pongAt, e.AskAt) // an answer to what was asked then, like a PONG
 	p.answered = p.answered || e.AskAt >= p.askedAt
 	streamed := map[kv.Partition]bool{}
 	for _, c := range e.Ack.Copies {
 		streamed[c.Partition] = true
-		m.report(e.Name, p.node, c, e.AskAt)
+		m.report(p, c, e.AskAt)
 		if c.Lost {
 			m.told(c.Partition)
 		}
 	}
-	var equal []kv.Partition
 	for _, c := range e.Ack.Equal {
-		if x := m.parts[c.Partition]; x != nil {
-			mine := m.cfg.Copies.Copy(c.Partition)
-			c.Clock = mine.Clock
-			m.report(e.Name, p.node, c, e.AskAt)
-			if x.Self || c.Partition == kv.System {
-				equal = append(equal, c.Partition)
-				x.Path, x.Reason = "L0", "clocks are equal"
-				x.doneBy = m.now + DoneWait
-			}
-		}
+		m.levelWith(p, c, e.AskAt)
 	}
 	var not []kv.Partition
 	for _, id := range e.Wants {
@@ -184,34 +201,56 @@ func (m *Machine) helloAnswered(e HelloAnswered) {
 			not = append(not, id)
 		}
 	}
-	m.unpull(e.Name, not)
-	if len(equal) > 0 && len(not) == len(e.Wants) { // else the lane's end says DONE
+	m.unpull(e.Session, not)
+	if len(not) == len(e.Wants) { // else the lane's end says DONE
 		m.emit(SendDone{e.Name, e.Session})
 	}
 }
 
-func (m *Machine) unpull(name string, parts []kv.Partition) {
+// levelWith takes a peer's word that its clock equals the one this copy told.
+func (m *Machine) levelWith(p *peer, c wire.CopyClock, askAt int64) {
+	x := m.parts[c.Partition]
+	if x == nil {
+		return
+	}
+	c.Clock = m.cfg.Copies.Copy(c.Partition).Clock
+	m.report(p, c, askAt)
+	if x.Self || c.Partition == kv.System {
+		x.Path, x.Reason = "L0", "clocks are equal"
+		x.doneBy = m.now + DoneWait
+	}
+}
+
+func (m *Machine) unpull(session uint64, parts []kv.Partition) {
 	for _, id := range parts {
-		if x := m.parts[id]; x != nil && x.pull == name {
-			x.pull = ""
+		if x := m.parts[id]; x != nil && x.session == session {
+			x.pull, x.session = "", 0
 		}
 	}
 }
 
 // report takes what a peer says of its copy, asked for at askAt.
-func (m *Machine) report(name string, node kv.NodeID, c wire.CopyClock, askAt int64) {
+func (m *Machine) report(p *peer, c wire.CopyClock, askAt int64) {
 	x := m.parts[c.Partition]
 	if x == nil || askAt < x.asked {
 		return
 	}
-	x.reports[name] = report{c, m.now, node}
+	x.reports[p.name] = report{c, m.now, p.node, p.boot}
 	x.contact = true
 }
 
-// told takes a peer's word that this copy was rolled back (R8).
+// told takes a peer's word that this copy was rolled back (R8). From this moment
+// it is suspect, whatever its record still says, and serves no more until it is
+// level with all.
 func (m *Machine) told(id kv.Partition) {
-	if m.cfg.Copies.Trust(id) == kv.Whole {
+	x := m.parts[id]
+	if m.cfg.Copies.Trust(id) == kv.Whole && !x.lost {
+		x.lost = true
+		x.Trust = kv.Suspect
 		m.emit(SetTrust{id, kv.Suspect})
+		if x.State.Serves() && x.Self && id != kv.System {
+			m.catchUp(x, "it was rolled back")
+		}
 		m.emit(Note{Kind: "alarm", Partition: id, Text: "a peer remembers more of this copy than it holds: it was rolled back, and is suspect until it is level"})
 	}
 }
@@ -227,44 +266,68 @@ func (m *Machine) learn(name string, node kv.NodeID, copies []wire.CopyClock) {
 		if r, ok := x.reports[name]; ok && r.node == node {
 			r.copy, r.at = c, m.now
 			x.reports[name] = r
-		} else if x.State == kv.Live || x.Partition == kv.System {
-			x.reports[name] = report{c, m.now, node}
+			continue
+		}
+		p := m.peers[name]
+		switch {
+		case p == nil || !p.up:
+		case x.State == kv.Live || x.Partition == kv.System:
+			x.reports[name] = report{c, m.now, node, p.boot}
+		case x.Self && p.answered: // it had no such copy when it was asked
+			p.hello = false
 		}
 	}
 }
 
 // know remembers what a peer said is durable there, for R8.
 func (m *Machine) know(name string, copies []wire.CopyClock) {
+	k := m.knownOf(name)
+	for _, c := range copies {
+		old, ok := k[c.Partition]
+		switch {
+		case !ok:
+			k[c.Partition] = known{c.Actor, c.Clock.Clone()}
+		case old.actor == c.Actor: // of another incarnation only a HELLO may tell
+			old.clock.Join(c.Clock)
+			k[c.Partition] = old
+		}
+	}
+}
+
+func (m *Machine) knownOf(name string) map[kv.Partition]known {
 	k := m.known[name]
 	if k == nil {
-		k = map[kv.Partition]kv.Clock{}
+		k = map[kv.Partition]known{}
 		m.known[name] = k
 	}
-	for _, c := range copies {
-		old := k[c.Partition]
-		old = old.Clone()
-		old.Join(c.Clock)
-		k[c.Partition] = old
-	}
+	return k
 }
 
 // Greet takes the clock that a peer's HELLO reports of its copy, which replaces
 // what was known of it, and returns whether the copy was rolled back (R8). It is
 // told so until it reports that it is not whole.
+//
+// Only another incarnation can hold less: a running one's durable clock grows,
+// and a HELLO may be overtaken by an ACK that was sent behind it.
 func (m *Machine) Greet(name string, c wire.CopyClock) (lost bool) {
-	k, l := m.known[name], m.lost[name]
-	if k == nil {
-		k = map[kv.Partition]kv.Clock{}
-		m.known[name] = k
-	}
+	k, l := m.knownOf(name), m.lost[name]
 	if l == nil {
 		l = map[kv.Partition]bool{}
 		m.lost[name] = l
 	}
-	if old, ok := k[c.Partition]; ok && !c.Clock.Covers(old) {
-		l[c.Partition] = true
+	old, ok := k[c.Partition]
+	switch {
+	case ok && old.actor == c.Actor:
+		old.clock.Join(c.Clock)
+		k[c.Partition] = old
+	case ok && old.actor.Node == c.Actor.Node && old.actor.Boot > c.Actor.Boot: // late, of a process that is gone
+		return l[c.Partition]
+	default:
+		if ok && !c.Clock.Covers(old.clock) {
+			l[c.Partition] = true
+		}
+		k[c.Partition] = known{c.Actor, c.Clock.Clone()}
 	}
-	k[c.Partition] = c.Clock.Clone()
 	if c.Trust != kv.Whole {
 		delete(l, c.Partition)
 	}
@@ -276,20 +339,20 @@ func (m *Machine) partEnded(e PartEnded) {
 	if x == nil {
 		return
 	}
-	if x.pull == e.Name {
-		x.pull = ""
-	}
-	if !e.Failed {
+	m.unpull(e.Session, []kv.Partition{e.Partition})
+	if e.Failed {
+		if p := m.peers[e.Name]; p != nil {
+			p.busyTill = m.now + 2*retryEvery // one that is cut at once is not asked in a loop
+		}
+	} else {
 		x.Path, x.Reason = "L1", "its clock had dots this copy lacked"
 		x.doneBy = m.now + DoneWait
 	}
 }
 
 func (m *Machine) sessionEnded(e SessionEnded) {
-	m.unpull(e.Name, e.Parts)
-	if len(e.Parts) > 0 {
-		m.emit(SendDone{e.Name, e.Session})
-	}
+	m.unpull(e.Session, e.Parts)
+	m.emit(SendDone{e.Name, e.Session})
 }
 
 func (m *Machine) doneAnswered(e DoneAnswered) {
@@ -310,18 +373,36 @@ func (m *Machine) compared(name string, ack wire.DoneAck) {
 			continue
 		}
 		if !slices.Contains(ack.Bad, id) {
-			x.Verified, x.corrupt = true, false
+			x.equal[name], x.Verified = true, true
 			continue
 		}
-		if !x.corrupt {
+		if agrees, told := x.equal[name]; agrees || !told {
 			m.emit(Note{Kind: "alarm", Peer: name, Partition: id, Text: "corruption: digests differ at equal clocks"})
 		}
-		x.Verified, x.corrupt = false, true
+		x.equal[name], x.Verified = false, false
 	}
 }
 
+// corrupt reports whether the copy's digest differed from another's at an equal
+// clock, and agreed with none: where it agrees with some, the odd one is another.
+func (x *part) corrupt() bool {
+	differs := false
+	for _, agrees := range x.equal {
+		if agrees {
+			return false
+		}
+		differs = true
+	}
+	return differs
+}
+
 func (m *Machine) clocksAnswered(e ClocksAnswered) {
+	p := m.peers[e.Name]
+	if p == nil {
+		return
+	}
 	for _, c := range e.Copies {
+		m.report(p, c, e.AskAt) // what it has more is fetched, or the lead would wait for a tick
 		x := m.parts[c.Partition]
 		if x != nil && x.first != 0 && e.AskAt >= x.first && c.State == kv.Live {
 			x.leadClock[e.Name] = c.Clock
@@ -342,17 +423,17 @@ func (m *Machine) tickAnswered(e TickAnswered) {
 		}
 		return
 	}
-	var same []kv.Partition
+	var tell []kv.Partition // the digest is asked for, or the peer lacks something
 	for _, c := range e.Ack.Copies {
 		if x := m.parts[c.Partition]; x == nil || !x.Self {
 			continue
 		}
-		m.report(e.Name, p.node, c, e.AskAt)
-		if mine := m.cfg.Copies.Copy(c.Partition); mine.Clock.Equal(c.Clock) {
-			same = append(same, c.Partition)
+		m.report(p, c, e.AskAt)
+		if mine := m.cfg.Copies.Copy(c.Partition); mine.Clock.Equal(c.Clock) || !c.Clock.Covers(mine.Clock) {
+			tell = append(tell, c.Partition)
 		}
 	}
-	if len(same) > 0 {
-		m.emit(Compare{e.Name, same})
+	if len(tell) > 0 {
+		m.emit(Compare{e.Name, tell})
 	}
 }

@@ -24,18 +24,30 @@ func (m *Machine) settleAll() {
 }
 
 func (m *Machine) settle(x *part) {
-	x.Trust = m.cfg.Copies.Trust(x.Partition)
-	if !x.Self {
-		return
+	x.Trust = m.trust(x)
+	if x.Self {
+		m.settleState(x)
 	}
-	x.Until = m.lease(x)
+	x.Until = m.lease(x) // of the state it now has
+	m.lead(x)
+}
+
+// trust is the copy's, or what is on its way to its record.
+func (m *Machine) trust(x *part) kv.Trust {
+	t := m.cfg.Copies.Trust(x.Partition)
+	if t != kv.Whole {
+		x.lost = false
+	} else if x.lost {
+		return kv.Suspect
+	}
+	return t
+}
+
+func (m *Machine) settleState(x *part) {
 	switch x.State {
 	case kv.Cold, kv.CatchingUp:
 		m.settleBehind(x)
 	case kv.Live:
-		if m.now > x.Until && x.suspect == 0 {
-			m.lapsed(x.Partition)
-		}
 		if x.suspect != 0 && m.now >= x.suspect+SuspectWait {
 			x.suspect = 0
 			m.enter(x, kv.Isolated, "no other owner answers")
@@ -47,7 +59,6 @@ func (m *Machine) settle(x *part) {
 			m.catchUp(x, "an owner is live again")
 		}
 	}
-	m.lead(x)
 }
 
 // settleBehind decides whether a copy that does not serve may begin to.
@@ -56,10 +67,10 @@ func (m *Machine) settleBehind(x *part) {
 		m.enter(x, kv.Live, "its clock covers the other owners'")
 		return
 	}
-	if m.ownerLive(x) || x.corrupt && m.now < x.began+DegradedAfter {
+	if m.ownerLive(x) || x.corrupt() && m.now < x.began+DegradedAfter {
 		return
 	}
-	covers := m.coversReports(x)
+	covers := m.covers(x, func(string) bool { return true })
 	if x.Trust == kv.Whole && !m.reachable(x) && x.contact && covers {
 		m.enter(x, kv.Isolated, "no other owner answers any more")
 		return
@@ -81,7 +92,7 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 		x.Reason = reason
 	}
 	if s == kv.Live {
-		x.suspect, x.doneBy = 0, 0
+		x.suspect, x.doneBy, x.lost = 0, 0, false
 		if x.Trust != kv.Whole {
 			m.emit(SetTrust{x.Partition, kv.Whole})
 		}
@@ -137,6 +148,14 @@ func (m *Machine) lease(x *part) int64 {
 
 func (m *Machine) w(x *part) int { return min(m.cfg.W, len(x.Owners)) }
 
+// noticeLapses looks at the leases before anything else is taken in: an answer
+// to what was asked after a pause must not renew a lease that the pause ended.
+func (m *Machine) noticeLapses() {
+	for _, id := range m.order {
+		m.lapsed(id)
+	}
+}
+
 // lapsed notes that the lease of a LIVE copy is over: the owners are asked, and
 // after SuspectWait without an answer it is ISOLATED.
 func (m *Machine) lapsed(id kv.Partition) {
@@ -145,7 +164,10 @@ func (m *Machine) lapsed(id kv.Partition) {
 		return
 	}
 	x.suspect = m.now
-	m.emit(PingAll{})
+	if !m.pinged {
+		m.pinged = true
+		m.emit(PingAll{})
+	}
 }
 
 // contactAgain takes the first sign of life after a lapse. What was written
@@ -198,26 +220,33 @@ func (m *Machine) reachable(x *part) bool {
 }
 
 func (m *Machine) wholeReachable(x *part) bool {
-	for _, r := range x.reports {
-		if r.copy.Trust == kv.Whole {
+	for name, r := range x.reports {
+		if r.copy.Trust == kv.Whole && m.fresh(m.peers[name]) {
 			return true
 		}
 	}
 	return false
 }
 
-func (m *Machine) coversReports(x *part) bool {
-	for _, r := range x.reports {
-		if !m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
+// covers reports whether the copy's durable clock covers the reports of those
+// peers that count.
+func (m *Machine) covers(x *part, counts func(name string) bool) bool {
+	for name, r := range x.reports {
+		if counts(name) && !m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
 			return false
 		}
 	}
 	return true
 }
 
+func (m *Machine) connected(name string) bool {
+	p := m.peers[name]
+	return p != nil && p.up
+}
+
 // isLive decides LIVE by rule (a) or (b), after the answer to DONE or its wait.
 func (m *Machine) isLive(x *part) bool {
-	if x.corrupt || x.pull != "" && !m.coversReports(x) {
+	if x.corrupt() {
 		return false
 	}
 	if x.Partition == kv.System {
@@ -243,7 +272,8 @@ func (m *Machine) byAll(x *part) bool {
 		}
 		anyOld = anyOld || r.copy.Trust != kv.New
 	}
-	return anyOld && m.holdersAnswered(x) && m.coversReports(x)
+	return anyOld && m.holdersAnswered(x) &&
+		m.covers(x, func(name string) bool { return m.connected(name) || slices.Contains(x.others, name) })
 }
 
 // byWhole is rule (b): the copy is WHOLE and covers max(1, N-W) other owners
@@ -268,7 +298,9 @@ func (m *Machine) byWhole(x *part) bool {
 	if !answered && m.now < x.asked+AnswerWait {
 		return false
 	}
-	return m.holdersAnswered(x) && m.coversReports(x)
+	// What an owner that went since had more is not waited for: N-W+1 whole copies
+	// meet every set of W acknowledgements without it.
+	return m.holdersAnswered(x) && m.covers(x, m.connected)
 }
 
 // holdersAnswered reports whether every connected member, owner of the partition
@@ -300,7 +332,7 @@ func (m *Machine) systemLive(x *part) bool {
 	if m.now < x.began+DegradedAfter || m.ownerLive(x) {
 		return false
 	}
-	return m.coversReports(x)
+	return m.covers(x, func(string) bool { return true })
 }
 
 // lead decides whether this node may supersede by its own copy alone: it is first

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"reflect"
 	"slices"
 
 	"edged.dev/edged/internal/kv"
@@ -14,7 +13,7 @@ func (m *Machine) schedule(p *peer) {
 		return
 	}
 	wants := m.wants(p)
-	if !p.hello || len(wants) > 0 && p.sessions == 0 && m.now >= p.askedAt+retryEvery {
+	if (!p.hello || len(wants) > 0 && p.asking == 0) && m.now >= p.askedAt+retryEvery {
 		m.hello(p, wants)
 	}
 	if m.now >= p.tickAt && p.answered {
@@ -25,10 +24,13 @@ func (m *Machine) schedule(p *peer) {
 
 func (m *Machine) hello(p *peer, wants []kv.Partition) {
 	m.sessions++
+	if !p.hello {
+		p.answered = false
+	}
 	p.hello, p.askedAt = true, m.now
-	p.sessions++
+	p.asking++
 	for _, id := range wants {
-		m.parts[id].pull = p.name
+		m.parts[id].pull, m.parts[id].session = p.name, m.sessions
 	}
 	m.emit(SendHello{Name: p.name, Session: m.sessions, Wants: wants})
 }
@@ -114,7 +116,7 @@ func (m *Machine) show() {
 	told := false
 	for _, id := range m.order {
 		x := m.parts[id]
-		if reflect.DeepEqual(x.Part, x.shown) {
+		if x.Part.same(&x.shown) {
 			continue
 		}
 		told = told || x.State != x.shown.State
@@ -125,6 +127,15 @@ func (m *Machine) show() {
 		m.stateV++
 		m.emit(SendState{m.State()})
 	}
+}
+
+// same reports whether nothing changed. It runs for every partition at every
+// event.
+func (p *Part) same(q *Part) bool {
+	return p.State == q.State && p.Until == q.Until && p.Verified == q.Verified && p.Lead == q.Lead &&
+		p.First == q.First && p.Trust == q.Trust && p.Self == q.Self && p.Partition == q.Partition &&
+		p.Path == q.Path && p.Reason == q.Reason &&
+		slices.Equal(p.Owners, q.Owners) && slices.Equal(p.Serving, q.Serving) && slices.Equal(p.Live, q.Live)
 }
 
 // State returns what this node tells of itself in STATE.
@@ -160,7 +171,7 @@ func (m *Machine) Behind() uint64 {
 	var total uint64
 	for _, id := range m.order {
 		x := m.parts[id]
-		if !x.Self || m.coversReports(x) {
+		if !x.Self || m.covers(x, func(string) bool { return true }) {
 			continue
 		}
 		mine := m.cfg.Copies.Copy(id).Clock
