@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -24,7 +25,7 @@ const (
 	stopWait = 15 * time.Second
 	// askWait bounds one question of a wait: a node that is stopped takes
 	// connections and never answers.
-	askWait = 2 * time.Second
+	askWait = time.Second
 	// maxTail is how much of a log an error shows.
 	maxTail = 4 << 10
 )
@@ -200,9 +201,34 @@ func (n *Node) wait(ctx context.Context, what string, ask func(context.Context) 
 		case <-p.exited:
 			return fmt.Errorf("wait for %s of %s: its process ended: %w\n%s", what, n.name, endOf(p.err), n.Tail())
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s of %s: %w\n%s", what, n.name, context.Cause(ctx), n.Tail())
+			return fmt.Errorf("wait for %s of %s: %w\n%s\n%s", what, n.name, context.Cause(ctx), n.plight(), n.Tail())
 		}
 	}
+}
+
+// maxPlights is how many partitions are told one by one.
+const maxPlights = 8
+
+// plight says which partitions do not serve at a node, and why, as it sees it.
+func (n *Node) plight() string {
+	ctx, cancel := context.WithTimeout(context.Background(), askWait) // the wait's own time is over
+	defer cancel()
+	parts, err := n.Admin().Partitions(ctx)
+	if err != nil {
+		return fmt.Sprintf("(no partitions of %s: %v)", n.name, err)
+	}
+	var b strings.Builder
+	count := 0
+	for _, p := range parts {
+		if !p.Owned || p.State == admin.StateLive && p.Verified {
+			continue
+		}
+		if count++; count <= maxPlights {
+			fmt.Fprintf(&b, "%s: partition %d is %s, %s, verified %t, path %q, %d actors: %s\n",
+				n.name, p.ID, p.State, p.Trust, p.Verified, p.Path, p.ClockActors, p.Reason)
+		}
+	}
+	return fmt.Sprintf("%s%s: %d of %d partitions are not live and verified", b.String(), n.name, count, len(parts))
 }
 
 func endOf(err error) error {

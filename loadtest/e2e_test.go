@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/internal/testcluster"
+	_ "edged.dev/edged/node" // what the binary is made of: a change there runs these tests again
+)
+
+// built is the edged binary of this tree, made once for all tests here.
+var built = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(testcluster.BinaryEnv); path != "" {
+		return path, nil
+	}
+	dir, err := os.MkdirTemp("", "edged-built-")
+	if err != nil {
+		return "", err
+	}
+	return testcluster.Build(context.Background(), dir)
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := built(); err == nil && os.Getenv(testcluster.BinaryEnv) == "" {
+		os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+func edgedBinary(t *testing.T) string {
+	t.Helper()
+	// Reading its sources here makes a change of them a reason to run again.
+	files, err := filepath.Glob("../cmd/edged/*.go")
+	require.NoError(t, err)
+	for _, file := range files {
+		_, err := os.ReadFile(file)
+		require.NoError(t, err)
+	}
+	path, err := built()
+	require.NoError(t, err)
+	return path
+}
+
+// The story of the problem, on three real processes: keys 1-100 are there, a
+// node goes, keys 101-150 come, the node returns, and key 125 is asked of it.
+func TestT0toT5(t *testing.T) {
+	for _, how := range []string{"--outage kill", "--outage kill --disk wiped", "--outage pause"} {
+		t.Run(how, func(t *testing.T) {
+			code, out, talk := runLine(t, "demo --exit --edged "+edgedBinary(t)+" "+how)
+			require.Zero(t, code, "%s\n%s", out, talk)
+			require.Contains(t, out, `key-125 is "value 125": the very first answer that n3 gave`)
+			require.Contains(t, out, "through n3: 145 of 145 keys right, 0 of 5 deleted ones back")
+			require.Contains(t, out, `after, at n3: "apples\nbread\ncherries"`)
+			require.Contains(t, out, "All of it held.")
+			require.NotContains(t, out, "✗")
+		})
+	}
+}
+
+func TestRejoinMeasuresAndJudges(t *testing.T) {
+	for how, missed := range map[string]int{
+		"--outage kill":                120,  // 100 changed, 10 deleted, 5 conflicts of two
+		"--outage kill --disk wiped":   3020, // all of it, the deletes as tombstones
+		"--outage pause --down 2500ms": 120,
+	} {
+		t.Run(how, func(t *testing.T) {
+			line := "rejoin --keys 3000 --changed 100 --deleted 10 --conflicts 5 --quiet-before 0s --down 0s --measure 300ms --timeout 60s -o json " + how
+			code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
+			require.Zero(t, code, "%s\n%s", out, talk)
+			var r Report
+			require.NoError(t, json.Unmarshal([]byte(out), &r))
+			require.True(t, r.ok(), out)
+			require.Zero(t, r.Leftovers, out)
+			require.Zero(t, r.UnknownVersions, out)
+			require.GreaterOrEqual(t, r.MissedVersions, missed)
+			require.LessOrEqual(t, r.MissedVersions, missed+trafficKeys, "the traffic's keys beside it")
+			require.Positive(t, r.NeededBytes)
+			require.Positive(t, r.FirstAnswerMS)
+			require.LessOrEqual(t, r.CaughtUpMS, r.VerifiedMS)
+			require.Less(t, r.CaughtUpMS, 10_000.0)
+			require.Positive(t, r.ReadsDuring)
+			require.Positive(t, r.ClientP99MS)
+			if r.Outage == outageKill {
+				require.Positive(t, r.SyncBytes)
+				require.Positive(t, r.Path["L1"])
+				steps := 0
+				for _, n := range r.Path {
+					steps += n
+				}
+				require.Equal(t, 256, steps, "each partition took a step")
+			}
+		})
+	}
+}
+
+// An attached cluster is measured without being started here: commands take
+// its node away and bring it back.
+func TestRejoinAttaches(t *testing.T) {
+	c := testcluster.ForTest(t.Context(), t, testcluster.Options{Binary: edgedBinary(t)})
+	var urls []string
+	for _, n := range c.Nodes() {
+		urls = append(urls, "http://"+n.Ports().Admin)
+	}
+	var out, talk bytes.Buffer
+	pid := c.Node(1).PID()
+	code := run(t.Context(), []string{
+		"rejoin", "--attach", strings.Join(urls, ","), "--target", "n2", "--outage", "pause",
+		"--outage-cmd", fmt.Sprintf("kill -STOP %d", pid), "--return-cmd", fmt.Sprintf("kill -CONT %d", pid),
+		"--keys", "1000", "--changed", "50", "--deleted", "5", "--conflicts", "2",
+		"--quiet-before", "0s", "--down", "2500ms", "--measure", "200ms", "-o", "json",
+	}, system{out: &out, err: &talk, env: func(string) string { return "" }})
+	require.Zero(t, code, "%s\n%s", &out, &talk)
+	var r Report
+	require.NoError(t, json.Unmarshal(out.Bytes(), &r))
+	require.True(t, r.ok())
+	require.Equal(t, "as attached", r.Durability)
+	require.GreaterOrEqual(t, r.MissedVersions, 59)
+}
+
+func TestAttachRefusesAStrangersName(t *testing.T) {
+	c := testcluster.ForTest(t.Context(), t, testcluster.Options{Binary: edgedBinary(t), Nodes: 1})
+	url := c.Node(0).Ports().Admin
+	code, _, talk := runLine(t, fmt.Sprintf("rejoin --attach %s,%s,%s --target n9 --outage-cmd true --return-cmd true", url, url, url))
+	require.Equal(t, 2, code)
+	require.Contains(t, talk, "no node of --attach has that name")
+}
+
+// restartStory writes, restarts a node by restart while more is written, and
+// wants every key on every node.
+func restartStory(t *testing.T, restart func(n *testcluster.Node) (time.Time, error)) *testcluster.Cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := testcluster.ForTest(ctx, t, testcluster.Options{Binary: edgedBinary(t)})
+	n := c.Node(2)
+	l := newLedger("", values{seed: 5, mix: mixJSON, bytes: 200}, 400)
+	doors := []door{doorOf(c.Node(0)), doorOf(c.Node(1))}
+	load := func(from, to int) error {
+		var writes []write
+		for i := from; i < to; i++ {
+			writes = append(writes, write{key: i, number: l.number()})
+		}
+		return (&loader{ledger: l, doors: doors, step: func(int) {}}).run(ctx, writes)
+	}
+	require.NoError(t, load(0, 200))
+
+	killed := time.Now()
+	execAt, err := restart(n)
+	require.NoError(t, err)
+	require.Less(t, execAt.Sub(killed), 100*time.Millisecond)
+	require.NoError(t, load(100, 400), "what is written while it starts")
+	require.NoError(t, n.WaitPorts(ctx))
+	require.NoError(t, n.WaitReady(ctx))
+
+	all := append(doors, doorOf(n))
+	require.NoError(t, waitEqual(ctx, all))
+	where, err := readPlacement(ctx, all[0])
+	require.NoError(t, err)
+	dumps, err := readDumps(ctx, all)
+	require.NoError(t, err)
+	v := verify(l.wanted(), where, dumps)
+	require.Empty(t, v.faults)
+	require.True(t, v.rootsEqual)
+	return c
+}
+
+// members wants three members and as many nodes, one by each name, everywhere.
+func requireMembers(t *testing.T, c *testcluster.Cluster) {
+	t.Helper()
+	for _, n := range c.Nodes() {
+		status, err := n.Admin().Status(t.Context())
+		require.NoError(t, err)
+		names := map[string]bool{}
+		for _, m := range status.Layout.Members {
+			names[m.Name] = true
+		}
+		require.Len(t, status.Layout.Members, 3)
+		require.Equal(t, map[string]bool{"n1": true, "n2": true, "n3": true}, names)
+		nodes, err := n.Admin().Nodes(t.Context())
+		require.NoError(t, err)
+		require.Len(t, nodes, 3)
+	}
+}
+
+func TestRestartWithin100msOnTheSameAddress(t *testing.T) {
+	c := restartStory(t, func(n *testcluster.Node) (time.Time, error) { return n.Restart(t.Context()) })
+	requireMembers(t, c)
+}
+
+func TestRestartWithin100msAtANewAddress(t *testing.T) {
+	var before, after string
+	c := restartStory(t, func(n *testcluster.Node) (time.Time, error) {
+		before = n.Ports().Node
+		return n.RestartElsewhere(t.Context())
+	})
+	after = c.Node(2).Ports().Node
+	require.NotEqual(t, before, after)
+	requireMembers(t, c)
+}
