@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// BenchReport is the answer of `loadtest bench`.
+type BenchReport struct {
+	Vs         string     `json:"vs"`
+	Pairs      int        `json:"pairs"`
+	Keys       int        `json:"keys"`
+	ValueBytes int        `json:"value_bytes"`
+	Clients    int        `json:"clients"`
+	Pipeline   int        `json:"pipeline"`
+	Rows       []BenchRow `json:"rows"`
+}
+
+// BenchRow is one operation under one durability. Rates are commands a second.
+type BenchRow struct {
+	Op         string    `json:"op"`
+	Durability string    `json:"durability"`
+	Fsync      string    `json:"appendfsync"` // of the other server
+	Edged      float64   `json:"edged_per_s"` // medians
+	Other      float64   `json:"other_per_s"`
+	Ratio      float64   `json:"ratio"` // the median of the pairs' ratios
+	Ratios     []float64 `json:"ratios"`
+
+	edged, other []float64 // a rate a run
+}
+
+func (r *BenchRow) add(edged bool, rate float64) {
+	if edged {
+		r.edged = append(r.edged, rate)
+	} else {
+		r.other = append(r.other, rate)
+	}
+}
+
+// settle takes the medians. Each run is held against the one beside it.
+func (r *BenchRow) settle() {
+	for i := range r.edged {
+		r.Ratios = append(r.Ratios, r.edged[i]/r.other[i])
+	}
+	r.Edged, r.Other, r.Ratio = median(r.edged), median(r.other), median(r.Ratios)
+}
+
+// median of an even number is the mean of the two in the middle.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	mid := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[mid]
+	}
+	return (sorted[mid-1] + sorted[mid]) / 2
+}
+
+// ratio is that of an operation's first row.
+func (r *BenchReport) ratio(op string) float64 {
+	for i := range r.Rows {
+		if r.Rows[i].Op == op {
+			return r.Rows[i].Ratio
+		}
+	}
+	return 0
+}
+
+func (r *BenchReport) writeJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(r); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+func (r *BenchReport) writeTable(w io.Writer, p painter) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s\n", p.bold(fmt.Sprintf("One node beside %s: %d keys, %d B values, %d clients, -P %d, median of %d interleaved pairs",
+		r.Vs, r.Keys, r.ValueBytes, r.Clients, r.Pipeline, r.Pairs)))
+	fmt.Fprintf(&b, "  %-4s %-10s %-12s %12s %12s %7s   %s\n", "", "durability", "appendfsync", "edged /s", r.Vs+" /s", "ratio", "least to most")
+	for i := range r.Rows {
+		row := &r.Rows[i]
+		fmt.Fprintf(&b, "  %-4s %-10s %-12s %12.0f %12.0f %7.2f   %.2f to %.2f\n",
+			row.Op, row.Durability, row.Fsync, row.Edged, row.Other, row.Ratio, slices.Min(row.Ratios), slices.Max(row.Ratios))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"edged.dev/edged/internal/testcluster"
+)
+
+const (
+	// benchStartWait bounds the start of a server.
+	benchStartWait = 20 * time.Second
+	// benchSettle lets both servers finish what the fill left in the background.
+	benchSettle = 2 * time.Second
+)
+
+// benchServer is a server that is measured.
+type benchServer struct {
+	name  string
+	addr  string
+	close func() error
+}
+
+// startEdged runs one node, alone in its cluster.
+func startEdged(ctx context.Context, o *benchOptions, dir, durability string) (*benchServer, error) {
+	cluster, err := testcluster.New(ctx, testcluster.Options{
+		Binary: o.edged, Dir: filepath.Join(dir, "edged-"+durability), Nodes: 1, Args: []string{"--durability", durability},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, benchStartWait)
+	defer cancel()
+	if err := cluster.Start(ctx); err != nil {
+		return nil, errors.Join(err, cluster.Close())
+	}
+	return &benchServer{name: "edged", addr: cluster.Node(0).Ports().RESP, close: cluster.Close}, nil
+}
+
+// startRedis runs redis-server with an append-only file in a directory of its
+// own, and without any configuration but this.
+func startRedis(ctx context.Context, o *benchOptions, dir, fsync string) (*benchServer, error) {
+	data := filepath.Join(dir, "redis-"+fsync)
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	var log bytes.Buffer
+	// It ends by close, not by a caller's deadline.
+	cmd := exec.Command(o.redisServer, "--bind", "127.0.0.1", "--port", port, "--dir", data, "--save", "", //nolint:noctx // as above
+		"--appendonly", "yes", "--appendfsync", fsync, "--daemonize", "no")
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", o.redisServer, err)
+	}
+	s := &benchServer{name: "redis", addr: addr, close: func() error { return endServer(cmd) }}
+	if err := s.waitAnswer(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", o.redisServer, err), s.close(), fmt.Errorf("it said: %s", log.String()))
+	}
+	return s, nil
+}
+
+// endServer ends a server in good order and waits for it.
+func endServer(cmd *exec.Cmd) error {
+	err := cmd.Process.Signal(syscall.SIGTERM)
+	waited := cmd.Wait()
+	if _, ended := errors.AsType[*exec.ExitError](waited); ended || waited == nil {
+		return err // how it ended after its data was measured is of no interest
+	}
+	return errors.Join(err, waited)
+}
+
+// freeAddr finds a port that was free a moment ago.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func (s *benchServer) waitAnswer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, benchStartWait)
+	defer cancel()
+	for {
+		conn, err := dialRESP(ctx, s.addr)
+		if err == nil {
+			_, err = conn.do("PING")
+			conn.close()
+		}
+		if err == nil {
+			return nil
+		}
+		if waited := pause(ctx, 10*time.Millisecond); waited != nil {
+			return errors.Join(waited, err)
+		}
+	}
+}
+
+// fill writes every key that redis-benchmark may ask for.
+func (s *benchServer) fill(ctx context.Context, o *benchOptions) error {
+	conn, err := dialRESP(ctx, s.addr)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	set, value := []byte("SET"), bytes.Repeat([]byte("x"), o.valueBytes)
+	for i := 0; i < o.keys; {
+		n := min(pipelineDepth, o.keys-i)
+		for j := range n {
+			conn.send(set, benchKey(i+j), value)
+		}
+		if err := conn.flush(); err != nil {
+			return err
+		}
+		for range n {
+			if _, err := conn.receive(); err != nil {
+				return err
+			}
+		}
+		i += n
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return pause(ctx, benchSettle)
+}
+
+// benchKey is the name that redis-benchmark gives key number i.
+func benchKey(i int) []byte {
+	const digits = 12
+	n := strconv.Itoa(i)
+	return append(append([]byte("key:"), bytes.Repeat([]byte("0"), digits-len(n))...), n...)
+}
