@@ -153,12 +153,22 @@ func (w *World) randomCrash() {
 	}
 }
 
-// peek lets sessions read from a node whose commit is visible and not published.
+// peek is what others do to a node whose commit is visible and not published:
+// they plan on, and sessions read.
 func (w *World) peek(n *Node) {
+	n.store.Between(nil)
 	n.peeked = true
+	if w.chance(300) {
+		w.Write(n, Put{Key: w.rng.IntN(len(w.keys)), Held: w.chance(700), Delete: w.chance(w.mix.DeletePM)})
+	}
+	for range 2 {
+		w.randomDeliver()
+	}
 	for _, s := range w.sessions {
-		if s.from == n && s.out != nil && w.chance(500) {
-			s.Donate()
+		if s.from == n && w.chance(500) {
+			for range 1 + w.rng.IntN(6) {
+				s.Donate()
+			}
 		}
 	}
 	n.peeked = false

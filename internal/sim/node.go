@@ -22,6 +22,7 @@ type Node struct {
 
 	// The oracle's view of the three states, and of each commit not yet synced.
 	planned, published, durable ghost
+	group                       ghost // planned when the present commit began
 	tail                        []ghost
 
 	seq    map[kv.Partition]uint64   // dots issued by this process
@@ -110,34 +111,36 @@ const tierBytes = 64 << 10
 
 // Commit commits and publishes everything that is planned.
 func (n *Node) Commit() {
-	did := false
 	for {
+		n.group = n.planned
 		done, err := n.set.Committer().CommitGroup()
 		if errors.Is(err, ErrCrash) {
 			n.w.log("n%d dies in its commit", n.index)
-			n.durable = n.planned
+			n.durable = n.group
 			n.stop()
 			return
 		}
 		n.w.must(err)
 		if done == 0 {
-			break
+			return
 		}
-		did = true
+		n.published = n.group
+		n.committed()
 	}
-	if !did {
+}
+
+// committed notes that a group was published.
+func (n *Node) committed() {
+	if !n.w.mix.Relaxed {
+		n.settled()
+		n.w.check(n)
 		return
 	}
-	n.published = n.planned
-	if n.w.mix.Relaxed {
-		switch n.store.Tail() {
-		case 0: // a sync came between its commit and its publishing
-			n.durable = n.published
-		case len(n.tail) + 1:
-			n.tail = append(n.tail, n.published)
-		}
-	} else {
-		n.settled()
+	switch n.store.Tail() {
+	case 0: // a sync came between its commit and its publishing
+		n.durable = n.published
+	case len(n.tail) + 1:
+		n.tail = append(n.tail, n.published)
 	}
 	n.w.check(n)
 }
@@ -147,7 +150,7 @@ func (n *Node) Sync() {
 	n.w.must(n.set.Committer().SyncApplied())
 	n.settled()
 	if n.peeked { // it has made the commit durable too, which is not published yet
-		n.durable = n.planned
+		n.durable = n.group
 		return
 	}
 	n.w.check(n)

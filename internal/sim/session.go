@@ -154,7 +154,7 @@ func (s *Session) look() {
 	s.w.must(err)
 	s.snapshot = s.from.published
 	if s.from.peeked {
-		s.snapshot = s.from.planned
+		s.snapshot = s.from.group
 	}
 	s.w.must(s.out.Use(s.snap))
 }
@@ -234,7 +234,7 @@ func (s *Session) end() {
 	if mustSync && s.w.bug != BugUnsyncedEnd {
 		s.from.Sync()
 	}
-	if s.w.bug == BugLateEnd {
+	if s.w.bug == BugLateEnd && !s.from.peeked {
 		s.from.Commit()
 		if !s.donorLives() {
 			return
