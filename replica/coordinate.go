@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"edged.dev/edged/internal/kv"
@@ -180,13 +181,19 @@ func (r *Replica) reachable(part *core.Part) int {
 func (w *write) decide(held kv.Object) (*partition.Mutation, error) {
 	r, now := w.r, w.r.NowMS()
 	shown := held
-	for _, o := range w.extra {
-		shown = kv.Merge(shown, &kv.Clock{}, o)
+	if len(w.extra) > 0 {
+		seen := r.cfg.Set.Shard(w.part.Partition).Clock() // what this copy has seen and no longer holds is dead
+		for _, o := range w.extra {
+			shown = kv.Merge(shown, &seen, o)
+		}
 	}
 	live := shown.Live(nil, now)
-	v, err := r.resolve(w.ctx, w.req, live)
-	if err != nil {
-		return nil, err
+	var v View
+	if looks(w.req) {
+		var err error
+		if v, err = r.resolve(w.ctx, w.req, live); err != nil {
+			return nil, err
+		}
 	}
 	tag := ""
 	if len(w.req.IfMatch)+len(w.req.IfNoneMatch) > 0 {
@@ -208,6 +215,12 @@ func (w *write) decide(held kv.Object) (*partition.Mutation, error) {
 		version.Flags = kv.Tombstone
 	}
 	return &partition.Mutation{Version: version, Covers: w.covers}, nil
+}
+
+// looks reports whether a write depends on what is shown. A plain SET does not:
+// it must get through where the policy cannot run.
+func looks(q *kv.Request) bool {
+	return q.Op != kv.OpSet || q.NX || q.XX || q.KeepTTL || q.ReturnOld || len(q.IfMatch)+len(q.IfNoneMatch) > 0
 }
 
 // checkSiblings refuses a write that would leave too much side by side.
@@ -235,11 +248,15 @@ func (w *write) planned(ch *state.Change, err error) {
 		w.done(nil, storeError(err))
 		return
 	}
-	w.resp.State = marked(w.part)
-	if ch == nil {
+	if ch == nil { // a read, in effect
+		if w.resp.State, err = w.r.stillServes(w.part); err != nil {
+			w.done(nil, err)
+			return
+		}
 		w.done(&w.resp, nil)
 		return
 	}
+	w.resp.State = marked(w.part)
 	w.replicate(ch)
 }
 
@@ -341,16 +358,17 @@ func (r *Replica) serveRead(request []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	part, sh := r.part(q.Partition), r.cfg.Set.Shard(q.Partition)
-	if part == nil || sh == nil {
+	before, sh := r.part(q.Partition), r.cfg.Set.Shard(q.Partition)
+	if before == nil || sh == nil {
 		return wire.Object{}.Append(nil), nil
 	}
 	o, base, err := sh.Read(q.Key)
 	if err != nil {
 		return nil, err
 	}
-	ans := wire.Object{State: part.State, Actor: sh.Actor(), Object: o.Filled(base)}
-	if !r.leased(part) { // the lease is checked at the answer, a peer's READ included
+	ans := wire.Object{State: before.State, Actor: sh.Actor(), Object: o.Filled(base)}
+	// The lease is checked at the answer, a peer's READ included.
+	if now := r.part(q.Partition); now.State != before.State || !r.leased(before) {
 		ans.State = kv.CatchingUp
 	}
 	return ans.Append(nil), nil
@@ -360,11 +378,20 @@ func (r *Replica) serveRead(request []byte) ([]byte, error) {
 // answers as they come and is closed behind the last.
 func (r *Replica) readOwners(ctx context.Context, part *core.Part, key []byte) <-chan wire.Object {
 	out := make(chan wire.Object, len(part.Live))
-	left := make(chan struct{}, len(part.Live))
+	var left atomic.Int64
+	left.Store(int64(len(part.Live)))
+	over := func() {
+		if left.Add(-1) == 0 {
+			close(out)
+		}
+	}
+	if len(part.Live) == 0 {
+		close(out)
+	}
 	req := wire.Read{Partition: part.Partition, Key: key}.Append(nil)
 	for _, name := range part.Live {
 		started := r.tasks.run(func(context.Context) {
-			defer func() { left <- struct{}{} }()
+			defer over()
 			resp, err := r.cfg.Peers.Call(ctx, name, req)
 			if err != nil {
 				return
@@ -374,14 +401,8 @@ func (r *Replica) readOwners(ctx context.Context, part *core.Part, key []byte) <
 			}
 		})
 		if !started {
-			left <- struct{}{}
+			over()
 		}
 	}
-	go func() { // ends with the calls, which ctx bounds
-		for range part.Live {
-			<-left
-		}
-		close(out)
-	}()
 	return out
 }

@@ -15,18 +15,23 @@ func (r *Replica) carryOut(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case effects := <-r.effects:
-			for _, e := range effects {
-				r.do(ctx, e)
-			}
+		case <-r.due:
+		}
+		progress := false
+		for _, e := range r.takeEffects() {
+			_, part := e.(core.SetPart)
+			progress = progress || part
+			r.do(e)
+		}
+		if progress {
+			r.noteProgress()
 		}
 	}
 }
 
-func (r *Replica) do(ctx context.Context, e core.Effect) {
+func (r *Replica) do(e core.Effect) {
 	switch e := e.(type) {
 	case core.SetPart:
-		r.noteProgress()
 		if r.cfg.Events.Part != nil {
 			r.cfg.Events.Part(e.Part)
 		}
@@ -45,7 +50,10 @@ func (r *Replica) do(ctx context.Context, e core.Effect) {
 	case core.SendTick:
 		r.tasks.run(func(ctx context.Context) { r.tick(ctx, e.Name) })
 	case core.SendState:
-		r.broadcast(e.State.Append(nil))
+		frame := e.State.Append(nil)
+		for _, p := range r.remotes() {
+			p.stateDue.Store(r.cfg.Peers.SendControl(p.name, frame) != nil)
+		}
 	case core.PingAll:
 		r.pingAll()
 	case core.Note:
@@ -85,17 +93,19 @@ func (r *Replica) noteProgress() {
 	}
 }
 
-func (r *Replica) broadcast(frame []byte) {
-	for _, p := range r.remotes() {
-		_ = r.cfg.Peers.SendControl(p.name, frame) // a peer that cannot be told gets the whole STATE when it is back
-	}
-}
-
+// pingAll asks every peer for a sign of life, and tells those the STATE that the
+// last one did not reach.
 func (r *Replica) pingAll() {
 	r.mu.Lock()
-	version := r.machine.State().Version
+	st := r.machine.State()
 	r.mu.Unlock()
-	r.broadcast(wire.Ping{
-		Stamp: r.cfg.Boottime(), StateVersion: version, WallMS: r.cfg.WallMS(), HLC: kv.HLC(r.hlc.Load()),
-	}.Append(nil))
+	frame := wire.Ping{
+		Stamp: r.cfg.Boottime(), StateVersion: st.Version, WallMS: r.cfg.WallMS(), HLC: kv.HLC(r.hlc.Load()),
+	}.Append(nil)
+	for _, p := range r.remotes() {
+		if p.stateDue.Load() {
+			p.stateDue.Store(r.cfg.Peers.SendControl(p.name, st.Append(nil)) != nil)
+		}
+		_ = r.cfg.Peers.SendControl(p.name, frame) // what is not asked is not answered, and no lease
+	}
 }

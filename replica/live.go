@@ -41,6 +41,9 @@ func (r *Replica) LiveFrame(name string, frame []byte) error {
 }
 
 func (r *Replica) applyWrite(p *remote, w *wire.Write) error {
+	if err := r.placed(w.Partition, w.Key); err != nil {
+		return err
+	}
 	// Where this node is no owner in its own view yet, it holds the copy all the
 	// same: the ACK is cumulative and must be true of every write below it.
 	sh := r.cfg.Set.Add(w.Partition)
@@ -51,7 +54,7 @@ func (r *Replica) applyWrite(p *remote, w *wire.Write) error {
 		p.applied = max(p.applied, seq)
 		p.touched[part] = struct{}{}
 		p.ackMu.Unlock()
-		r.sessions.wakeAcks()
+		wake(r.sessions.ackDue)
 	})
 }
 

@@ -20,11 +20,11 @@ type remote struct {
 	pongAt   atomic.Int64 // stamp of the newest PING it answered
 	offsetMS atomic.Int64 // its wall clock minus this one's
 	rttNS    atomic.Int64
+	stateDue atomic.Bool // the last STATE did not get into the queue
 
 	mu     sync.Mutex
-	seq    uint64 // of the last write sent
-	flight []inFlight
-	broken bool // a write was dropped: the tick finds the gap
+	flight []inFlight // ascending
+	gone   bool       // the connection ended: nothing more is sent by way of it
 
 	ackMu   sync.Mutex
 	applied uint64 // highest write of theirs that is published here
@@ -47,13 +47,13 @@ func (r *Replica) PeerUp(name string, node kv.NodeID, boot uint32) {
 	r.moveOffsetLocked()
 	r.peersMu.Unlock()
 	if old != nil {
-		old.failAll()
+		old.end()
 	}
 	r.step(core.PeerUp{Name: name, Node: node, Boot: boot})
 	r.mu.Lock()
 	st := r.machine.State()
 	r.mu.Unlock()
-	_ = r.cfg.Peers.SendControl(name, st.Append(nil)) // a broken connection is told by PeerDown
+	p.stateDue.Store(r.cfg.Peers.SendControl(name, st.Append(nil)) != nil)
 	r.pingAll()
 }
 
@@ -68,7 +68,7 @@ func (r *Replica) PeerDown(name string, boot uint32) {
 	delete(r.peers, name)
 	r.moveOffsetLocked()
 	r.peersMu.Unlock()
-	p.failAll()
+	p.end()
 	r.cutSessions(name)
 	r.step(core.PeerDown{Name: name, Boot: boot})
 }
@@ -136,6 +136,14 @@ func (p *remote) failAll() {
 	for _, f := range flight {
 		f.wait.fail(p.name)
 	}
+}
+
+// end fails what waits, now and from now on.
+func (p *remote) end() {
+	p.mu.Lock()
+	p.gone = true
+	p.mu.Unlock()
+	p.failAll()
 }
 
 // ControlFrame takes a frame of a peer's control stream.
@@ -228,15 +236,26 @@ func (r *Replica) nextHLC(o kv.Object) kv.HLC {
 	}
 }
 
-// send replicates a published change to a peer. wait is told of its ACK.
+// sendChange replicates a published change to a peer. wait is told of its ACK.
+//
+// Invariant: what is sent by way of a remote is numbered above all that was sent
+// before, also over an earlier connection or by an earlier process, and nothing is
+// sent once the connection ended. So an ACK that comes late acknowledges nothing
+// that it does not know of.
 func (r *Replica) sendChange(p *remote, sh kv.Partition, ch *state.Change, wait *waiting) {
 	w := wire.Write{Partition: sh, Floor: ch.Floor}
 	w.Key, w.Object = ch.Keys[0].Key, ch.Filled(0)
 	p.mu.Lock()
-	p.seq++
-	w.Seq = p.seq
+	if p.gone { // the next connection begins with a HELLO, which finds the write
+		p.mu.Unlock()
+		if wait != nil {
+			wait.fail(p.name)
+		}
+		return
+	}
+	w.Seq = r.liveSeq.Add(1)
 	if wait != nil {
-		p.flight = append(p.flight, inFlight{p.seq, wait})
+		p.flight = append(p.flight, inFlight{w.Seq, wait})
 	}
 	err := r.cfg.Peers.SendLive(p.name, wire.Apply{View: r.view(), Writes: []wire.Write{w}}.Append(nil))
 	p.mu.Unlock()

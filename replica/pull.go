@@ -15,8 +15,15 @@ import (
 	"edged.dev/edged/transport/wire"
 )
 
-// laneWait is how long a donor may take from HELLO to the head of its lane.
+// laneWait is how long a donor may take from its answer to HELLO to the head of
+// its lane, and from one record to the next. Past it another donor is asked.
 const laneWait = 5 * time.Second
+
+var (
+	errLaneStalled = errors.New("the lane did not come, or stalled")
+	errConnection  = errors.New("connection lost")
+	errLaneOver    = errors.New("the session is over")
+)
 
 // hello begins a session as its receiver: the receiving sides are opened, the
 // clocks they report taken in the same moment, and the peer asked.
@@ -24,7 +31,8 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 	at := r.cfg.Boottime()
 	r.stats.FirstHelloNS.CompareAndSwap(0, at)
 	r.stats.Sessions.Add(1)
-	pl := &pull{id: e.Session, name: e.Name, in: map[kv.Partition]*partition.Incoming{}}
+	pl := &pull{id: e.Session, name: e.Name, ready: make(chan struct{}), in: map[kv.Partition]*partition.Incoming{}}
+	defer close(pl.ready)
 	h := wire.Hello{Session: e.Session, View: r.view(), Wants: slices.Clone(e.Wants)}
 	sortParts(h.Wants)
 	peer := r.remote(e.Name)
@@ -49,21 +57,19 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 		h.Copies = append(h.Copies, c)
 	}
 	r.sessions.add(pl)
+	if r.remote(e.Name) != peer { // it went, and what it took with it has not seen this session
+		r.drop(pl, errConnection)
+	}
 	ack, err := r.askHello(ctx, e.Name, h)
-	if err != nil || ack.Code == wire.HelloBusy {
+	answered := core.HelloAnswered{Name: e.Name, Session: e.Session, Wants: e.Wants, Ack: ack, AskAt: at}
+	if err != nil || ack.Code == wire.HelloBusy || !pl.take(ack) {
 		r.drop(pl, nil)
-		r.step(core.HelloAnswered{Name: e.Name, Session: e.Session, Wants: e.Wants, Ack: ack, Failed: err != nil, AskAt: at})
+		answered.Failed = err != nil || ack.Code != wire.HelloBusy
+		r.step(answered)
 		return
 	}
-	pl.answered(ack)
-	r.step(core.HelloAnswered{Name: e.Name, Session: e.Session, Wants: e.Wants, Ack: ack, AskAt: at})
-	if pl.streaming() {
-		time.AfterFunc(laneWait, func() {
-			if !pl.begun() {
-				r.drop(pl, errors.New("the lane did not come"))
-			}
-		})
-	}
+	r.step(answered)
+	pl.await(func() { r.drop(pl, errLaneStalled) })
 }
 
 func (r *Replica) askHello(ctx context.Context, name string, h wire.Hello) (wire.HelloAck, error) {
@@ -77,11 +83,15 @@ func (r *Replica) askHello(ctx context.Context, name string, h wire.Hello) (wire
 	return wire.ParseHelloAck(resp, r.codec, h.Copies)
 }
 
-// answered notes what the donor told; receiving sides of what it will not stream
-// are closed.
-func (p *pull) answered(ack wire.HelloAck) {
+// take notes what the donor told; receiving sides of what it will not stream are
+// closed. It is false if the session is over already.
+func (p *pull) take(ack wire.HelloAck) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.over {
+		return false
+	}
+	p.answered = true
 	p.ack = ack.Copies
 	streams := map[kv.Partition]bool{}
 	for _, c := range ack.Copies {
@@ -96,18 +106,49 @@ func (p *pull) answered(ack wire.HelloAck) {
 			delete(p.in, part)
 		}
 	}
+	return true
 }
 
-func (p *pull) streaming() bool {
+// await begins to watch the lane, if there is to be one.
+func (p *pull) await(stalled func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.in) > 0
+	if !p.over && len(p.in) > 0 {
+		p.watch = time.AfterFunc(laneWait, stalled)
+	}
 }
 
-func (p *pull) begun() bool {
+// side returns the receiving side of a partition that has not ended, and notes
+// that the lane moves.
+func (p *pull) side(part kv.Partition) *partition.Incoming {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.over || p.objects > 0 || len(p.ended) > 0 || p.open > 0
+	if p.watch != nil && !p.over {
+		p.watch.Reset(laneWait)
+	}
+	return p.in[part]
+}
+
+// end takes the receiving side of a partition whose end has come.
+func (p *pull) end(part kv.Partition) (*partition.Incoming, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	in, ok := p.in[part]
+	if ok {
+		delete(p.in, part)
+		p.open++
+	}
+	return in, ok
+}
+
+// ends notes that an end is published, or failed.
+func (p *pull) ends(part kv.Partition, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open--
+	if ok {
+		p.ended = append(p.ended, part)
+	}
 }
 
 // Lane takes a lane that a peer opened: the stream of a session this node asked
@@ -124,6 +165,11 @@ func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
 	if pl == nil || pl.name != name {
 		return
 	}
+	select {
+	case <-pl.ready: // a lane may overtake the answer that announces it
+	case <-ctx.Done():
+		return
+	}
 	err = r.receive(ctx, pl, lr)
 	if errors.Is(err, io.EOF) {
 		err = nil
@@ -133,8 +179,7 @@ func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
 
 // receive applies a lane's records as they come.
 func (r *Replica) receive(ctx context.Context, pl *pull, lr *wire.LaneReader) error {
-	var in *partition.Incoming
-	var at kv.Partition
+	at := kv.System - 1 // no partition
 	for ctx.Err() == nil {
 		rec, err := lr.Next()
 		if err != nil {
@@ -142,90 +187,114 @@ func (r *Replica) receive(ctx context.Context, pl *pull, lr *wire.LaneReader) er
 		}
 		if rec.Type == wire.TypeBegin {
 			at = rec.Begin.Partition
-			pl.mu.Lock()
-			in = pl.in[at]
-			pl.mu.Unlock()
 		}
+		in := pl.side(at)
 		if in == nil {
-			return fmt.Errorf("lane of %s has partition %d, which was not asked for", pl.name, at)
+			return fmt.Errorf("lane of %s has partition %d, which was not asked for: %w", pl.name, at, errLaneOver)
 		}
 		switch rec.Type {
 		case wire.TypeBatch, wire.TypeTail:
-			if err := r.applyBatch(pl, in, rec.Batch); err != nil {
+			if err := r.applyBatch(at, in, rec.Batch); err != nil {
 				return err
 			}
 		case wire.TypeKeep:
 			in.Keep(rec.Keep.Dots)
 		case wire.TypeEnd:
-			if err := r.endPart(pl, in, at, rec.End); err != nil {
+			if err := r.endPart(pl, at, rec.End); err != nil {
 				return err
 			}
-			in = nil
 		}
 	}
 	return ctx.Err()
 }
 
-func (r *Replica) applyBatch(pl *pull, in *partition.Incoming, b wire.Batch) error {
+func (r *Replica) applyBatch(p kv.Partition, in *partition.Incoming, b wire.Batch) error {
 	for i := range b.Copies {
+		if err := r.placed(p, b.Copies[i].Key); err != nil {
+			return err
+		}
 		if err := in.Apply(b.Copies[i].Key, b.Copies[i].Object, b.Base, nil); err != nil {
 			return err
 		}
 	}
-	pl.mu.Lock()
-	pl.objects += len(b.Copies)
-	pl.mu.Unlock()
 	r.stats.EntriesIn.Add(int64(len(b.Copies)))
 	return nil
 }
 
-func (r *Replica) endPart(pl *pull, in *partition.Incoming, p kv.Partition, end wire.End) error {
-	pl.mu.Lock()
-	delete(pl.in, p)
-	pl.open++
-	pl.mu.Unlock()
-	r.stats.LastPendNS.Store(r.cfg.Boottime())
-	return in.End(end.Clock, end.Floor, func() {
-		r.step(core.PartEnded{Name: pl.name, Partition: p})
-		pl.mu.Lock()
-		pl.open--
-		pl.ended = append(pl.ended, p)
-		pl.mu.Unlock()
-		r.finishPull(pl)
-	})
+// placed refuses an object that a peer puts where its key does not belong.
+func (r *Replica) placed(p kv.Partition, key []byte) error {
+	if p == kv.System {
+		return nil
+	}
+	if at := kv.PartitionOf(kv.Hash(key), r.cfg.Partitions); at != p {
+		return fmt.Errorf("key of partition %d came as one of partition %d", at, p)
+	}
+	return nil
 }
 
-// drop ends a pull: what did not end in order is cancelled and asked for again.
+func (r *Replica) endPart(pl *pull, p kv.Partition, end wire.End) error {
+	in, ok := pl.end(p)
+	if !ok { // cut meanwhile: the receiving side has missed what came by other ways since
+		return fmt.Errorf("end partition %d: %w", p, errLaneOver)
+	}
+	r.stats.LastPendNS.Store(r.cfg.Boottime())
+	err := in.End(end.Clock, end.Floor, func() {
+		r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p})
+		pl.ends(p, true)
+		r.finishPull(pl)
+	})
+	if err != nil {
+		in.Cancel()
+		r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Failed: true})
+		pl.ends(p, false)
+	}
+	return err
+}
+
+// drop ends a pull, once: what did not end in order is cancelled and asked for
+// again.
 func (r *Replica) drop(pl *pull, cause error) {
 	pl.mu.Lock()
+	if pl.over {
+		pl.mu.Unlock()
+		return
+	}
+	pl.over = true
 	var left []kv.Partition
 	for p, in := range pl.in {
 		in.Cancel()
 		left = append(left, p)
 	}
 	pl.in = nil
-	pl.over = true
-	pl.cut = pl.cut || cause != nil
+	if pl.watch != nil {
+		pl.watch.Stop()
+	}
 	pl.mu.Unlock()
 	if cause != nil {
 		r.stats.SessionsCut.Add(1)
 	}
 	sortParts(left)
 	for _, p := range left {
-		r.step(core.PartEnded{Name: pl.name, Partition: p, Failed: true})
+		r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Failed: true})
 	}
 	r.finishPull(pl)
 }
 
-// finishPull tells the machine when the lane is over and every end published.
+// finishPull tells the machine, once, when the lane is over and every end
+// published. A session whose HELLO was not answered is only forgotten.
 func (r *Replica) finishPull(pl *pull) {
 	pl.mu.Lock()
-	if !pl.over || pl.open > 0 || pl.ended == nil && pl.ack == nil {
+	if !pl.over || pl.open > 0 || pl.told {
 		pl.mu.Unlock()
 		return
 	}
-	ended := slices.Clone(pl.ended)
+	pl.told = true
+	answered, ended := pl.answered, slices.Clone(pl.ended)
 	pl.mu.Unlock()
+	if !answered {
+		r.sessions.remove(pl.id)
+		return
+	}
 	sortParts(ended)
 	r.step(core.SessionEnded{Name: pl.name, Session: pl.id, Parts: ended})
 }
@@ -233,8 +302,7 @@ func (r *Replica) finishPull(pl *pull) {
 // cutSessions ends the pulls from a peer that went.
 func (r *Replica) cutSessions(name string) {
 	for _, pl := range r.sessions.of(name) {
-		r.drop(pl, errors.New("connection lost"))
-		r.sessions.remove(pl.id)
+		r.drop(pl, errConnection)
 	}
 }
 
@@ -251,6 +319,9 @@ func (r *Replica) done(ctx context.Context, e core.SendDone) {
 	ack, all := pl.ack, append(slices.Clone(pl.equal), pl.ended...)
 	ended := slices.Clone(pl.ended)
 	pl.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
 	sortParts(all)
 	sortParts(ended)
 	d := wire.Done{Session: e.Session}
@@ -294,8 +365,8 @@ func (r *Replica) digest(p kv.Partition) (merkle.Digest, bool) {
 	return st.Digest, st.Comparable()
 }
 
-// compare asks a peer for the digests of partitions, each by itself with its
-// clock.
+// compare tells a peer this node's clocks of partitions, and asks it for the
+// digests of those whose clocks are equal, each by itself.
 func (r *Replica) compare(ctx context.Context, e core.Compare) {
 	d := wire.Done{}
 	for _, p := range e.Parts {
@@ -305,11 +376,14 @@ func (r *Replica) compare(ctx context.Context, e core.Compare) {
 		}
 		st := sh.Status()
 		c, ok := r.copyClock(p)
-		if !ok || !st.Comparable() {
+		if !ok {
 			continue
 		}
 		c.Clock = st.Clock
 		d.Copies = append(d.Copies, c)
+		if !st.Comparable() {
+			continue
+		}
 		d.Digests = append(d.Digests, wire.Digest{Partition: p, Count: st.Digest.Count, Sum: st.Digest.Bytes()})
 	}
 	if len(d.Copies) == 0 {

@@ -69,10 +69,11 @@ func (r *Replica) show(ctx context.Context, part *core.Part, req *kv.Request, ex
 	if err != nil {
 		return nil, err
 	}
-	if now := r.part(part.Partition); now == nil || !now.State.Serves() || !r.leased(now) {
-		return nil, kv.Errorf(kv.CodeNotServing, "partition %d stopped serving here while it was read", part.Partition)
+	mark, err := r.stillServes(part)
+	if err != nil {
+		return nil, err
 	}
-	resp := &kv.Response{Found: v.Found, Value: v.Value, ExpiresMS: v.ExpiresMS, View: v.Mark, State: marked(part), Copies: 1 + len(extra)}
+	resp := &kv.Response{Found: v.Found, Value: v.Value, ExpiresMS: v.ExpiresMS, View: v.Mark, State: mark, Copies: 1 + len(extra)}
 	if resp.State != 0 {
 		r.stats.MarkedAnswers.Add(1)
 	}
@@ -86,6 +87,16 @@ func (r *Replica) show(ctx context.Context, part *core.Part, req *kv.Request, ex
 		}
 	}
 	return resp, nil
+}
+
+// stillServes looks at the lease again, at an answer, and returns the mark of it:
+// that of the state now, or when the object was read.
+func (r *Replica) stillServes(part *core.Part) (kv.State, error) {
+	now := r.part(part.Partition)
+	if now == nil || !now.State.Serves() || !r.leased(now) {
+		return 0, kv.Errorf(kv.CodeNotServing, "partition %d stopped serving here while it was read", part.Partition)
+	}
+	return max(marked(part), marked(now)), nil
 }
 
 // GetFast answers a plain read from this node's memory without allocating.
@@ -143,7 +154,14 @@ func (r *Replica) route(ctx context.Context, p kv.Partition, req *kv.Request, do
 		switch {
 		case ok && target == r.cfg.Self:
 			release = func() {} // the write outlives this goroutine; its own deadline bounds it
-			r.run(ctx, part, req, func(resp *kv.Response, err error) { cancel(); done(resp, err) })
+			settle := func(resp *kv.Response, err error) { cancel(); done(resp, err) }
+			r.run(ctx, part, req, func(resp *kv.Response, err error) {
+				if kv.CodeOf(err) == kv.CodeNotServing && ctx.Err() == nil { // nothing was started
+					r.startRoute(ctx, p, req, settle)
+					return
+				}
+				settle(resp, err)
+			})
 			return
 		case ok:
 			if resp, err, settled := r.forward(ctx, target, req); settled {

@@ -87,9 +87,11 @@ type Replica struct {
 	mu      sync.Mutex // of machine and the effects' order
 	machine *core.Machine
 	changed chan struct{} // closed and replaced when a part changes
+	effects []core.Effect // to be carried out
 
-	effects chan []core.Effect
+	due     chan struct{} // there are effects
 	tasks   *tasks
+	liveSeq atomic.Uint64 // of the last write sent, to whomever
 
 	peersMu  sync.RWMutex
 	peers    map[string]*remote
@@ -121,8 +123,11 @@ func New(cfg Config) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, codec: codec, peers: map[string]*remote{}, changed: make(chan struct{}),
-		effects: make(chan []core.Effect, 1024), tasks: newTasks(),
+		due: make(chan struct{}, 1), tasks: &tasks{},
 	}
+	// Numbers of an earlier process or connection, should an ACK of one come late,
+	// are below all of this one's.
+	r.liveSeq.Store(uint64(cfg.Boot) << 32)
 	r.parts.data = make([]atomic.Pointer[core.Part], cfg.Partitions)
 	r.sessions.init()
 	r.machine = core.New(core.Config{
@@ -191,21 +196,42 @@ func (r *Replica) step(ev core.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	effects := r.machine.Step(r.cfg.Boottime(), ev)
-	var rest []core.Effect
 	changed := false
 	for _, e := range effects {
-		if set, ok := e.(core.SetPart); ok {
+		set, ok := e.(core.SetPart)
+		if ok {
 			r.setPart(set.Part)
 			changed = true
 		}
-		rest = append(rest, e)
+		if !ok || !set.LeaseOnly {
+			r.effects = append(r.effects, e)
+		}
 	}
 	if changed {
 		close(r.changed)
 		r.changed = make(chan struct{})
 	}
-	if len(rest) > 0 {
-		r.tasks.send(r.effects, rest)
+	if len(r.effects) > 0 {
+		wake(r.due)
+	}
+}
+
+// takeEffects returns what is to be carried out. The list has no bound of its
+// own, for a step that waited for room would hold up everything, the carrying out
+// included: what core decides is bounded by what changes, not by traffic.
+func (r *Replica) takeEffects() []core.Effect {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	effects := r.effects
+	r.effects = nil
+	return effects
+}
+
+// wake rings a bell that holds one ring: who hears it sees all there is.
+func wake(bell chan struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default: // it rings already
 	}
 }
 

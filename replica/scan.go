@@ -3,7 +3,6 @@ package replica
 import (
 	"bytes"
 	"context"
-	"math/bits"
 	"strconv"
 	"time"
 
@@ -25,7 +24,7 @@ const orderBits = 48
 func (r *Replica) Scan(ctx context.Context, cursor string, limit int, prefix []byte) (keys []wire.ScannedKey, next string, err error) {
 	at := uint64(0)
 	if cursor != "" {
-		if at, err = strconv.ParseUint(cursor, 10, 64); err != nil || bits.Len64(at>>orderBits) > bits.Len32(r.cfg.Partitions) {
+		if at, err = strconv.ParseUint(cursor, 10, 64); err != nil || at>>orderBits >= uint64(r.cfg.Partitions) {
 			return nil, "", kv.Errorf(kv.CodeInvalid, "cursor %q is not one of this cluster; begin with 0", cursor)
 		}
 	}
@@ -33,8 +32,12 @@ func (r *Replica) Scan(ctx context.Context, cursor string, limit int, prefix []b
 	defer cancel()
 	limit = min(max(limit, 1), wire.MaxScanKeys)
 	p, from := at>>orderBits, at&(1<<orderBits-1)
+	begun := at
 	for p < uint64(r.cfg.Partitions) && len(keys) < limit {
 		ack, err := r.scanPartition(ctx, wire.Scan{Partition: kv.Partition(p), From: from, Limit: uint32(limit - len(keys)), Prefix: prefix})
+		if now := p<<orderBits | from; err != nil && now != begun {
+			return keys, strconv.FormatUint(now, 10), nil // what there is; the next call says what is wrong
+		}
 		if err != nil {
 			return nil, "", err
 		}

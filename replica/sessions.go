@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"time"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/merkle"
@@ -48,28 +49,24 @@ type pull struct {
 	id   uint64
 	name string
 
-	mu      sync.Mutex
-	in      map[kv.Partition]*partition.Incoming
-	ack     []wire.CopyClock
-	equal   []kv.Partition
-	ended   []kv.Partition
-	objects int
-	open    int // ends handed to the committer and not published yet
-	over    bool
-	cut     bool
+	ready chan struct{} // closed when the HELLO is answered, or will not be
+
+	mu       sync.Mutex
+	in       map[kv.Partition]*partition.Incoming // not ended yet
+	answered bool
+	ack      []wire.CopyClock
+	equal    []kv.Partition
+	ended    []kv.Partition
+	open     int // ends handed to the committer and not published yet
+	over     bool
+	told     bool // that the session ended
+	watch    *time.Timer
 }
 
 func (s *sessions) init() {
 	s.ackDue = make(chan struct{}, 1)
 	s.pulls = map[uint64]*pull{}
 	s.answered = map[answerKey]*answered{}
-}
-
-func (s *sessions) wakeAcks() {
-	select {
-	case s.ackDue <- struct{}{}:
-	default: // a round is due already and will see this too
-	}
 }
 
 func (s *sessions) add(p *pull) {

@@ -3,26 +3,20 @@ package replica
 import (
 	"context"
 	"sync"
-
-	"edged.dev/edged/replica/core"
 )
 
 // tasks owns the goroutines of a Replica: all are started through it, end with
 // its context, and are waited for.
 type tasks struct {
-	mu     sync.Mutex
-	ctx    context.Context
-	wg     sync.WaitGroup
-	opened chan struct{}
+	mu  sync.Mutex
+	ctx context.Context
+	wg  sync.WaitGroup
 }
-
-func newTasks() *tasks { return &tasks{opened: make(chan struct{})} }
 
 func (t *tasks) open(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ctx = ctx
-	close(t.opened)
 }
 
 // run starts fn, unless the context has ended or was never opened.
@@ -41,22 +35,9 @@ func (t *tasks) run(fn func(ctx context.Context)) bool {
 	return true
 }
 
-// send hands work to a queue, or drops it when everything ends.
-func (t *tasks) send(q chan []core.Effect, work []core.Effect) {
-	t.mu.Lock()
-	ctx := t.ctx
+// wait returns when all have ended. The context has.
+func (t *tasks) wait() {
+	t.mu.Lock() // whoever saw the context alive has been counted
 	t.mu.Unlock()
-	if ctx == nil {
-		select {
-		case q <- work:
-		default:
-		}
-		return
-	}
-	select {
-	case q <- work:
-	case <-ctx.Done():
-	}
+	t.wg.Wait()
 }
-
-func (t *tasks) wait() { t.wg.Wait() }

@@ -155,8 +155,8 @@ type part struct {
 	contact   bool              // some owner was heard since asked
 	first     int64             // since when this node is first in its view, 0: is not
 	leadClock map[string]kv.Clock
-	lost      bool              // told to be rolled back, and that is not durable yet
-	equal     map[string]bool   // peers whose digest was compared at an equal clock: it agreed
+	lost      bool            // told to be rolled back, and that is not durable yet
+	equal     map[string]bool // peers whose digest was compared at an equal clock: it agreed
 	shown     Part
 }
 

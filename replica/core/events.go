@@ -135,8 +135,11 @@ type Effect interface{ effect() }
 
 // Effects the shell carries out.
 type (
-	// SetPart replaces what requests go by.
-	SetPart struct{ Part Part }
+	// SetPart replaces what requests go by. LeaseOnly: nothing but Until changed.
+	SetPart struct {
+		Part      Part
+		LeaseOnly bool
+	}
 	// SetTrust makes a copy's trust durable.
 	SetTrust struct {
 		Partition kv.Partition

@@ -21,7 +21,9 @@ func (m *Machine) handle(ev Event) {
 			p.state = e.State
 		}
 	case Ponged:
-		m.ponged(e)
+		if p := m.peers[e.Name]; p != nil {
+			m.heard(p, e.Stamp)
+		}
 	case HelloAnswered:
 		m.helloAnswered(e)
 	case HelloAsked:
@@ -156,15 +158,13 @@ func (m *Machine) nextTick() int64 {
 	return m.now + TickEvery*3/4 + int64(m.cfg.Jitter()%uint64(TickEvery/2))
 }
 
-func (m *Machine) ponged(e Ponged) {
-	p := m.peers[e.Name]
-	if p == nil {
-		return
-	}
-	p.pongAt = max(p.pongAt, e.Stamp)
+// heard takes a peer's answer to what it was asked at a time: a PONG, or the
+// answer to a HELLO.
+func (m *Machine) heard(p *peer, askedAt int64) {
+	p.pongAt = max(p.pongAt, askedAt)
 	for _, id := range m.order {
 		x := m.parts[id]
-		if x.suspect != 0 && e.Stamp >= x.suspect && slices.Contains(x.others, e.Name) {
+		if x.suspect != 0 && askedAt >= x.suspect && slices.Contains(x.others, p.name) {
 			m.contactAgain(x)
 		}
 	}
@@ -172,7 +172,7 @@ func (m *Machine) ponged(e Ponged) {
 
 func (m *Machine) helloAnswered(e HelloAnswered) {
 	p := m.peers[e.Name]
-	if p == nil || e.Session <= p.since { // of an earlier connection, which took its pulls with it
+	if p == nil || !p.up || e.Session <= p.since { // of a connection that took its pulls with it
 		return
 	}
 	p.asking = max(0, p.asking-1)
@@ -182,7 +182,7 @@ func (m *Machine) helloAnswered(e HelloAnswered) {
 		m.unpull(e.Session, e.Wants)
 		return
 	}
-	p.pongAt = max(p.pongAt, e.AskAt) // an answer to what was asked then, like a PONG
+	m.heard(p, e.AskAt)
 	p.answered = p.answered || e.AskAt >= p.askedAt
 	streamed := map[kv.Partition]bool{}
 	for _, c := range e.Ack.Copies {
@@ -244,7 +244,7 @@ func (m *Machine) report(p *peer, c wire.CopyClock, askAt int64) {
 // level with all.
 func (m *Machine) told(id kv.Partition) {
 	x := m.parts[id]
-	if m.cfg.Copies.Trust(id) == kv.Whole && !x.lost {
+	if x != nil && m.cfg.Copies.Trust(id) == kv.Whole && !x.lost {
 		x.lost = true
 		x.Trust = kv.Suspect
 		m.emit(SetTrust{id, kv.Suspect})
@@ -417,9 +417,14 @@ func (m *Machine) tickAnswered(e TickAnswered) {
 	}
 	if e.Ack.Code == wire.HelloEqual {
 		for _, id := range m.order {
-			if x := m.parts[id]; x.Self && (id == kv.System || slices.Contains(x.others, e.Name)) && x.State == kv.Live {
-				x.Verified = true
+			x := m.parts[id]
+			if !x.Self || !slices.Contains(x.others, e.Name) {
+				continue
 			}
+			if _, compared := x.equal[e.Name]; compared {
+				x.equal[e.Name] = true
+			}
+			x.Verified = x.Verified || x.State == kv.Live
 		}
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/layout"
 	"edged.dev/edged/transport/wire"
 )
 
@@ -133,7 +134,8 @@ func (m *Machine) lease(x *part) int64 {
 		return Forever // marked answers need none
 	}
 	need := max(1, m.w(x)-1)
-	var pongs []int64
+	var buf [layout.MaxCopies]int64
+	pongs := buf[:0]
 	for _, name := range x.others {
 		if p := m.peers[name]; p != nil && p.pongAt > 0 {
 			pongs = append(pongs, p.pongAt)
@@ -160,7 +162,7 @@ func (m *Machine) noticeLapses() {
 // after SuspectWait without an answer it is ISOLATED.
 func (m *Machine) lapsed(id kv.Partition) {
 	x := m.parts[id]
-	if x == nil || x.State != kv.Live || x.suspect != 0 || m.now <= m.lease(x) {
+	if x == nil || x.State != kv.Live || x.suspect != 0 || m.now <= x.Until {
 		return
 	}
 	x.suspect = m.now

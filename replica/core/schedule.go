@@ -116,12 +116,13 @@ func (m *Machine) show() {
 	told := false
 	for _, id := range m.order {
 		x := m.parts[id]
-		if x.Part.same(&x.shown) {
+		same := x.Part.same(&x.shown)
+		if same && x.Until == x.shown.Until {
 			continue
 		}
 		told = told || x.State != x.shown.State
 		x.shown = x.Part
-		m.emit(SetPart{x.Part})
+		m.emit(SetPart{x.Part, same})
 	}
 	if told {
 		m.stateV++
@@ -129,10 +130,10 @@ func (m *Machine) show() {
 	}
 }
 
-// same reports whether nothing changed. It runs for every partition at every
-// event.
+// same reports whether nothing but the lease changed. It runs for every partition
+// at every event.
 func (p *Part) same(q *Part) bool {
-	return p.State == q.State && p.Until == q.Until && p.Verified == q.Verified && p.Lead == q.Lead &&
+	return p.State == q.State && p.Verified == q.Verified && p.Lead == q.Lead &&
 		p.First == q.First && p.Trust == q.Trust && p.Self == q.Self && p.Partition == q.Partition &&
 		p.Path == q.Path && p.Reason == q.Reason &&
 		slices.Equal(p.Owners, q.Owners) && slices.Equal(p.Serving, q.Serving) && slices.Equal(p.Live, q.Live)
