@@ -260,14 +260,12 @@ func (r *Replica) serveDone(name string, request []byte) ([]byte, error) {
 	var ack wire.DoneAck
 	switch {
 	case len(d.Digests) == 1 && d.Digests[0].Partition == rootMark:
-		all, equal := r.compareRoot(d, rec)
-		if equal {
+		var all []kv.Partition
+		if all, ack.Bad = r.compareRoot(d, rec); len(ack.Bad) == 0 {
 			r.step(core.PeerEqual{Name: name, Parts: all})
-		} else {
-			ack.Bad = all
 		}
 	default:
-		ack = r.compareEach(d)
+		ack = r.answerEach(d)
 		if len(ack.Bad) == 0 && len(ack.Compared) > 0 {
 			r.step(core.PeerEqual{Name: name, Parts: ack.Compared})
 		}
@@ -277,14 +275,20 @@ func (r *Replica) serveDone(name string, request []byte) ([]byte, error) {
 	return resp, nil
 }
 
-// compareRoot returns the partitions that a root is about, and whether this
-// node's own digests of them give the same.
-func (r *Replica) compareRoot(d wire.Done, rec *answered) (all []kv.Partition, equal bool) {
-	equal = true
+// compareRoot returns the partitions that a root is about and those of them that
+// stand in its way: whose clocks have moved apart meanwhile, or else all of them
+// if the digests differ; none if the root fits.
+func (r *Replica) compareRoot(d wire.Done, rec *answered) (all, bad []kv.Partition) {
 	note := func(c wire.CopyClock) {
 		all = append(all, c.Partition)
-		mine, ok := r.copyClock(c.Partition)
-		equal = equal && ok && mine.Clock.Equal(c.Clock)
+		sh := r.cfg.Set.Shard(c.Partition)
+		if sh == nil {
+			bad = append(bad, c.Partition)
+			return
+		}
+		if st := sh.Status(); !st.Comparable() || !st.Clock.Equal(c.Clock) {
+			bad = append(bad, c.Partition)
+		}
 	}
 	for _, c := range d.Copies {
 		note(c)
@@ -295,11 +299,18 @@ func (r *Replica) compareRoot(d wire.Done, rec *answered) (all []kv.Partition, e
 		}
 	}
 	sortParts(all)
+	if len(bad) > 0 {
+		sortParts(bad)
+		return all, bad
+	}
 	root, ok := rootOf(all, r.digest)
-	return all, equal && ok && uint64(len(all)) == d.Digests[0].Count && root == d.Digests[0].Sum
+	if ok && uint64(len(all)) == d.Digests[0].Count && root == d.Digests[0].Sum {
+		return all, nil
+	}
+	return all, all
 }
 
-func (r *Replica) compareEach(d wire.Done) wire.DoneAck {
+func (r *Replica) answerEach(d wire.Done) wire.DoneAck {
 	var ack wire.DoneAck
 	clocks := map[kv.Partition]kv.Clock{}
 	for _, c := range d.Copies {

@@ -41,6 +41,11 @@ const (
 	retryEvery = 100 * ms
 	// settle is how long a gap to a running peer may be replication under way.
 	settle = 250 * ms
+	// courtesy is how long a node with nothing to ask leaves it to a newly
+	// connected peer to say HELLO first: the one that returns does so at once.
+	courtesy = 3000 * ms
+	// compareEvery spaces the comparisons of what is LIVE and not verified yet.
+	compareEvery = 200 * ms
 	// leadEvery spaces the questions for the lead.
 	leadEvery = 250 * ms
 )
@@ -131,6 +136,7 @@ type peer struct {
 	askedAt  int64
 	tickAt   int64
 	clocksAt int64
+	compared int64  // when digests were last compared for want of verification
 	asking   int    // HELLOs that wait for their answer
 	since    uint64 // sessions up to this number are of an earlier connection
 }

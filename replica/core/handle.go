@@ -28,6 +28,9 @@ func (m *Machine) handle(ev Event) {
 		m.helloAnswered(e)
 	case HelloAsked:
 		m.learn(e.Name, e.Node, e.Copies)
+		if p := m.peers[e.Name]; p != nil && p.up && !p.hello && m.content() {
+			p.hello, p.answered = true, true // its clocks are here, and this node has nothing to ask
+		}
 	case PartEnded:
 		m.partEnded(e)
 	case SessionEnded:

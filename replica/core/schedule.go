@@ -13,12 +13,44 @@ func (m *Machine) schedule(p *peer) {
 		return
 	}
 	wants := m.wants(p)
-	if (!p.hello || len(wants) > 0 && p.asking == 0) && m.now >= p.askedAt+retryEvery {
+	first := !p.hello && (m.now >= p.upAt+courtesy || !m.content())
+	if (first || len(wants) > 0 && p.asking == 0) && m.now >= p.askedAt+retryEvery {
 		m.hello(p, wants)
 	}
+	m.verify(p)
 	if m.now >= p.tickAt && p.answered {
 		p.tickAt = m.nextTick()
 		m.emit(SendTick{p.name})
+	}
+}
+
+// content reports whether every copy of this node is LIVE, so that it has nothing
+// to ask of a peer that connects.
+func (m *Machine) content() bool {
+	for _, x := range m.parts {
+		if x.Self && x.State != kv.Live {
+			return false
+		}
+	}
+	return m.layout != nil
+}
+
+// verify has the digests compared of what is LIVE and could not be compared yet,
+// since its clock was moving.
+func (m *Machine) verify(p *peer) {
+	if !p.answered || m.now < p.compared+compareEvery {
+		return
+	}
+	p.compared = m.now
+	var parts []kv.Partition
+	for _, id := range m.order {
+		x := m.parts[id]
+		if x.Self && x.State == kv.Live && !x.Verified && slices.Contains(x.others, p.name) && p.serving(id) == wire.ServingLive {
+			parts = append(parts, id)
+		}
+	}
+	if len(parts) > 0 {
+		m.emit(Compare{p.name, parts})
 	}
 }
 
