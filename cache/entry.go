@@ -82,7 +82,8 @@ func appendStamp(dst []byte, v kv.Version) []byte {
 }
 
 // ParseEntry reads a directory. Values of an inline one lie in b; of the other
-// form they are nil and checks tells what Version records must hold.
+// form they are nil, and checks, which inline ones have none of, tells what
+// Version records must hold.
 func ParseEntry(b []byte, ids ActorIDs) (e Entry, checks []Check, err error) {
 	r := reader{b: b}
 	flags := r.byte()
@@ -95,7 +96,9 @@ func ParseEntry(b []byte, ids ActorIDs) (e Entry, checks []Check, err error) {
 	n := r.count(12)
 	if n > 0 {
 		e.Object.Versions = make([]kv.Version, 0, n)
-		checks = make([]Check, 0, n)
+		if flags&entryInline == 0 {
+			checks = make([]Check, 0, n)
+		}
 	}
 	for range n {
 		v := kv.Version{Dot: r.dot(ids)}
@@ -104,9 +107,10 @@ func ParseEntry(b []byte, ids ActorIDs) (e Entry, checks []Check, err error) {
 		v.Sum = c.Sum
 		if flags&entryInline != 0 {
 			v.Value = r.take(c.Bytes)
+		} else {
+			checks = append(checks, c)
 		}
 		e.Object.Versions = append(e.Object.Versions, v)
-		checks = append(checks, c)
 	}
 	if r.err != nil {
 		return Entry{}, nil, fmt.Errorf("parse entry: %w", r.err)

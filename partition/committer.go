@@ -25,6 +25,37 @@ type op struct {
 	change *state.Change
 	batch  cache.Batch
 	done   func()
+	wrote  func(*state.Change, error) // of a write, instead of done
+}
+
+// maxKeptOpBytes bounds the buffer that an op keeps for its next use: few changes
+// are larger, and what is kept is held as long as the garbage collector likes.
+const maxKeptOpBytes = 4 << 10
+
+// newOp returns an op for one change of a shard.
+func (c *Committer) newOp(s *Shard, ch *state.Change) *op {
+	o, ok := c.ops.Get().(*op)
+	if !ok {
+		o = &op{}
+	}
+	o.shard, o.change = s, ch
+	return o
+}
+
+// settle calls whoever waits for the op, and keeps it for the next change.
+func (c *Committer) settle(o *op) {
+	switch {
+	case o.wrote != nil:
+		o.wrote(o.change, nil)
+	case o.done != nil:
+		o.done()
+	}
+	if o.batch.Bytes() > maxKeptOpBytes {
+		o.batch = cache.Batch{}
+	}
+	o.batch.Reset()
+	o.shard, o.change, o.done, o.wrote = nil, nil, nil, nil
+	c.ops.Put(o)
 }
 
 // Committer writes planned changes to the store in groups and publishes them.
@@ -48,8 +79,15 @@ type Committer struct {
 
 	syncs chan struct{} // holds one: who syncs what was published without
 
-	batch cache.Batch // of the group being built; the one committing goroutine's
-	buf   []byte
+	ops sync.Pool // of *op, to be used again
+
+	// Of the group being built; the one committing goroutine's.
+	batch   cache.Batch
+	buf     []byte
+	spare   []*op // the next queue
+	touched []*Shard
+	changes [][]*state.Change // by touched
+	next    []state.Published // by touched
 }
 
 func newCommitter(store Store, actors *actors, sync bool, fail func(error)) *Committer {
@@ -117,13 +155,13 @@ func (c *Committer) CommitGroup() (int, error) {
 	c.batch.Reset()
 	c.actors.record(&c.batch)
 	touched, changes := c.gather(group)
-	next := make([]state.Published, len(touched))
+	c.next = c.next[:0]
 	for i, s := range touched {
 		s.mu.Lock()
-		next[i] = s.copy.Stage(changes[i])
+		c.next = append(c.next, s.copy.Stage(changes[i]))
 		s.mu.Unlock()
 		if alters(changes[i]) {
-			c.buf = s.copyRecord(c.buf[:0], next[i])
+			c.buf = s.copyRecord(c.buf[:0], c.next[i])
 			c.batch.Set(cache.AppendCopyKey(nil, s.id), c.buf)
 		}
 	}
@@ -135,19 +173,38 @@ func (c *Committer) CommitGroup() (int, error) {
 	}
 	system := false
 	for i, s := range touched {
-		s.publish(next[i], changes[i], c.sync)
+		s.publish(c.next[i], changes[i], c.sync)
 		system = system || s.id == kv.System
 	}
 	c.finish(touched)
 	if system && c.systemChanged != nil {
 		c.systemChanged()
 	}
+	n := len(group)
 	for _, o := range group {
-		if o.done != nil {
-			o.done()
+		c.settle(o)
+	}
+	c.forget(group)
+	return n, nil
+}
+
+// maxKeptGroup bounds what is kept for the next groups; a larger one is rare.
+const maxKeptGroup = 4096
+
+// forget keeps the group's slices for the next ones, without what they point at.
+func (c *Committer) forget(group []*op) {
+	clear(group)
+	if cap(group) <= maxKeptGroup {
+		c.spare = group[:0]
+	}
+	clear(c.next)
+	for i := range c.changes {
+		clear(c.changes[i])
+		if cap(c.changes[i]) > maxKeptGroup {
+			c.changes[i] = nil
 		}
 	}
-	return len(group), nil
+	clear(c.touched)
 }
 
 func (c *Committer) take() []*op {
@@ -161,7 +218,7 @@ func (c *Committer) take() []*op {
 	group := c.queue[:n:n]
 	c.queue = c.queue[n:]
 	if len(c.queue) == 0 {
-		c.queue = nil
+		c.queue, c.spare = c.spare, nil
 	}
 	if n > 0 {
 		c.started++
@@ -173,19 +230,26 @@ func (c *Committer) take() []*op {
 
 // gather appends the group's records and sorts its changes by shard.
 func (c *Committer) gather(group []*op) (touched []*Shard, changes [][]*state.Change) {
-	at := make(map[*Shard]int, len(group))
+	c.touched, c.changes = c.touched[:0], c.changes[:0]
 	for _, o := range group {
 		c.batch.Append(&o.batch)
-		i, ok := at[o.shard]
-		if !ok {
-			i = len(touched)
-			at[o.shard] = i
-			touched = append(touched, o.shard)
-			changes = append(changes, nil)
+		s := o.shard
+		if s.inGroup == 0 {
+			c.touched = append(c.touched, s)
+			s.inGroup = len(c.touched)
+			if n := len(c.changes); n < cap(c.changes) {
+				c.changes = c.changes[:n+1]
+				c.changes[n] = c.changes[n][:0]
+			} else {
+				c.changes = append(c.changes, nil)
+			}
 		}
-		changes[i] = append(changes[i], o.change)
+		c.changes[s.inGroup-1] = append(c.changes[s.inGroup-1], o.change)
 	}
-	return touched, changes
+	for _, s := range c.touched {
+		s.inGroup = 0
+	}
+	return c.touched, c.changes
 }
 
 func alters(changes []*state.Change) bool {
@@ -241,7 +305,7 @@ func (c *Committer) SyncApplied() error {
 	clocks := make([]kv.Clock, len(shards))
 	for i, s := range shards {
 		s.mu.Lock()
-		clocks[i] = s.copy.Now().Clock.Clone()
+		clocks[i] = s.copy.Now().Clock // never changed once it is published
 		s.mu.Unlock()
 	}
 	if err := c.store.Sync(); err != nil {

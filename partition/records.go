@@ -15,13 +15,14 @@ func (s *Shard) entryKey(dst []byte, hash uint64, key []byte) []byte {
 
 // records appends what a change of one key does to the store.
 func (s *Shard) records(b *cache.Batch, k *state.KeyChange) {
-	var scratch [64]byte
+	var keyRoom, versionRoom [64]byte
+	var room [512]byte // for a record of usual size; a larger one is made
 	hash := kv.Hash(k.Key)
-	entryKey := s.entryKey(scratch[:0], hash, k.Key)
+	entryKey := s.entryKey(keyRoom[:0], hash, k.Key)
 	if k.After.IsZero() {
 		b.Delete(entryKey)
 	} else {
-		b.Set(entryKey, cache.AppendEntry(nil, s.set.actors, cache.Entry(k.After), false))
+		b.Set(entryKey, cache.AppendEntry(room[:0], s.set.actors, cache.Entry(k.After), false))
 	}
 	if k.After.Complex() {
 		b.Set(cache.AppendComplexKey(nil, s.id, kv.OrderOf(hash, s.set.cfg.Partitions), k.Key), nil)
@@ -30,18 +31,18 @@ func (s *Shard) records(b *cache.Batch, k *state.KeyChange) {
 	}
 	for _, v := range k.Before.Object.Versions {
 		if _, kept := k.After.Object.Find(v.Dot); !kept {
-			b.Delete(s.versionKey(v.Dot))
+			b.Delete(s.versionKey(versionRoom[:0], v.Dot))
 		}
 	}
 	for _, v := range k.After.Object.Versions {
 		if _, had := k.Before.Object.Find(v.Dot); !had {
-			b.Set(s.versionKey(v.Dot), cache.AppendVersion(make([]byte, 0, 32+len(k.Key)+len(v.Value)), k.Key, v))
+			b.Set(s.versionKey(versionRoom[:0], v.Dot), cache.AppendVersion(room[:0], k.Key, v))
 		}
 	}
 }
 
-func (s *Shard) versionKey(d kv.Dot) []byte {
-	return cache.AppendVersionKey(nil, s.id, s.set.actors.ID(d.Actor), d.Seq)
+func (s *Shard) versionKey(dst []byte, d kv.Dot) []byte {
+	return cache.AppendVersionKey(dst, s.id, s.set.actors.ID(d.Actor), d.Seq)
 }
 
 // copyRecord appends the copy's record of a published state.
@@ -137,7 +138,7 @@ func (s *Shard) read(from getter, hash uint64, key []byte, values bool) (state.E
 }
 
 func (s *Shard) readValue(from getter, d kv.Dot) ([]byte, error) {
-	rec, found, err := from.Get(nil, s.versionKey(d))
+	rec, found, err := from.Get(nil, s.versionKey(nil, d))
 	if err != nil {
 		return nil, err
 	}
@@ -160,5 +161,9 @@ func (s *Shard) remember(key []byte, e state.Entry) {
 		t.Delete(uint32(s.id), hash, key)
 		return
 	}
-	t.Put(uint32(s.id), hash, key, cache.AppendEntry(nil, s.set.actors, cache.Entry(e), true))
+	s.record = cache.AppendEntry(s.record[:0], s.set.actors, cache.Entry(e), true)
+	t.Put(uint32(s.id), hash, key, s.record)
+	if cap(s.record) > maxKeptRecord {
+		s.record = nil
+	}
 }

@@ -21,11 +21,21 @@ type Shard struct {
 	gate    sync.RWMutex
 	stripes [stripes]sync.Mutex
 	changes atomic.Uint64 // published groups; guards what readers put into the tier
+	inGroup int           // place among the shards of the group being built, from 1; the committer's
 
 	mu      sync.Mutex
 	copy    *state.Copy
 	overlay map[string]*planned
+	spare   []*planned // of overlay, to be used again
+	record  []byte     // the last one put into the tier
 }
+
+// What a shard keeps to use again: some keys in flight, and a record of usual
+// size.
+const (
+	maxSparePlanned = 64
+	maxKeptRecord   = 16 << 10
+)
 
 // planned is the newest planned entry of a key that has changes in flight.
 type planned struct {
@@ -142,7 +152,9 @@ func (s *Shard) Write(key []byte, decide func(held kv.Object) (*Mutation, error)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ch, _ := s.copy.PlanWrite(key, cur, m.Covers, m.Version)
-	s.enqueueLocked(ch, func() { done(ch, nil) })
+	o := s.plannedLocked(ch)
+	o.wrote = done
+	s.set.committer.enqueue(o)
 }
 
 // Mutation is what a write does: the version without its dot, and what it covers.
@@ -203,7 +215,15 @@ func lacksValues(o, remote kv.Object) bool {
 
 // enqueueLocked hands a planned change to the committer with its records.
 func (s *Shard) enqueueLocked(ch *state.Change, done func()) {
-	o := &op{shard: s, change: ch, done: done}
+	o := s.plannedLocked(ch)
+	o.done = done
+	s.set.committer.enqueue(o)
+}
+
+// plannedLocked shows a planned change to the next planners of its keys, and
+// returns it with its records.
+func (s *Shard) plannedLocked(ch *state.Change) *op {
+	o := s.set.committer.newOp(s, ch)
 	for i := range ch.Keys {
 		k := &ch.Keys[i]
 		s.records(&o.batch, k)
@@ -211,7 +231,7 @@ func (s *Shard) enqueueLocked(ch *state.Change, done func()) {
 			p.entry = k.After
 			p.flight++
 		} else {
-			s.overlay[string(k.Key)] = &planned{k.After, 1}
+			s.overlay[string(k.Key)] = s.newPlannedLocked(k.After)
 		}
 	}
 	if ch.AddSession != 0 {
@@ -220,7 +240,18 @@ func (s *Shard) enqueueLocked(ch *state.Change, done func()) {
 	for _, id := range ch.DropSession {
 		o.batch.Delete(cache.AppendSessionKey(nil, s.id, sessionRecord, id))
 	}
-	s.set.committer.enqueue(o)
+	return o
+}
+
+func (s *Shard) newPlannedLocked(e state.Entry) *planned {
+	n := len(s.spare)
+	if n == 0 {
+		return &planned{e, 1}
+	}
+	p := s.spare[n-1]
+	s.spare = s.spare[:n-1]
+	*p = planned{e, 1}
+	return p
 }
 
 // sessionRecord is the kind of the records of unfinished sessions.
@@ -243,6 +274,10 @@ func (s *Shard) publishKeyLocked(k *state.KeyChange) {
 	if p := s.overlay[string(k.Key)]; p != nil {
 		if p.flight--; p.flight == 0 {
 			delete(s.overlay, string(k.Key))
+			*p = planned{}
+			if len(s.spare) < maxSparePlanned {
+				s.spare = append(s.spare, p)
+			}
 		}
 	}
 	s.remember(k.Key, k.After)

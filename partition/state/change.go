@@ -44,6 +44,10 @@ type Change struct {
 	Base   kv.VV // the planned base right after this change: fills what is sent
 	Digest Delta
 	Alters bool // the copy record must be written
+
+	// Most changes are of one key and one dot: these are where they lie.
+	oneDot [1]kv.Dot
+	oneKey [1]KeyChange
 }
 
 // Delta is the difference a change makes to a digest.

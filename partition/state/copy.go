@@ -8,7 +8,8 @@ import (
 	"edged.dev/edged/merkle"
 )
 
-// Published is the committed state of a copy, as its record holds it.
+// Published is the committed state of a copy, as its record holds it. Once it is
+// published nothing in it changes; the next one takes its place.
 type Published struct {
 	Trust    kv.Trust
 	Clock    kv.Clock
@@ -17,10 +18,18 @@ type Published struct {
 	Sessions map[uint64]kv.VV // records of unfinished sessions
 }
 
-func (p Published) clone() Published {
+// next returns a state that may be changed without changing p. Sessions are
+// shared until own is called.
+func (p Published) next() Published {
 	p.Clock = p.Clock.Clone()
-	p.Sessions = maps.Clone(p.Sessions)
 	return p
+}
+
+// own makes Sessions p's own before changes that touch them.
+func (p *Published) own(changes []*Change) {
+	if slices.ContainsFunc(changes, func(ch *Change) bool { return ch.AddSession != 0 || len(ch.DropSession) > 0 }) {
+		p.Sessions = maps.Clone(p.Sessions)
+	}
 }
 
 // Copy is one copy of a partition. Not safe for concurrent use.

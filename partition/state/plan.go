@@ -28,7 +28,8 @@ func (c *Copy) PlanWrite(key []byte, cur Entry, covers Covers, v kv.Version) (*C
 		v.Sum = v.ValueSum()
 	}
 	whole := kv.Write(held, ctx, v)
-	ch := &Change{Dots: []kv.Dot{v.Dot}, Alters: true}
+	ch := &Change{Alters: true}
+	ch.Dots = append(ch.oneDot[:0], v.Dot)
 	c.see(ch)
 	c.keyChange(ch, key, cur, whole, kv.Object{})
 	for _, in := range c.incomings {
@@ -93,6 +94,7 @@ type Received struct {
 // PlanApply plans the join of a received object. cur is the planned entry.
 func (c *Copy) PlanApply(r Received, cur Entry) *Change {
 	ch := &Change{In: r.In}
+	ch.Dots = ch.oneDot[:0]
 	c.joinFloor(ch, r.Floor)
 	session := cur.Session
 	if r.In != nil {
@@ -190,6 +192,9 @@ func (c *Copy) keyChange(ch *Change, key []byte, cur Entry, whole, sent kv.Objec
 	ch.Digest.Sub = ch.Digest.Sub.Add(d.Sub)
 	if !d.Add.IsZero() || !d.Sub.IsZero() {
 		ch.Alters = true
+	}
+	if ch.Keys == nil {
+		ch.Keys = ch.oneKey[:0]
 	}
 	ch.Keys = append(ch.Keys, k)
 }

@@ -5,7 +5,8 @@ import "edged.dev/edged/internal/kv"
 // Stage returns what is published once the changes are committed, in the order
 // they were planned. Nothing of the copy changes yet.
 func (c *Copy) Stage(changes []*Change) Published {
-	next := c.now.clone()
+	next := c.now.next()
+	next.own(changes)
 	for _, ch := range changes {
 		next.take(ch)
 	}
@@ -39,7 +40,7 @@ func (c *Copy) Publish(next Published, changes []*Change, synced bool) {
 	c.now = next
 	c.nowBase = next.Clock.Base()
 	if synced {
-		c.synced = c.now.Clock.Clone()
+		c.synced = c.now.Clock
 	}
 	for _, ch := range changes {
 		for i := range ch.Keys {
@@ -48,8 +49,9 @@ func (c *Copy) Publish(next Published, changes []*Change, synced bool) {
 	}
 }
 
-// Sync says that a clock published earlier has reached stable storage.
-func (c *Copy) Sync(clock kv.Clock) { c.synced = clock.Clone() }
+// Sync says that a clock published earlier has reached stable storage. The copy
+// takes it over.
+func (c *Copy) Sync(clock kv.Clock) { c.synced = clock }
 
 func (c *Copy) publishKey(ch *Change, k *KeyChange) {
 	if k.After.Complex() {
