@@ -127,7 +127,7 @@ func (w *World) randomCommit() {
 	if w.chance(w.mix.PeekPM) {
 		n.store.Between(func() { w.peek(n) })
 	}
-	n.Commit()
+	n.commitGroup() // what was planned meanwhile stays planned
 	n.store.FailNext(false)
 	n.store.Between(nil)
 }

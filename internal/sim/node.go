@@ -111,22 +111,27 @@ const tierBytes = 64 << 10
 
 // Commit commits and publishes everything that is planned.
 func (n *Node) Commit() {
-	for {
-		n.group = n.planned
-		done, err := n.set.Committer().CommitGroup()
-		if errors.Is(err, ErrCrash) {
-			n.w.log("n%d dies in its commit", n.index)
-			n.durable = n.group
-			n.stop()
-			return
-		}
-		n.w.must(err)
-		if done == 0 {
-			return
-		}
-		n.published = n.group
-		n.committed()
+	for n.commitGroup() {
 	}
+}
+
+// commitGroup commits one group, and reports whether there was one.
+func (n *Node) commitGroup() bool {
+	n.group = n.planned
+	done, err := n.set.Committer().CommitGroup()
+	if errors.Is(err, ErrCrash) {
+		n.w.log("n%d dies in its commit", n.index)
+		n.durable = n.group
+		n.stop()
+		return false
+	}
+	n.w.must(err)
+	if done == 0 {
+		return false
+	}
+	n.published = n.group
+	n.committed()
+	return true
 }
 
 // committed notes that a group was published.

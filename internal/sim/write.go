@@ -64,6 +64,7 @@ func (w *World) Write(n *Node, p Put) *Op {
 		op.cover.join(&p.Token.cover)
 	}
 	w.register(op)
+	before := n.copies[part].clock.Base()
 	n.planned[p.Key].join(&op.cover)
 	n.planned[p.Key].add(op.Index)
 	reflected := n.planned[p.Key]
@@ -71,6 +72,9 @@ func (w *World) Write(n *Node, p Put) *Op {
 		return &partition.Mutation{Version: v, Covers: covers}, nil
 	}, func(ch *state.Change, err error) {
 		w.must(err)
+		if !ch.Base.Covers(before) {
+			w.fail("R1", "n%d: op%d is sent with %v, and %v was published before", n.index, op.Index, ch.Base, before)
+		}
 		w.published(op, ch, reflected)
 	})
 	w.log("n%d writes op%d k%d %v held=%v token=%v del=%v", n.index, op.Index, p.Key, op.Dot, p.Held, covers.Ctx, p.Delete)
