@@ -126,7 +126,7 @@ func runDemo(ctx context.Context, sys system, o *demoOptions) (err error) {
 	}
 	d.show.summary()
 	if !o.exit {
-		d.next(o)
+		d.next()
 		<-ctx.Done()
 	}
 	if d.show.failed > 0 {

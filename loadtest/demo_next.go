@@ -63,16 +63,13 @@ func tryKeys(ctx context.Context, at door, keys []string, command func(string) [
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
 // next shows what to try on the cluster, which goes on running.
-func (d *demo) next(o *demoOptions) {
+func (d *demo) next() {
 	first, third := d.cluster.Node(0), d.cluster.Node(2)
-	edged := "go run ./cmd/edged"
-	if o.edged != "" {
-		edged = o.edged
-	}
+	edged := d.cluster.Binary()
 	s := d.show
 	s.print("%s", s.paint.bold("The cluster goes on running. Try, in another terminal:"))
 	_, port, _ := strings.Cut(third.Ports().RESP, ":")
-	for _, line := range [][2]string{
+	lines := [][2]string{
 		{"redis-cli -p " + port + " get " + demoKey(demoProbe), "any Redis client, any node"},
 		{"curl -i http://" + third.Ports().HTTP + "/v1/kv/" + demoPair, "the merged view, its token, its policy"},
 		{"curl 'http://" + third.Ports().HTTP + "/v1/kv/" + demoPair + "?siblings=1'", "what it was merged from"},
@@ -80,8 +77,13 @@ func (d *demo) next(o *demoOptions) {
 		{edged + " rejoin status --admin http://" + third.Ports().Admin, "how " + third.Name() + " came back"},
 		{edged + " policy rollback " + demoPrefix + " --admin http://" + first.Ports().Admin, "the policy taken back: nothing was overwritten"},
 		{fmt.Sprintf("kill -9 %d", first.PID()), "any one node may go: the others answer for every key"},
-	} {
-		s.print("  %s  %s", s.paint.cyan(fmt.Sprintf("%-66s", line[0])), s.paint.dim(line[1]))
+	}
+	width := 0
+	for _, line := range lines {
+		width = max(width, len(line[0]))
+	}
+	for _, line := range lines {
+		s.print("  %s  %s", s.paint.cyan(fmt.Sprintf("%-*s", width, line[0])), s.paint.dim(line[1]))
 	}
 	s.print("\n%s", s.paint.dim("Logs are in "+d.cluster.Dir()+". Ctrl-C ends it all."))
 }

@@ -209,7 +209,7 @@ func (d *demo) showProbe(r *Report) {
 	key, name := demoKey(demoProbe), d.fleet.returning().name
 	d.show.begin("T5", fmt.Sprintf("Key %d is read from %s", demoProbe, name))
 	d.show.check(d.probe.found && string(d.probe.value) == d.keys[key], "%s is %q: the very first answer that %s gave", key, d.probe.value, name)
-	d.show.finish(fmt.Sprintf("answered %.0f ms after the return", r.FirstAnswerMS))
+	d.show.finishAfter(time.Duration(r.FirstAnswerMS*float64(time.Millisecond)), "since the return")
 }
 
 // verify reads every key through every node, and compares the nodes' own

@@ -99,10 +99,13 @@ func fleetOf(cluster *testcluster.Cluster, outage, disk string) *fleet {
 	return f
 }
 
-// logsOf joins the ends of the logs of a cluster's nodes.
+// logsOf says what the nodes of a cluster wait for, and how their logs end.
 func logsOf(c *testcluster.Cluster) string {
 	var b strings.Builder
 	for _, n := range c.Nodes() {
+		if n.Running() {
+			fmt.Fprintln(&b, n.Plight())
+		}
 		b.WriteString(n.Tail())
 	}
 	return b.String()

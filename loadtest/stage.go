@@ -55,12 +55,15 @@ func (s *stage) begin(mark, title string) {
 
 // finish ends the step: its heading with the time it took, then what was
 // noted. figure goes into the summary.
-func (s *stage) finish(figure string) {
+func (s *stage) finish(figure string) { s.finishAfter(time.Since(s.stepAt), figure) }
+
+// finishAfter is finish for a step whose time was taken elsewhere.
+func (s *stage) finishAfter(took time.Duration, figure string) {
 	if s.title == "" {
 		return
 	}
 	last := &s.steps[len(s.steps)-1]
-	last.took, last.figure = time.Since(s.stepAt), figure
+	last.took, last.figure = took, figure
 	pad := strings.Repeat(" ", max(1, stageWidth-len([]rune(s.title))))
 	s.print("%s  %s%s%s", s.paint.cyan(fmt.Sprintf("%3s", s.mark)), s.paint.bold(s.title), pad, s.paint.dim(tookText(last.took)))
 	for _, line := range s.lines {

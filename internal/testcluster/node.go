@@ -201,7 +201,7 @@ func (n *Node) wait(ctx context.Context, what string, ask func(context.Context) 
 		case <-p.exited:
 			return fmt.Errorf("wait for %s of %s: its process ended: %w\n%s", what, n.name, endOf(p.err), n.Tail())
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s of %s: %w\n%s\n%s", what, n.name, context.Cause(ctx), n.plight(), n.Tail())
+			return fmt.Errorf("wait for %s of %s: %w\n%s\n%s", what, n.name, context.Cause(ctx), n.Plight(), n.Tail())
 		}
 	}
 }
@@ -209,8 +209,8 @@ func (n *Node) wait(ctx context.Context, what string, ask func(context.Context) 
 // maxPlights is how many partitions are told one by one.
 const maxPlights = 8
 
-// plight says which partitions do not serve at a node, and why, as it sees it.
-func (n *Node) plight() string {
+// Plight says which partitions do not serve at a node, and why, as it sees it.
+func (n *Node) Plight() string {
 	ctx, cancel := context.WithTimeout(context.Background(), askWait) // the wait's own time is over
 	defer cancel()
 	parts, err := n.Admin().Partitions(ctx)
