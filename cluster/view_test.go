@@ -61,8 +61,10 @@ func TestNotificationsOfSelfAndOfRubbishAreDropped(t *testing.T) {
 	meta, err := encodeMeta("n2", []string{"host:7383"})
 	require.NoError(t, err)
 	for _, n := range []*memberlist.Node{
-		{Name: memberName(1, 9), Meta: meta}, {Name: "stranger", Meta: meta},
-		{Name: memberName(2, 1), Meta: []byte("rubbish")}, {Name: memberName(2, 1)},
+		{Name: memberName(1, 9), Meta: meta},
+		{Name: "stranger", Meta: meta},
+		{Name: memberName(2, 1), Meta: []byte("rubbish")},
+		{Name: memberName(2, 1)},
 	} {
 		v.NotifyJoin(n)
 	}

@@ -37,7 +37,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m metrics) collectPartitions(ch chan<- prometheus.Metric) {
-	c := status{m.n}.counts()
+	c := status(m).counts()
 	desc := prometheus.NewDesc("edged_partitions", "Partitions this node owns, by the state of its copy.", []string{"state"}, nil)
 	for state, v := range map[string]int{
 		admin.StateCold: c.Cold, admin.StateCatchingUp: c.CatchingUp, admin.StateLive: c.Live,

@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -76,7 +75,7 @@ func New(cfg Config, opts Options) (*Node, error) {
 	}
 	log := opts.Logger
 	if log == nil {
-		log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, events: newHub()}
 	if n.exit == nil {

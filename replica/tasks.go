@@ -37,7 +37,8 @@ func (t *tasks) run(fn func(ctx context.Context)) bool {
 
 // wait returns when all have ended. The context has.
 func (t *tasks) wait() {
-	t.mu.Lock() // whoever saw the context alive has been counted
+	t.mu.Lock()
+	started := &t.wg // whoever saw the context alive has been counted by now
 	t.mu.Unlock()
-	t.wg.Wait()
+	started.Wait()
 }

@@ -174,12 +174,11 @@ func (r *reader) zero(what string) {
 	}
 }
 
-func (r *reader) numberType() byte {
+func (r *reader) numberType() {
 	t := r.byte()
 	if r.ok() && !isNumber(t) {
 		r.fail("value-type", "use i32, i64, f32 and f64; no vectors and no references", "value type %#x", t)
 	}
-	return t
 }
 
 // bulk tells the instructions whose work grows with the number on top of the

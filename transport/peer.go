@@ -225,7 +225,8 @@ func (p *Peer) takeStream(s *quic.Stream) {
 func readKind(s interface {
 	io.Reader
 	SetReadDeadline(time.Time) error
-}) (byte, error) {
+},
+) (byte, error) {
 	_ = s.SetReadDeadline(time.Now().Add(kindTimeout))
 	var kind [1]byte
 	if _, err := io.ReadFull(s, kind[:]); err != nil {

@@ -67,7 +67,7 @@ func Serve(ctx context.Context, ln net.Listener, cfg ServerConfig) error {
 	if err = srv.Shutdown(late); errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close() // what is still running had its time
 	}
-	_ = <-served // is http.ErrServerClosed
+	<-served // is http.ErrServerClosed
 	if err != nil {
 		return fmt.Errorf("shut down http server: %w", err)
 	}

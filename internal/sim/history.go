@@ -37,12 +37,6 @@ const maxKeys = 4
 // effect it reflects, whether they are there or were overwritten.
 type ghost [maxKeys]opset
 
-func (g *ghost) join(h *ghost) {
-	for k := range g {
-		g[k].join(&h[k])
-	}
-}
-
 // joinPart joins the keys of one partition alone.
 func (g *ghost) joinPart(w *World, p kv.Partition, h *ghost) {
 	for k := range g {

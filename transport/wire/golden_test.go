@@ -55,7 +55,9 @@ func goldenLaneFrame(t *testing.T, o kv.Object, clock kv.Clock) []byte {
 	single := kv.Object{Versions: []kv.Version{{Dot: kv.Dot{Actor: o.Versions[0].Dot.Actor, Seq: 401}, HLC: kv.HLCAt(1002), Value: []byte("w")}}}
 	next := kv.Object{Versions: []kv.Version{{Dot: kv.Dot{Actor: o.Versions[0].Dot.Actor, Seq: 402}, HLC: kv.HLCAt(1005), Value: []byte("x")}}}
 	require.NoError(t, w.Batch(wire.Batch{Base: clock.Base(), Copies: []wire.Copy{
-		{Key: []byte("k"), Object: single}, {Key: []byte("l"), Object: next}, {Key: []byte("m"), Object: o},
+		{Key: []byte("k"), Object: single},
+		{Key: []byte("l"), Object: next},
+		{Key: []byte("m"), Object: o},
 		{Key: []byte("n"), Object: kv.Object{Ctx: o.Ctx}},
 	}}))
 	require.NoError(t, w.Keep(wire.Keep{Dots: clock}))

@@ -5,4 +5,4 @@ set -eu
 cd "$(dirname "$0")"
 exec clang --target=wasm32 -O2 -Wall -Wextra -Werror -nostdlib -mbulk-memory \
 	-Wl,--no-entry,--strip-all,--stack-first -Wl,-z,stack-size=16384 \
-	-o "${1:-union.wasm}" union.c
+	-o "${1:-union.wasm}" guest/union.c

@@ -1,7 +1,7 @@
 // The union of sets. A value is a list of items, one a line; the answer holds each
 // item of any sibling once, in byte order. No libc, no allocator: the request, the
 // tables of items and the answer lie one behind the other on an arena.
-#include "../edged.h"
+#include "../../edged.h"
 
 extern unsigned char __heap_base;
 
