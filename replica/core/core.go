@@ -137,6 +137,7 @@ type peer struct {
 	tickAt   int64
 	clocksAt int64
 	compared int64  // when digests were last compared for want of verification
+	leaveIt  int64  // the first HELLO is left to the peer until then
 	asking   int    // HELLOs that wait for their answer
 	since    uint64 // sessions up to this number are of an earlier connection
 }

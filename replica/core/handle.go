@@ -119,12 +119,16 @@ func (m *Machine) peerUp(e PeerUp) {
 		m.names = slices.Insert(m.names, i, e.Name)
 	}
 	m.dropPulls(p)
-	if p.boot != e.Boot || p.node != e.Node {
+	again := p.boot == e.Boot && p.node == e.Node
+	if !again {
 		m.forget(e.Name)
 	}
 	*p = peer{
 		name: e.Name, node: e.Node, boot: e.Boot, up: true, upAt: m.now, tickAt: m.nextTick(), pongAt: p.pongAt,
-		since: m.sessions,
+		since: m.sessions, leaveIt: m.now + courtesy,
+	}
+	if again { // nobody returns: what the connection lost is looked for at once
+		p.leaveIt = m.now
 	}
 }
 

@@ -127,11 +127,16 @@ func (m *Machine) askAgain() {
 // owners, by when their PINGs were sent. The system partition is read by its own
 // node alone, and needs none.
 func (m *Machine) lease(x *part) int64 {
-	if len(x.others) == 0 || x.Partition == kv.System {
-		return Forever
-	}
 	if x.State != kv.Live {
 		return Forever // marked answers need none
+	}
+	return m.liveUntil(x)
+}
+
+// liveUntil is the lease that the copy has, or would have as a LIVE one.
+func (m *Machine) liveUntil(x *part) int64 {
+	if len(x.others) == 0 || x.Partition == kv.System {
+		return Forever
 	}
 	need := max(1, m.w(x)-1)
 	var buf [layout.MaxCopies]int64
@@ -257,7 +262,7 @@ func (m *Machine) isLive(x *part) bool {
 	if len(x.others) == 0 {
 		return true
 	}
-	if !m.byAll(x) && !m.byWhole(x) {
+	if !m.byAll(x) && !m.byWhole(x) || m.now > m.liveUntil(x) { // with no lease it would lapse at once
 		return false
 	}
 	return m.now >= x.doneBy

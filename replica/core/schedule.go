@@ -13,7 +13,7 @@ func (m *Machine) schedule(p *peer) {
 		return
 	}
 	wants := m.wants(p)
-	first := !p.hello && (m.now >= p.upAt+courtesy || !m.content())
+	first := !p.hello && (m.now >= p.leaveIt || !m.content())
 	if (first || len(wants) > 0 && p.asking == 0) && m.now >= p.askedAt+retryEvery {
 		m.hello(p, wants)
 	}
