@@ -41,15 +41,17 @@ func Watermarks(total uint64) (low, exit uint64) {
 	return low, low / exitDivisor
 }
 
-// admit refuses a write while the disk is nearly full.
-func (s *Store) admit(bytes int) error {
+// Full reports whether the disk is below its low watermark. What a client asks
+// for must then be refused before it is planned, with ErrDiskFull: a commit is
+// never refused, for what was planned cannot be unplanned, and other nodes'
+// writes and repairs go on until the process ends at the lower watermark.
+func (s *Store) Full() bool { return s.space.full.Load() }
+
+// grown counts what is about to be committed, and looks at the disk in time.
+func (s *Store) grown(bytes int) {
 	if s.space.pending.Add(int64(bytes)) >= recheckBytes {
 		s.checkSpace()
 	}
-	if s.space.full.Load() {
-		return ErrDiskFull
-	}
-	return nil
 }
 
 // checkSpace looks at the disk and moves the store between its states.

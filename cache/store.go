@@ -23,8 +23,8 @@ var (
 	ErrFailed = errors.New("store has failed")
 	// ErrCorrupt reports bytes on disk that fail their checksum or structure.
 	ErrCorrupt = errors.New("store is corrupt")
-	// ErrDiskFull reports a write refused because the disk is nearly full.
-	// Reads go on, and writes do again once there is space.
+	// ErrDiskFull reports a client's write refused because the disk is nearly full
+	// (Full). Reads go on, and writes do again once there is space.
 	ErrDiskFull = errors.New("disk is nearly full")
 )
 
@@ -94,8 +94,8 @@ func (s *Store) Snapshot() (Snapshot, error) {
 // all of them or none. With sync it returns when they are on stable storage;
 // without, a crash may lose the newest commits, always a whole tail of them.
 // An empty batch with sync is a Sync. The batch is not changed and is the
-// caller's again when Commit returns. ErrDiskFull and the fault point refuse
-// before anything was done; any other error means the store has failed.
+// caller's again when Commit returns. The fault point refuses before anything was
+// done; any other error means the store has failed.
 func (s *Store) Commit(b *Batch, sync bool) error {
 	if b.Len() == 0 && sync {
 		return s.Sync()
@@ -110,9 +110,7 @@ func (s *Store) Commit(b *Batch, sync bool) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	if err := s.admit(b.Bytes()); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
+	s.grown(b.Bytes())
 	slot := s.slot()
 	repr := b.repr()
 	if s.retains(b) {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -144,6 +145,15 @@ func (n *Node) storeEvents() cache.Events {
 		CorruptFile: func(path string, err error) {
 			n.log.Error("store file is corrupt", slog.String("path", path), slog.Any("error", err))
 		},
+		DiskSlow: func(op, path string, elapsed time.Duration) {
+			n.log.Warn("disk is slow", slog.String("op", op), slog.String("path", path), slog.Duration("elapsed", elapsed))
+		},
+		CommitStalled: func(elapsed time.Duration) {
+			n.log.Error("commits make no progress", slog.Duration("elapsed", elapsed))
+		},
+		Writable: func(writable bool, free, total uint64) {
+			n.log.Warn("disk watermark passed", slog.Bool("writable", writable), slog.Uint64("free_bytes", free), slog.Uint64("total_bytes", total))
+		},
 		Fatal: n.fail,
 	}
 }
@@ -182,6 +192,7 @@ func (n *Node) build() error {
 		Store: n.store, Tier: n.tier, Partitions: n.self.Partitions, DigestKey: digestKey(n.id),
 		Sync: n.cfg.Durability == DurabilitySync, Boot: n.self.Boot, Node: n.self.Node,
 		Rand: rand.Uint32, Fail: n.fail, Suspect: n.self.suspect, SystemChanged: n.system.wake,
+		Full: n.store.Full,
 	})
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ type node struct {
 	id      kv.NodeID
 	boot    uint32
 	relaxed bool
+	full    bool // the disk is at its watermark
 	tier    partition.Tier
 	store   *sim.Store
 	set     *partition.Set
@@ -45,6 +46,7 @@ func (n *node) open() {
 		Store: n.store, Tier: n.tier, Partitions: 1, DigestKey: digestKey(), Sync: !n.relaxed, Boot: n.boot, Node: n.id,
 		Rand: func() uint32 { draws++; return draws },
 		Fail: func(err error) { n.t.Errorf("the store failed: %v", err) },
+		Full: func() bool { return n.full },
 	})
 	require.NoError(n.t, err)
 	n.set, n.Shard = set, set.Add(part)

@@ -30,5 +30,8 @@ type Tier interface {
 	Delete(part uint32, hash uint64, key []byte)
 }
 
+// ErrFull refuses a client's write while the disk is at its watermark.
+var ErrFull = cache.ErrDiskFull
+
 // Snapshot is a view of the store that sessions share.
 type Snapshot = cache.Snapshot

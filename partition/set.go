@@ -28,6 +28,9 @@ type Config struct {
 	// Suspect says that the last stop was unclean under relaxed durability, so
 	// that what copies remember may exceed what they hold.
 	Suspect bool
+	// Full reports whether the disk is at its watermark; client writes are then
+	// refused before they are planned, with cache.ErrDiskFull. nil: never.
+	Full func() bool
 	// SystemChanged is called, from the committer, when the system partition's
 	// copy has published changes; it must return at once. nil: nobody watches.
 	SystemChanged func()

@@ -129,6 +129,10 @@ func (s *Shard) SetTrust(t kv.Trust, done func()) {
 // to write nothing. done is called once what decide saw or wrote is published,
 // with the change (nil if there was none), from the committer.
 func (s *Shard) Write(key []byte, decide func(held kv.Object) (*Mutation, error), done func(*state.Change, error)) {
+	if full := s.set.cfg.Full; full != nil && full() {
+		done(nil, ErrFull)
+		return
+	}
 	s.set.committer.admit()
 	s.gate.RLock()
 	defer s.gate.RUnlock()

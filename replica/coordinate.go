@@ -265,6 +265,9 @@ func storeError(err error) error {
 	if errors.As(err, &e) {
 		return e
 	}
+	if errors.Is(err, partition.ErrFull) {
+		return kv.Errorf(kv.CodeFull, "the disk of the node that would write is nearly full; reads go on, nothing was written: free some space there")
+	}
 	return kv.Errorf(kv.CodeInternal, "store: %v", err)
 }
 
