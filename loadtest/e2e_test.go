@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +104,48 @@ func TestRejoinMeasuresAndJudges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What somebody else does to the keys of a run behind its back is a fault that
+// it must find: a key deleted, one set back, and a deleted one set again.
+func TestPlantedFaultsReachTheReport(t *testing.T) {
+	c := testcluster.ForTest(t.Context(), t, testcluster.Options{Binary: edgedBinary(t)})
+	o := defaultRejoin()
+	o.keys, o.changed, o.deleted, o.conflicts = 500, amount{number: 50}, amount{number: 5}, 0
+	o.down, o.quietBefore, o.measure = 0, 0, 500*time.Millisecond
+	r := &rejoinRun{opts: o, kv: newKVClient(), progress: &progress{w: io.Discard}, fleet: fleetOf(c, outageKill, diskKept)}
+	defer r.kv.close()
+	require.NoError(t, r.draw())
+	untouched := 0
+	for slices.Contains(slices.Concat(r.plan.overwritten, r.plan.deleted), untouched) {
+		untouched++
+	}
+	back := r.fleet.back
+	r.fleet.back = func(ctx context.Context) (time.Time, error) {
+		conn, err := dialRESP(ctx, r.fleet.doors[0].resp)
+		if err != nil {
+			return time.Time{}, err
+		}
+		defer conn.close()
+		overwritten, deleted := r.plan.overwritten[1], r.plan.deleted[0]
+		for _, command := range [][]string{
+			{"DEL", r.ledger.key(untouched)},
+			{"SET", r.ledger.key(overwritten), string(r.ledger.values.of(uint32(overwritten) + 1))},
+			{"SET", r.ledger.key(deleted), string(r.ledger.values.of(uint32(deleted) + 1))},
+		} {
+			if _, err := conn.do(command...); err != nil {
+				return time.Time{}, err
+			}
+		}
+		return back(ctx)
+	}
+	require.NoError(t, r.story(t.Context()))
+	require.False(t, r.report.ok())
+	require.Equal(t, 2, r.report.Lost, r.report.Faults)
+	require.Equal(t, 1, r.report.Resurrected-r.report.ResurrectedReads, r.report.Faults)
+	require.Zero(t, r.report.Diverged)
+	require.True(t, r.report.RootsEqual)
+	require.Positive(t, r.report.StaleReads, "readers see the one that was set back")
 }
 
 // An attached cluster is measured without being started here: commands take

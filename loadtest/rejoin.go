@@ -30,7 +30,10 @@ func rejoin(ctx context.Context, sys system, o *rejoinOptions) (err error) {
 	}
 	defer r.kv.close()
 	defer r.progress.end()
-	if err := r.prepare(ctx); err != nil {
+	if err := r.draw(); err != nil {
+		return err
+	}
+	if err := r.step(ctx, r.bringUp); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.fleet.close()) }()
@@ -57,11 +60,10 @@ func (r *rejoinRun) write(sys system) error {
 	return r.report.writeTable(sys.out, sys.painterFor(sys.out))
 }
 
-// prepare draws the plan and brings up the cluster.
-func (r *rejoinRun) prepare(ctx context.Context) error {
+// draw draws what the run will write.
+func (r *rejoinRun) draw() (err error) {
 	o := r.opts
 	changed, deleted := o.changed.of(o.keys), o.deleted.of(o.keys)
-	var err error
 	if r.plan, err = makePlan(rand.New(rand.NewPCG(o.seed, 1)), o.keys, changed, deleted, o.conflicts); err != nil {
 		return err
 	}
@@ -78,21 +80,23 @@ func (r *rejoinRun) prepare(ctx context.Context) error {
 		Keys: o.keys, Changed: r.plan.changes(), Inserted: len(r.plan.inserted), Deleted: deleted, Conflicts: o.conflicts,
 		Outage: o.outage, Disk: o.disk, Seed: o.seed, Mix: o.mix, ValueBytes: o.valueBytes, Durability: o.durability,
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
-	if len(o.attach) > 0 {
+	return nil
+}
+
+// bringUp starts the cluster, or attaches to it.
+func (r *rejoinRun) bringUp(ctx context.Context) (err error) {
+	if len(r.opts.attach) > 0 {
 		r.progress.begin("attach to the cluster", 0)
 		r.report.Durability = "as attached"
-		r.fleet, err = attachFleet(ctx, o)
+		r.fleet, err = attachFleet(ctx, r.opts)
 	} else {
 		r.progress.begin("build and start the cluster", 0)
-		r.fleet, err = startFleet(ctx, o)
+		r.fleet, err = startFleet(ctx, r.opts)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		r.report.Nodes = len(r.fleet.doors)
 	}
-	r.report.Nodes = len(r.fleet.doors)
-	return nil
+	return err
 }
 
 // story is load, baseline, outage, changes, return, verification.

@@ -27,8 +27,8 @@ type Report struct {
 	VerifiedMS    float64 `json:"verified_ms"`     // all of them were verified
 	SyncMS        float64 `json:"sync_ms"`         // from the first HELLO to the last PEND
 
-	SyncBytes    uint64         `json:"sync_bytes"` // session frames, compressed, both directions
-	WireBytesIn  uint64         `json:"wire_bytes_in"`
+	SyncBytes    uint64         `json:"sync_bytes"`    // session frames, compressed, both directions
+	WireBytesIn  uint64         `json:"wire_bytes_in"` // at the UDP socket until caught up; not counted after a pause
 	WireBytesOut uint64         `json:"wire_bytes_out"`
 	NeededBytes  int            `json:"needed_bytes"` // one zstd frame over what the node lacked
 	Ratio        float64        `json:"ratio"`        // sync_bytes / needed_bytes
