@@ -2,6 +2,7 @@ package testcluster_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -166,9 +167,21 @@ func TestUnitRunsANode(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(h.dir, "etc", "password"), []byte("secret\n"), 0o600))
 	start := regexp.MustCompile(`(?m)^ExecStart=(.*)$`).FindStringSubmatch(string(unit))
 	require.NotNil(t, start)
+	verifiesAsAUnit(t, h, here.Replace(string(unit)))
 	h.serve(here.Replace(start[1]))
 	h.waitFor("edged status --data-dir var")
 	code, out := h.run("redis-cli -h 10.0.0.21 -p 7379 get greeting")
 	require.Contains(t, out, "NOAUTH", "exit code %d", code)
 	h.stop()
+}
+
+// verifiesAsAUnit has systemd judge the unit, where there is one.
+func verifiesAsAUnit(t *testing.T, h *labHost, unit string) {
+	t.Helper()
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Logf("the unit is not judged by systemd: %v", err)
+		return
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(h.dir, "edged.service"), []byte(unit), 0o600))
+	require.Empty(t, h.must("systemd-analyze verify ./edged.service"))
 }
