@@ -42,9 +42,12 @@ type verification struct {
 	lost        int // keys whose last acknowledged write some owner lacks
 	resurrected int // keys that were deleted and that some owner shows
 	diverged    int // keys, or else whole clocks, in which two owners differ
-	leftovers   int // keys that also hold a version which a later write did not cover
-	rootsEqual  bool
-	faults      []string
+	// leftovers are keys that also hold an older value, which a later write should
+	// have covered. The same value twice is a write that was sent again because
+	// nobody knew what had become of it.
+	leftovers  int
+	rootsEqual bool
+	faults     []string
 }
 
 func (v *verification) fault(format string, args ...any) {
@@ -195,7 +198,7 @@ func (v *verification) key(w wanted, copies []ownedCopy, held []map[string][]uin
 		case w.may != 0 && slices.Contains(have, w.may):
 		case !containsAll(have, w.sums):
 			lost = c.node
-		case len(have) > len(w.sums):
+		case !containsAll(w.sums, have):
 			more = c.node
 		}
 	}

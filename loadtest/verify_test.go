@@ -154,6 +154,16 @@ func TestVerifyCountsPlantedFaults(t *testing.T) {
 			},
 			verification{leftovers: 1, rootsEqual: true},
 		},
+		"a write that was sent again took effect twice": {
+			func(l *ledger, d []nodeDump) {
+				for i := range d {
+					v := versionOf(l, l.key(0), l.want[0].a)
+					v.dot.Seq += 1000
+					d[i].put(v)
+				}
+			},
+			verification{rootsEqual: true},
+		},
 		"the same dot with another value": {
 			func(l *ledger, d []nodeDump) {
 				p := d[1].of(l.key(9))
