@@ -178,6 +178,7 @@ func New(cfg Config) *Machine {
 // Step takes one event at its time and returns what is to be done, in order.
 // Times never go back.
 func (m *Machine) Step(now int64, ev Event) []Effect {
+	before := m.now
 	m.now = max(m.now, now)
 	m.out, m.pinged = nil, false
 	if _, ok := ev.(Acked); ok { // the one event of the data path; it settles nothing
@@ -185,6 +186,9 @@ func (m *Machine) Step(now int64, ev Event) []Effect {
 		return m.out
 	}
 	m.noticeLapses()
+	if before != 0 && m.now > before+Fresh {
+		m.stoodStill()
+	}
 	m.handle(ev)
 	m.settleAll()
 	return m.out

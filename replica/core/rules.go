@@ -163,6 +163,19 @@ func (m *Machine) noticeLapses() {
 	}
 }
 
+// stoodStill forgets what was reported to copies that have no lease to lapse: this
+// process did nothing for a while (time passes in small steps otherwise), and the
+// reports may be of before.
+func (m *Machine) stoodStill() {
+	for _, x := range m.parts {
+		if x.Self && x.State != kv.Live {
+			x.asked, x.contact = m.now, false
+			clear(x.reports)
+			m.askAgain()
+		}
+	}
+}
+
 // lapsed notes that the lease of a LIVE copy is over: the owners are asked, and
 // after SuspectWait without an answer it is ISOLATED.
 func (m *Machine) lapsed(id kv.Partition) {

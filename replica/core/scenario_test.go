@@ -237,6 +237,14 @@ func (s *scenario) session(what, name string, words []string) {
 		s.answer(name, wire.HelloAck{Copies: []wire.CopyClock{s.copyClock(name, words)}})
 	case "equal": // NAME TRUST: equal clocks
 		s.answer(name, wire.HelloAck{Equal: []wire.CopyClock{s.copyClock(name, append(words, "-"))}})
+	case "late": // NAME TRUST CLOCK ...: the answer to the oldest HELLO, though a newer one was sent
+		n := s.oldest(name)
+		s.step(core.HelloAnswered{
+			Name: name, Session: n, Wants: s.asked[n].Wants, AskAt: s.askedAt[n],
+			Ack: wire.HelloAck{Copies: []wire.CopyClock{s.copyClock(name, words)}},
+		})
+	case "late-cut": // NAME: the oldest session's lane is cut, though a newer one began
+		s.step(core.PartEnded{Name: name, Session: s.oldest(name), Failed: true})
 	case "ack-system":
 		c := s.copyClock(name, words)
 		c.Partition = kv.System
@@ -301,6 +309,16 @@ func (s *scenario) newest(name string) uint64 {
 		}
 	}
 	require.NotZero(s.t, n, "%s was not asked", name)
+	return n
+}
+
+func (s *scenario) oldest(name string) uint64 {
+	n := s.newest(name)
+	for id, h := range s.asked {
+		if h.Name == name {
+			n = min(n, id)
+		}
+	}
 	return n
 }
 
