@@ -20,23 +20,26 @@ import (
 	_ "edged.dev/edged/node" // what the binary is made of: a change there runs these tests again
 )
 
-// built is the edged binary of this tree, made once for all tests here.
+// built is the edged binary of this tree, made once for all tests here, if one
+// wants it.
 var built = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv(testcluster.BinaryEnv); path != "" {
 		return path, nil
 	}
-	dir, err := os.MkdirTemp("", "edged-built-")
-	if err != nil {
-		return "", err
-	}
-	return testcluster.Build(context.Background(), dir)
+	return testcluster.Build(context.Background(), builtDir)
 })
 
+// builtDir is removed when the tests have run.
+var builtDir string
+
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := built(); err == nil && os.Getenv(testcluster.BinaryEnv) == "" {
-		os.RemoveAll(filepath.Dir(path))
+	dir, err := os.MkdirTemp("", "edged-built-")
+	if err != nil {
+		panic(err)
 	}
+	builtDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
