@@ -43,7 +43,7 @@ func goRedisStrings(t *testing.T, c *redis.Client) {
 	old, err := c.SetArgs(ctx, "go:a", "fourth", redis.SetArgs{Mode: "XX", Get: true}).Result()
 	require.NoError(t, err)
 	require.Equal(t, "third", old)
-	require.Equal(t, "fourth", c.GetSet(ctx, "go:a", "fifth").Val())
+	require.Equal(t, "fourth", c.Do(ctx, "getset", "go:a", "fifth").Val())
 	require.Equal(t, int64(9), c.Append(ctx, "go:a", "more").Val())
 	require.Equal(t, int64(9), c.StrLen(ctx, "go:a").Val())
 	require.Equal(t, "fifthmore", c.GetDel(ctx, "go:a").Val())
