@@ -1,8 +1,10 @@
 package partition
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"edged.dev/edged/cache"
@@ -21,20 +23,23 @@ const (
 
 // op is one planned change on its way to the store.
 type op struct {
-	shard  *Shard
-	change *state.Change
-	batch  cache.Batch
-	done   func()
-	wrote  func(*state.Change, error) // of a write, instead of done
+	shard   *Shard
+	change  *state.Change
+	entries cache.Batch // directories and marks
+	batch   cache.Batch // everything else
+	done    func()
+	wrote   func(*state.Change, error) // of a write, instead of done
 }
 
 // maxKeptOpBytes bounds the buffer that an op keeps for its next use: few changes
 // are larger, and what is kept is held as long as the garbage collector likes.
 const maxKeptOpBytes = 4 << 10
 
+func (o *op) bytes() int { return o.entries.Bytes() + o.batch.Bytes() }
+
 // newOp returns an op for one change of a shard.
 func (c *Committer) newOp(s *Shard, ch *state.Change) *op {
-	o, ok := c.ops.Get().(*op)
+	o, ok := c.used.Get().(*op)
 	if !ok {
 		o = &op{}
 	}
@@ -50,12 +55,13 @@ func (c *Committer) settle(o *op) {
 	case o.done != nil:
 		o.done()
 	}
-	if o.batch.Bytes() > maxKeptOpBytes {
-		o.batch = cache.Batch{}
+	if o.bytes() > maxKeptOpBytes {
+		o.batch, o.entries = cache.Batch{}, cache.Batch{}
 	}
 	o.batch.Reset()
+	o.entries.Reset()
 	o.shard, o.change, o.done, o.wrote = nil, nil, nil, nil
-	c.ops.Put(o)
+	c.used.Put(o)
 }
 
 // Committer writes planned changes to the store in groups and publishes them.
@@ -79,15 +85,22 @@ type Committer struct {
 
 	syncs chan struct{} // holds one: who syncs what was published without
 
-	ops sync.Pool // of *op, to be used again
+	used sync.Pool // of *op, to be used again
 
 	// Of the group being built; the one committing goroutine's.
 	batch   cache.Batch
 	buf     []byte
-	spare   []*op // the next queue
-	touched []*Shard
-	changes [][]*state.Change // by touched
-	next    []state.Published // by touched
+	spare   []*op           // the next queue
+	sorted  []*op           // by shard
+	changes []*state.Change // of sorted
+	shares  []share
+}
+
+// share is what a group has of one shard.
+type share struct {
+	shard   *Shard
+	changes []*state.Change // in the order they were planned in
+	next    state.Published
 }
 
 func newCommitter(store Store, actors *actors, sync bool, fail func(error)) *Committer {
@@ -111,7 +124,7 @@ func (c *Committer) enqueue(o *op) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue = append(c.queue, o)
-	c.bytes += o.batch.Bytes()
+	c.bytes += o.bytes()
 	if len(c.queue) == 1 {
 		c.wake.Broadcast()
 	}
@@ -154,16 +167,9 @@ func (c *Committer) CommitGroup() (int, error) {
 	}
 	c.batch.Reset()
 	c.actors.record(&c.batch)
-	touched, changes := c.gather(group)
-	c.next = c.next[:0]
-	for i, s := range touched {
-		s.mu.Lock()
-		c.next = append(c.next, s.copy.Stage(changes[i]))
-		s.mu.Unlock()
-		if alters(changes[i]) {
-			c.buf = s.copyRecord(c.buf[:0], c.next[i])
-			c.batch.Set(cache.AppendCopyKey(nil, s.id), c.buf)
-		}
+	shares := c.gather(group)
+	for i := range shares {
+		c.stage(&shares[i])
 	}
 	c.actors.record(&c.batch) // the copy records may have brought new ones
 	if c.batch.Len() > 0 {
@@ -172,11 +178,12 @@ func (c *Committer) CommitGroup() (int, error) {
 		}
 	}
 	system := false
-	for i, s := range touched {
-		s.publish(c.next[i], changes[i], c.sync)
-		system = system || s.id == kv.System
+	for i := range shares {
+		sh := &shares[i]
+		sh.shard.publish(sh.next, sh.changes, c.sync)
+		system = system || sh.shard.id == kv.System
 	}
-	c.finish(touched)
+	c.finish(shares)
 	if system && c.systemChanged != nil {
 		c.systemChanged()
 	}
@@ -188,6 +195,19 @@ func (c *Committer) CommitGroup() (int, error) {
 	return n, nil
 }
 
+// stage fixes what is published of a shard, and appends its copy record.
+func (c *Committer) stage(sh *share) {
+	s := sh.shard
+	s.mu.Lock()
+	sh.next = s.copy.Stage(sh.changes)
+	s.mu.Unlock()
+	if alters(sh.changes) {
+		var key [8]byte
+		c.buf = s.copyRecord(c.buf[:0], sh.next)
+		c.batch.Set(cache.AppendCopyKey(key[:0], s.id), c.buf)
+	}
+}
+
 // maxKeptGroup bounds what is kept for the next groups; a larger one is rare.
 const maxKeptGroup = 4096
 
@@ -197,14 +217,12 @@ func (c *Committer) forget(group []*op) {
 	if cap(group) <= maxKeptGroup {
 		c.spare = group[:0]
 	}
-	clear(c.next)
-	for i := range c.changes {
-		clear(c.changes[i])
-		if cap(c.changes[i]) > maxKeptGroup {
-			c.changes[i] = nil
-		}
+	clear(c.shares)
+	clear(c.sorted)
+	clear(c.changes)
+	if cap(c.sorted) > maxKeptGroup {
+		c.sorted, c.changes = nil, nil
 	}
-	clear(c.touched)
 }
 
 func (c *Committer) take() []*op {
@@ -212,7 +230,7 @@ func (c *Committer) take() []*op {
 	defer c.mu.Unlock()
 	n, bytes := 0, 0
 	for n < len(c.queue) && (n == 0 || bytes < maxGroupBytes) {
-		bytes += c.queue[n].batch.Bytes()
+		bytes += c.queue[n].bytes()
 		n++
 	}
 	group := c.queue[:n:n]
@@ -228,28 +246,28 @@ func (c *Committer) take() []*op {
 	return group
 }
 
-// gather appends the group's records and sorts its changes by shard.
-func (c *Committer) gather(group []*op) (touched []*Shard, changes [][]*state.Change) {
-	c.touched, c.changes = c.touched[:0], c.changes[:0]
-	for _, o := range group {
+// gather appends the group's records and sorts its changes by shard. Records lie
+// in the order of the store's keys as far as that costs nothing, which spares the
+// store much of its search: directories of one partition after the other, then
+// versions; those of one shard in the order they were planned in.
+func (c *Committer) gather(group []*op) []share {
+	c.sorted = append(c.sorted[:0], group...)
+	slices.SortStableFunc(c.sorted, func(a, b *op) int { return cmp.Compare(a.shard.id, b.shard.id) })
+	c.changes = c.changes[:0]
+	for _, o := range c.sorted {
+		c.batch.Append(&o.entries)
+		c.changes = append(c.changes, o.change)
+	}
+	c.shares = c.shares[:0]
+	from := 0
+	for i, o := range c.sorted {
 		c.batch.Append(&o.batch)
-		s := o.shard
-		if s.inGroup == 0 {
-			c.touched = append(c.touched, s)
-			s.inGroup = len(c.touched)
-			if n := len(c.changes); n < cap(c.changes) {
-				c.changes = c.changes[:n+1]
-				c.changes[n] = c.changes[n][:0]
-			} else {
-				c.changes = append(c.changes, nil)
-			}
+		if i+1 == len(c.sorted) || c.sorted[i+1].shard != o.shard {
+			c.shares = append(c.shares, share{shard: o.shard, changes: c.changes[from : i+1]})
+			from = i + 1
 		}
-		c.changes[s.inGroup-1] = append(c.changes[s.inGroup-1], o.change)
 	}
-	for _, s := range c.touched {
-		s.inGroup = 0
-	}
-	return c.touched, c.changes
+	return c.shares
 }
 
 func alters(changes []*state.Change) bool {
@@ -261,13 +279,13 @@ func alters(changes []*state.Change) bool {
 	return false
 }
 
-func (c *Committer) finish(touched []*Shard) {
+func (c *Committer) finish(shares []share) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.finished++
 	if !c.sync {
-		for _, s := range touched {
-			c.unsynced[s] = struct{}{}
+		for i := range shares {
+			c.unsynced[shares[i].shard] = struct{}{}
 		}
 	}
 }

@@ -14,29 +14,29 @@ func (s *Shard) entryKey(dst []byte, hash uint64, key []byte) []byte {
 }
 
 // records appends what a change of one key does to the store.
-func (s *Shard) records(b *cache.Batch, k *state.KeyChange) {
+func (s *Shard) records(o *op, k *state.KeyChange) {
 	var keyRoom, versionRoom [64]byte
 	var room [512]byte // for a record of usual size; a larger one is made
 	hash := kv.Hash(k.Key)
 	entryKey := s.entryKey(keyRoom[:0], hash, k.Key)
 	if k.After.IsZero() {
-		b.Delete(entryKey)
+		o.entries.Delete(entryKey)
 	} else {
-		b.Set(entryKey, cache.AppendEntry(room[:0], s.set.actors, cache.Entry(k.After), false))
+		o.entries.Set(entryKey, cache.AppendEntry(room[:0], s.set.actors, cache.Entry(k.After), false))
 	}
 	if k.After.Complex() {
-		b.Set(cache.AppendComplexKey(nil, s.id, kv.OrderOf(hash, s.set.cfg.Partitions), k.Key), nil)
+		o.entries.Set(cache.AppendComplexKey(nil, s.id, kv.OrderOf(hash, s.set.cfg.Partitions), k.Key), nil)
 	} else if k.Before.Complex() {
-		b.Delete(cache.AppendComplexKey(nil, s.id, kv.OrderOf(hash, s.set.cfg.Partitions), k.Key))
+		o.entries.Delete(cache.AppendComplexKey(nil, s.id, kv.OrderOf(hash, s.set.cfg.Partitions), k.Key))
 	}
 	for _, v := range k.Before.Object.Versions {
 		if _, kept := k.After.Object.Find(v.Dot); !kept {
-			b.Delete(s.versionKey(versionRoom[:0], v.Dot))
+			o.batch.Delete(s.versionKey(versionRoom[:0], v.Dot))
 		}
 	}
 	for _, v := range k.After.Object.Versions {
 		if _, had := k.Before.Object.Find(v.Dot); !had {
-			b.Set(s.versionKey(versionRoom[:0], v.Dot), cache.AppendVersion(room[:0], k.Key, v))
+			o.batch.Set(s.versionKey(versionRoom[:0], v.Dot), cache.AppendVersion(room[:0], k.Key, v))
 		}
 	}
 }

@@ -21,7 +21,6 @@ type Shard struct {
 	gate    sync.RWMutex
 	stripes [stripes]sync.Mutex
 	changes atomic.Uint64 // published groups; guards what readers put into the tier
-	inGroup int           // place among the shards of the group being built, from 1; the committer's
 
 	mu      sync.Mutex
 	copy    *state.Copy
@@ -230,7 +229,7 @@ func (s *Shard) plannedLocked(ch *state.Change) *op {
 	o := s.set.committer.newOp(s, ch)
 	for i := range ch.Keys {
 		k := &ch.Keys[i]
-		s.records(&o.batch, k)
+		s.records(o, k)
 		if p := s.overlay[string(k.Key)]; p != nil {
 			p.entry = k.After
 			p.flight++

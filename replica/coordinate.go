@@ -124,6 +124,7 @@ type write struct {
 	extra   []kv.Object // of more owners, filled
 	partial bool
 	resp    kv.Response
+	decided partition.Mutation
 }
 
 // gather reads the object at more LIVE owners: without the lead this copy alone
@@ -214,7 +215,8 @@ func (w *write) decide(held kv.Object) (*partition.Mutation, error) {
 	if d.tombstone {
 		version.Flags = kv.Tombstone
 	}
-	return &partition.Mutation{Version: version, Covers: w.covers}, nil
+	w.decided = partition.Mutation{Version: version, Covers: w.covers}
+	return &w.decided, nil
 }
 
 // looks reports whether a write depends on what is shown. A plain SET does not:
@@ -284,6 +286,12 @@ func marked(part *core.Part) kv.State {
 func (w *write) replicate(ch *state.Change) {
 	r := w.r
 	need := r.need(w.part, w.req.W)
+	if len(w.part.Owners) == 1 && w.part.Owners[0] == r.cfg.Self { // nobody to wait for
+		q := core.NewQuorum(need, w.part.Owners)
+		q.Ack(r.cfg.Self)
+		w.settled(ch, &q, false)
+		return
+	}
 	wait := &waiting{quorum: core.NewQuorum(need, w.part.Owners), settle: func(q core.Quorum, late bool) {
 		w.settled(ch, &q, late)
 	}}
@@ -318,7 +326,9 @@ func (w *write) settled(ch *state.Change, q *core.Quorum, late bool) {
 		return
 	}
 	w.resp.Copies, w.resp.Wanted = q.Copies(), max(1, len(w.part.Owners))
-	w.resp.Fence = fenceOf(ch.Dots[0])
+	if len(w.part.Owners) > 1 { // else every reader has what this copy has
+		w.resp.Fence = fenceOf(ch.Dots[0])
+	}
 	if q.Copies() < q.Need {
 		r.stats.FewCopies.Add(1)
 	}

@@ -11,7 +11,9 @@ import (
 // stale to answer. It is another thing than a causality token and never a
 // write's context, so it needs no secret: a forged one only costs its reader.
 
-func fenceOf(d kv.Dot) []byte { return binary.AppendUvarint(d.Actor.Append(nil), d.Seq) }
+func fenceOf(d kv.Dot) []byte {
+	return binary.AppendUvarint(d.Actor.Append(make([]byte, 0, kv.ActorBytes+binary.MaxVarintLen64)), d.Seq)
+}
 
 // seen reports whether this node's copy has seen what a read must not miss. A
 // fence that does not parse asks for nothing.

@@ -110,8 +110,12 @@ func (o Object) implies(d Dot) bool {
 }
 
 // Live appends the versions a view is made of: values that are not expired at
-// now, newest first. Tombstones are never shown to a policy.
+// now, newest first. Tombstones are never shown to a policy. Without dst the
+// result may be o's own list, which the caller must not change.
 func (o Object) Live(dst []Version, now int64) []Version {
+	if dst == nil && len(o.Versions) == 1 && !o.Versions[0].Tombstone() && !o.Versions[0].Expired(now) {
+		return o.Versions[:1:1]
+	}
 	from := len(dst)
 	for _, v := range o.Versions {
 		if !v.Tombstone() && !v.Expired(now) {
