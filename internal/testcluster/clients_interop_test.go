@@ -23,6 +23,7 @@ import (
 type door struct {
 	name       string
 	resp, http string // HOST:PORT
+	others     bool   // there are more nodes, whose copies may be behind
 }
 
 func (d door) host() string { return hostOf(d.resp) }
@@ -40,7 +41,7 @@ func TestInteropClients(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		c := testcluster.ForTest(t.Context(), t, testcluster.Options{Binary: binary, Nodes: nodes})
 		for _, n := range c.Nodes() {
-			doors = append(doors, door{fmt.Sprintf("%s of %d", n.Name(), nodes), n.Ports().RESP, n.Ports().HTTP})
+			doors = append(doors, door{fmt.Sprintf("%s of %d", n.Name(), nodes), n.Ports().RESP, n.Ports().HTTP, nodes > 1})
 		}
 	}
 	npm := installed(t)
@@ -233,6 +234,14 @@ func testCurl(t *testing.T, d door) {
 	require.Contains(t, out, "YmVzaWRl", "beside, in base 64")
 	require.Contains(t, curl("-X", "PUT", "--data-binary", "both", "-H", "X-Edged-Token: "+head(out, "X-Edged-Token"), url), "204 ")
 	require.NotContains(t, curl(siblings), "dHdv")
+
+	// With the fence of a write, one copy is enough: one that has seen it.
+	fence := "X-Edged-Unset: 1"
+	if out = curl("-X", "PUT", "--data-binary", "fenced", url); d.others {
+		fence = "X-Edged-Fence: " + head(out, "X-Edged-Fence")
+	}
+	out = curl("-H", fence, url)
+	require.True(t, strings.HasSuffix(out, "\r\n\r\nfenced"), out)
 
 	require.Contains(t, curl("-X", "PUT", "--data-binary", "short", "-H", "X-Edged-TTL: 3600s", url), "204 ")
 	out = curl("-I", read)
