@@ -144,9 +144,8 @@ type peer struct {
 
 type report struct {
 	copy wire.CopyClock
-	at   int64
+	at   int64 // since when it told of more than this copy has, or when it came
 	node kv.NodeID
-	boot uint32
 }
 
 type part struct {

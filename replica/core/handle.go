@@ -242,8 +242,17 @@ func (m *Machine) report(p *peer, c wire.CopyClock, askAt int64) {
 	if x == nil || askAt < x.asked {
 		return
 	}
-	x.reports[p.name] = report{c, m.now, p.node, p.boot}
+	x.reports[p.name] = report{c, m.gapSince(x, p.name), p.node}
 	x.contact = true
+}
+
+// gapSince is since when a peer is known to have more than this copy: a new report
+// does not begin the wait anew for what the last one told of.
+func (m *Machine) gapSince(x *part, name string) int64 {
+	if r, ok := x.reports[name]; ok && !m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
+		return r.at
+	}
+	return m.now
 }
 
 // told takes a peer's word that this copy was rolled back (R8). From this moment
@@ -271,7 +280,7 @@ func (m *Machine) learn(name string, node kv.NodeID, copies []wire.CopyClock) {
 			continue
 		}
 		if r, ok := x.reports[name]; ok && r.node == node {
-			r.copy, r.at = c, m.now
+			r.copy, r.at = c, m.gapSince(x, name)
 			x.reports[name] = r
 			continue
 		}
@@ -279,7 +288,7 @@ func (m *Machine) learn(name string, node kv.NodeID, copies []wire.CopyClock) {
 		switch {
 		case p == nil || !p.up:
 		case x.State == kv.Live || x.Partition == kv.System:
-			x.reports[name] = report{c, m.now, node, p.boot}
+			x.reports[name] = report{c, m.now, node}
 		case x.Self && p.answered: // it had no such copy when it was asked
 			p.hello = false
 		}

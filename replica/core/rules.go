@@ -344,9 +344,15 @@ func (m *Machine) systemLive(x *part) bool {
 	if len(x.others) == 0 {
 		return true
 	}
-	for _, r := range x.reports {
-		if r.copy.State == kv.Live && m.cfg.Copies.Covers(kv.System, r.copy.Clock) {
+	for name, r := range x.reports {
+		if !m.cfg.Copies.Covers(kv.System, r.copy.Clock) {
+			continue
+		}
+		if r.copy.State == kv.Live {
 			return true
+		}
+		if p := m.peers[name]; m.fresh(p) && p.answered && p.serving(kv.System) == wire.ServingLive {
+			p.hello = false // it became LIVE since it was asked
 		}
 	}
 	if m.now < x.began+DegradedAfter || m.ownerLive(x) {

@@ -1,0 +1,356 @@
+package replica_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/replica"
+	"edged.dev/edged/transport/wire"
+)
+
+func TestWriteIsOnWOwnersBeforeItIsAnswered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		for _, at := range c.names {
+			key := "from-" + at
+			resp := c.set(at, key, at)
+			require.GreaterOrEqual(t, resp.Copies, 2)
+			require.Equal(t, 3, resp.Wanted)
+			require.False(t, resp.Partial)
+			held := 0
+			for _, name := range c.names {
+				if c.nodes[name].holds(key) == at {
+					held++
+				}
+			}
+			require.GreaterOrEqual(t, held, 2)
+			for _, name := range c.names {
+				value, found := c.get(name, key)
+				require.True(t, found)
+				require.Equal(t, at, value)
+			}
+		}
+		c.equal(c.names...)
+	})
+}
+
+func TestWriteIsUnknownWhenNobodyAcknowledges(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n1")
+		c.wires.with(func(w *wires) { w.live = func(string, string) liveFate { return swallow } })
+		began := time.Now()
+		_, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("v")})
+		require.Equal(t, kv.CodeUnknown, kv.CodeOf(err), "%v", err)
+		require.LessOrEqual(t, time.Since(began), 2100*time.Millisecond)
+		// What was swallowed is found by the tick.
+		c.wires.with(func(w *wires) { w.live = nil })
+		c.equal(c.names...)
+		require.Equal(t, "v", c.nodes["n3"].holds(key))
+	})
+}
+
+func TestWriteTakesWhatCopiesItCanGetWhenPeersGo(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n1")
+		c.wires.with(func(w *wires) { w.live = func(string, string) liveFate { return swallow } })
+		go func() { // within the write's deadline both others go
+			time.Sleep(500 * time.Millisecond)
+			c.wires.disconnect("n1", "n2")
+			c.wires.disconnect("n1", "n3")
+		}()
+		resp, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("v")})
+		require.NoError(t, err)
+		require.Equal(t, 1, resp.Copies)
+		time.Sleep(time.Second)
+		c.wires.with(func(w *wires) { w.live = nil })
+		c.wires.connect("n1", "n2")
+		c.wires.connect("n1", "n3")
+		c.equal(c.names...)
+		require.Equal(t, "v", c.nodes["n2"].holds(key))
+	})
+}
+
+// TestReconnectInTheMiddleOfAWrite holds that an ACK of the earlier connection
+// acknowledges nothing of the new one, and that no write waits for a connection
+// that is gone.
+func TestReconnectInTheMiddleOfAWrite(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2")
+		c.up()
+		key := c.keyFirstAt("n1")
+		for i := range 20 {
+			c.set("n1", key, fmt.Sprint(i))
+		}
+		// The new connection swallows writes: no ACK can be true.
+		c.wires.with(func(w *wires) {
+			w.live = func(from, _ string) liveFate {
+				if from == "n1" {
+					return swallow
+				}
+				return deliver
+			}
+		})
+		c.wires.disconnect("n1", "n2")
+		c.wires.connect("n1", "n2")
+		_, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("lost")})
+		require.Equal(t, kv.CodeUnknown, kv.CodeOf(err), "%v", err)
+	})
+}
+
+func TestForwardIsRetriedOnlyWhenItWasNotSent(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n2")
+		var forwards atomic.Int64
+		fail := func(with error) func(from, to string, typ wire.Type) error {
+			forwards.Store(0)
+			return func(_, to string, typ wire.Type) error {
+				if typ != wire.TypeForward || to != "n2" {
+					return nil
+				}
+				forwards.Add(1)
+				return with
+			}
+		}
+		c.wires.with(func(w *wires) { w.call = fail(fmt.Errorf("no stream: %w", replica.ErrNotSent)) })
+		resp := c.set("n1", key, "elsewhere")
+		require.True(t, resp.Partial || resp.Copies >= 2)
+		require.Equal(t, int64(1), forwards.Load())
+
+		c.wires.with(func(w *wires) { w.call, w.reply = nil, fail(errors.New("the answer was lost")) })
+		_, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("once")})
+		require.Equal(t, kv.CodeUnknown, kv.CodeOf(err), "%v", err)
+		require.Equal(t, int64(1), forwards.Load(), "a write that was sent is not sent again")
+		require.Equal(t, "once", c.nodes["n2"].holds(key))
+	})
+}
+
+func TestLostLiveFramesAreHealedSoonAfterTheQueueWasFull(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n1")
+		c.wires.with(func(w *wires) {
+			w.live = func(from, to string) liveFate {
+				if from == "n1" && to == "n3" {
+					return refuse
+				}
+				return deliver
+			}
+		})
+		for i := range 10 {
+			resp := c.set("n1", key, fmt.Sprint(i))
+			require.Equal(t, 2, resp.Copies)
+		}
+		require.Empty(t, c.nodes["n3"].holds(key))
+		c.wires.with(func(w *wires) { w.live = nil })
+		began := time.Now()
+		c.equal(c.names...)
+		require.Less(t, time.Since(began), 2*time.Second, "the tick is due at once")
+		require.Equal(t, "9", c.nodes["n3"].holds(key))
+	})
+}
+
+func TestRejoinIsCompleteFromTheFirstAnswer(t *testing.T) {
+	for _, wiped := range []bool{false, true} {
+		t.Run(fmt.Sprintf("wiped %v", wiped), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newCluster(t, "n1", "n2", "n3")
+				c.up()
+				for i := range 100 {
+					c.set("n1", fmt.Sprintf("k%d", i), "old")
+				}
+				c.nodes["n3"].kill()
+				for i := range 100 {
+					if i%3 == 0 {
+						_, err := c.do("n2", kv.Request{Op: kv.OpDelete, Key: []byte(fmt.Sprintf("k%d", i))})
+						require.NoError(t, err)
+						continue
+					}
+					c.set("n1", fmt.Sprintf("k%d", i), "new")
+				}
+				if wiped {
+					c.nodes["n3"].wipe()
+				}
+				c.nodes["n3"].start()
+				c.wires.connect("n1", "n3")
+				c.wires.connect("n2", "n3")
+				for i := range 100 {
+					value, found := c.get("n3", fmt.Sprintf("k%d", i))
+					require.Equal(t, i%3 != 0, found, "k%d", i)
+					if found {
+						require.Equal(t, "new", value)
+					}
+				}
+				c.live("n3")
+				c.equal(c.names...)
+				c.wait("verified", func() bool {
+					for _, p := range c.nodes["n3"].replica.Parts() {
+						if p.Self && !p.Verified {
+							return false
+						}
+					}
+					return true
+				})
+			})
+		})
+	}
+}
+
+// cutAfter ends a lane after some bytes.
+type cutAfter struct {
+	io.WriteCloser
+	left int
+}
+
+func (c *cutAfter) Write(b []byte) (int, error) {
+	if c.left -= len(b); c.left < 0 {
+		_ = c.Close()
+		return 0, io.ErrClosedPipe
+	}
+	return c.WriteCloser.Write(b)
+}
+
+// TestLaneIsCutAnywhere cuts the first lanes ever later; the rest comes all the
+// same, and no session is left behind.
+func TestLaneIsCutAnywhere(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2")
+		c.up()
+		for i := range 60 {
+			c.set("n1", fmt.Sprintf("k%d", i), strings.Repeat("v", 20))
+		}
+		c.nodes["n2"].kill()
+		var lanes atomic.Int64
+		c.wires.with(func(w *wires) {
+			w.lane = func(_, _ string, wr io.WriteCloser) io.WriteCloser {
+				return &cutAfter{wr, int(lanes.Add(1)-1) * 48}
+			}
+		})
+		c.nodes["n2"].wipe()
+		c.nodes["n2"].start()
+		c.wires.connect("n1", "n2")
+		c.live("n2")
+		c.equal("n1", "n2")
+		require.Greater(t, lanes.Load(), int64(10))
+	})
+}
+
+// TestLaneThatNeverComes holds that a donor that answers HELLO and opens no lane
+// is given up, and asked again.
+func TestLaneThatNeverComes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2")
+		c.up()
+		c.set("n1", "k", "v")
+		c.nodes["n2"].kill()
+		c.nodes["n2"].wipe()
+		var lanes atomic.Int64
+		c.wires.with(func(w *wires) {
+			w.lane = func(_, _ string, wr io.WriteCloser) io.WriteCloser {
+				if lanes.Add(1) <= 2 {
+					return discard{}
+				}
+				return wr
+			}
+		})
+		c.nodes["n2"].start()
+		c.wires.connect("n1", "n2")
+		c.live("n2")
+		require.Equal(t, "v", c.nodes["n2"].holds("k"))
+		require.Greater(t, lanes.Load(), int64(2))
+	})
+}
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+func (discard) Close() error                { return nil }
+
+func TestSessionsUnderTrafficEndEqual(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		for i := range 200 {
+			c.set("n1", fmt.Sprintf("k%d", i), "old")
+		}
+		c.nodes["n3"].kill()
+		for i := range 200 {
+			c.set("n2", fmt.Sprintf("k%d", i), "new")
+		}
+		c.nodes["n3"].wipe()
+		c.nodes["n3"].start()
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		for i := range 300 {
+			c.set(c.names[i%3], fmt.Sprintf("k%d", i%50), fmt.Sprint(i))
+			time.Sleep(time.Millisecond)
+		}
+		c.live(c.names...)
+		c.equal(c.names...)
+	})
+}
+
+// TestRollBackIsNoticed restores an older disk under a node.
+func TestRollBackIsNoticed(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		c.nodes["n3"].kill()
+		older := c.nodes["n3"].store.Backup()
+		c.nodes["n3"].start()
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		c.live("n3")
+		key := c.keyFirstAt("n3")
+		c.set("n3", key, "v")
+		c.equal(c.names...)
+		c.nodes["n3"].kill()
+		c.nodes["n3"].store.Restore(older)
+		c.nodes["n3"].start()
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		c.live("n3")
+		c.equal(c.names...)
+		require.Equal(t, "v", c.nodes["n3"].holds(key))
+	})
+}
+
+func TestSplitHeals(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n3")
+		c.wires.disconnect("n1", "n3")
+		c.wires.disconnect("n2", "n3")
+		c.wait("isolated", func() bool {
+			p, _ := c.nodes["n3"].replica.Part(kv.PartitionOf(kv.Hash([]byte(key)), testPartitions))
+			return p.State == kv.Isolated
+		})
+		resp := c.set("n3", key, "alone")
+		require.Equal(t, 1, resp.Copies)
+		require.Equal(t, kv.Isolated, resp.State)
+		c.set("n1", key, "together")
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		c.live(c.names...)
+		c.equal(c.names...)
+		resp, err := c.do("n1", kv.Request{Op: kv.OpGet, Key: []byte(key), Siblings: true})
+		require.NoError(t, err)
+		require.Len(t, resp.Siblings, 2)
+	})
+}
