@@ -1,0 +1,72 @@
+package testcluster_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/internal/testcluster"
+)
+
+// A disk that is restored from an old copy lies about what its node had: it
+// lacks writes that the node acknowledged, and holds what was deleted since. The
+// others remember, and the node serves nothing before it is level.
+func TestADiskRestoredFromAnOldCopyIsNoticed(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	binary, err := testcluster.Build(ctx, t.TempDir())
+	require.NoError(t, err)
+	c := testcluster.ForTest(ctx, t, testcluster.Options{Binary: binary})
+	n3 := c.Node(2)
+	through := func(n *testcluster.Node, do func(pipe redis.Pipeliner, i int)) {
+		client := redis.NewClient(&redis.Options{Addr: n.Ports().RESP, MaxRetries: -1})
+		defer client.Close()
+		_, err := client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i := range 200 {
+				do(pipe, i)
+			}
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	through(c.Node(0), func(pipe redis.Pipeliner, i int) { pipe.Set(ctx, fmt.Sprintf("old:%d", i), "v", 0) })
+	require.NoError(t, n3.WaitVerified(ctx))
+	require.NoError(t, n3.Stop(ctx))
+	saved := t.TempDir() + "/saved"
+	require.NoError(t, os.CopyFS(saved, os.DirFS(n3.DataDir())))
+	start(t, n3)
+
+	through(n3, func(pipe redis.Pipeliner, i int) {
+		pipe.Set(ctx, fmt.Sprintf("new:%d", i), "v", 0)
+		pipe.Del(ctx, fmt.Sprintf("old:%d", i))
+	})
+	require.NoError(t, n3.WaitVerified(ctx))
+	require.NoError(t, n3.Kill())
+	require.NoError(t, n3.Wipe())
+	require.NoError(t, os.CopyFS(n3.DataDir(), os.DirFS(saved)))
+	start(t, n3)
+	require.Contains(t, n3.Tail(), "it was rolled back")
+	for _, n := range c.Nodes() {
+		var fresh, gone []*redis.IntCmd
+		through(n, func(pipe redis.Pipeliner, i int) {
+			fresh = append(fresh, pipe.Exists(ctx, fmt.Sprintf("new:%d", i)))
+			gone = append(gone, pipe.Exists(ctx, fmt.Sprintf("old:%d", i)))
+		})
+		for i := range fresh {
+			require.Equal(t, int64(1), fresh[i].Val(), "%s lost new:%d", n.Name(), i)
+			require.Zero(t, gone[i].Val(), "%s has deleted old:%d again", n.Name(), i)
+		}
+	}
+}
+
+// start starts a node again and waits until it serves.
+func start(t *testing.T, n *testcluster.Node) {
+	t.Helper()
+	_, err := n.Start(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, n.WaitPorts(t.Context()))
+	require.NoError(t, n.WaitReady(t.Context()))
+}
