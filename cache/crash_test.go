@@ -152,8 +152,9 @@ func TestErrorAtEveryOperation(t *testing.T) {
 	fatal, opened, ran, at := 0, 0, 0, int32(0)
 	for ; ; at++ {
 		var operations atomic.Int32
+		nth := at + 1 // the store's own goroutines may outlive this round
 		outcome, w, mem := runWithErrors(errorfs.InjectorFunc(func(errorfs.Op) error {
-			if operations.Add(1) == at+1 {
+			if operations.Add(1) == nth {
 				return errorfs.ErrInjected
 			}
 			return nil

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"encoding/binary"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,8 +31,11 @@ func TestFramesPushedDuringAWriteLeaveItAlone(t *testing.T) {
 	t.Parallel()
 	q := newFrameQueue(1<<20, 1<<16)
 	ended := make(chan struct{})
+	var mu sync.Mutex // of pushed
 	pushed, writes := 0, 0
 	push := func() {
+		mu.Lock()
+		defer mu.Unlock()
 		frame := binary.LittleEndian.AppendUint64(nil, uint64(pushed))
 		require.NoError(t, q.push(frame))
 		pushed++
