@@ -127,14 +127,11 @@ func bench(ctx context.Context, sys system, o *benchOptions) (err error) {
 	report := &BenchReport{
 		Vs: o.vs, Pairs: o.pairs, Keys: o.keys, ValueBytes: o.valueBytes, Clients: o.clients, Pipeline: o.depth,
 	}
-	for _, d := range []struct {
-		durability, fsync string
-		ops               []benchOp
-	}{
+	for _, d := range []benchMode{
 		{"relaxed", "everysec", []benchOp{{"GET", o.gets}, {"SET", o.sets}}},
 		{"sync", "always", []benchOp{{"SET", o.sets}}},
 	} {
-		rows, err := benchBoth(ctx, sys, o, dir, d.durability, d.fsync, d.ops)
+		rows, err := benchBoth(ctx, sys, o, dir, d)
 		if err != nil {
 			return fmt.Errorf("bench with durability %s: %w", d.durability, err)
 		}
@@ -160,8 +157,14 @@ type benchOp struct {
 	requests int
 }
 
+// benchMode is what both servers promise of a write, and what is measured then.
+type benchMode struct {
+	durability, fsync string // edged's word, and Redis' appendfsync
+	ops               []benchOp
+}
+
 // benchBoth runs both servers and measures the operations in turn.
-func benchBoth(ctx context.Context, sys system, o *benchOptions, dir, durability, fsync string, ops []benchOp) (rows []BenchRow, err error) {
+func benchBoth(ctx context.Context, sys system, o *benchOptions, dir string, mode benchMode) (rows []BenchRow, err error) {
 	pair := [2]*benchServer{}
 	defer func() {
 		for _, s := range pair {
@@ -170,10 +173,10 @@ func benchBoth(ctx context.Context, sys system, o *benchOptions, dir, durability
 			}
 		}
 	}()
-	if pair[0], err = startEdged(ctx, o, dir, durability); err != nil {
+	if pair[0], err = startEdged(ctx, o, dir, mode.durability); err != nil {
 		return nil, err
 	}
-	if pair[1], err = startRedis(ctx, o, dir, fsync); err != nil {
+	if pair[1], err = startRedis(ctx, o, dir, mode.fsync); err != nil {
 		return nil, err
 	}
 	for _, s := range pair {
@@ -181,15 +184,15 @@ func benchBoth(ctx context.Context, sys system, o *benchOptions, dir, durability
 			return nil, fmt.Errorf("fill %s: %w", s.name, err)
 		}
 	}
-	for _, op := range ops {
-		row := BenchRow{Op: op.name, Durability: durability, Fsync: fsync}
+	for _, op := range mode.ops {
+		row := BenchRow{Op: op.name, Durability: mode.durability, Fsync: mode.fsync}
 		for i := range 2 * o.pairs {
 			which := (i + i/2) % 2 // who begins a pair changes with each
 			rate, err := pair[which].run(ctx, o, op)
 			if err != nil {
 				return nil, err
 			}
-			fmt.Fprintf(sys.err, "%s %-7s %-15s %9.0f/s\n", op.name, durability, pair[which].name, rate)
+			fmt.Fprintf(sys.err, "%s %-7s %-15s %9.0f/s\n", op.name, mode.durability, pair[which].name, rate)
 			row.add(which == 0, rate)
 		}
 		row.settle()

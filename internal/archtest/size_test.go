@@ -154,5 +154,15 @@ func inSynctest(src source) bool {
 			return true
 		}
 	}
-	return false
+	inside := false // of a bubble that a helper of the package opens
+	ast.Inspect(src.file, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		name, ok := call.Fun.(*ast.Ident)
+		inside = inside || ok && name.Name == "inBubble"
+		return true
+	})
+	return inside
 }
