@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 
@@ -120,6 +121,8 @@ func (x *world) rollBack(n *wnode) {
 	n.start()
 }
 
+var worlds = flag.Int("worlds", 1, "how many times as many random worlds to try")
+
 func TestRandomWorlds(t *testing.T) {
 	t.Parallel()
 	for _, mix := range []struct {
@@ -128,13 +131,13 @@ func TestRandomWorlds(t *testing.T) {
 		mass    bool
 		seeds   uint64
 	}{
-		{"three", 3, 2, false, 60},
-		{"mass restarts", 3, 2, true, 40},
-		{"two", 2, 2, false, 30},
-		{"five nodes", 5, 2, false, 20},
-		{"w one", 3, 1, false, 20},
+		{"three", 3, 2, false, 20},
+		{"mass restarts", 3, 2, true, 14},
+		{"two", 2, 2, false, 8},
+		{"five nodes", 5, 2, false, 6},
+		{"w one", 3, 1, false, 12},
 	} {
-		for seed := range mix.seeds {
+		for seed := range mix.seeds * uint64(*worlds) {
 			t.Run(fmt.Sprintf("%s/seed %d", mix.name, seed), func(t *testing.T) {
 				t.Parallel()
 				x := newWorld(t, seed, mix.size, mix.w)

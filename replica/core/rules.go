@@ -282,18 +282,20 @@ func (m *Machine) isLive(x *part) bool {
 }
 
 // byAll is rule (a): every other owner and every reachable holder has reported,
-// all of it is covered, and not all of these copies are NEW.
+// all of it is covered, and not all of these copies are NEW. Where all owners are
+// new, a former one that still holds the partition founds them.
 func (m *Machine) byAll(x *part) bool {
-	anyOld := x.Trust != kv.New
 	for _, name := range x.others {
-		r, ok := x.reports[name]
-		if !ok {
+		if _, ok := x.reports[name]; !ok {
 			return false
 		}
-		anyOld = anyOld || r.copy.Trust != kv.New
 	}
-	return anyOld && m.holdersAnswered(x) &&
-		m.covers(x, func(name string) bool { return m.connected(name) || slices.Contains(x.others, name) })
+	counts := func(name string) bool { return m.connected(name) || slices.Contains(x.others, name) }
+	anyOld := x.Trust != kv.New
+	for name, r := range x.reports {
+		anyOld = anyOld || counts(name) && r.copy.Trust != kv.New
+	}
+	return anyOld && m.holdersAnswered(x) && m.covers(x, counts)
 }
 
 // byWhole is rule (b): the copy is WHOLE and covers max(1, N-W) other owners
