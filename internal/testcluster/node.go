@@ -321,10 +321,38 @@ func (n *Node) Stop(ctx context.Context) error {
 	}
 }
 
-// Pause stops the process where it stands, with SIGSTOP.
+// Pause stops the process where it stands, with SIGSTOP, and returns once the
+// kernel says that it stands: a thread on another processor goes on for a moment.
 func (n *Node) Pause() error {
-	_, err := n.signal("pause", syscall.SIGSTOP)
-	return err
+	if _, err := n.signal("pause", syscall.SIGSTOP); err != nil {
+		return err
+	}
+	pid := n.PID()
+	for deadline := time.Now().Add(standWait); !stopped(pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("pause %s: process %d does not stop", n.name, pid)
+		}
+	}
+	return nil
+}
+
+// standWait bounds the wait for a stopped process to stand.
+const standWait = 5 * time.Second
+
+// stopped reports whether every thread of a process is stopped.
+func stopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false
+	}
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		_, rest, ok := strings.Cut(string(b), ") ")
+		if err != nil || !ok || !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // Resume lets a paused process go on and returns the moment just before that.
