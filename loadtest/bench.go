@@ -188,12 +188,12 @@ func benchBoth(ctx context.Context, sys system, o *benchOptions, dir string, mod
 		row := BenchRow{Op: op.name, Durability: mode.durability, Fsync: mode.fsync}
 		for i := range 2 * o.pairs {
 			which := (i + i/2) % 2 // who begins a pair changes with each
-			rate, err := pair[which].run(ctx, o, op)
+			run, err := pair[which].run(ctx, o, op)
 			if err != nil {
 				return nil, err
 			}
-			fmt.Fprintf(sys.err, "%s %-7s %-15s %9.0f/s\n", op.name, mode.durability, pair[which].name, rate)
-			row.add(which == 0, rate)
+			fmt.Fprintf(sys.err, "%s %-7s %-7s %9.0f/s %6.2f us of processor each\n", op.name, mode.durability, pair[which].name, run.rate, run.cpu)
+			row.add(which == 0, run)
 		}
 		row.settle()
 		rows = append(rows, row)
@@ -201,17 +201,20 @@ func benchBoth(ctx context.Context, sys system, o *benchOptions, dir string, mod
 	return rows, nil
 }
 
-// run has redis-benchmark send one run of an operation and returns its rate.
-func (s *benchServer) run(ctx context.Context, o *benchOptions, op benchOp) (float64, error) {
+// run has redis-benchmark send one run of an operation.
+func (s *benchServer) run(ctx context.Context, o *benchOptions, op benchOp) (benchRun, error) {
 	host, port, _ := strings.Cut(s.addr, ":")
 	n := strconv.Itoa
 	cmd := exec.CommandContext(ctx, o.redisClient, "-h", host, "-p", port, "-t", strings.ToLower(op.name), "-n", n(op.requests),
 		"-r", n(o.keys), "-d", n(o.valueBytes), "-c", n(o.clients), "-P", n(o.depth), "--csv")
+	before := s.processor()
 	out, err := cmd.Output()
 	if err != nil {
-		return 0, fmt.Errorf("run %s against %s: %w", o.redisClient, s.name, err)
+		return benchRun{}, fmt.Errorf("run %s against %s: %w", o.redisClient, s.name, err)
 	}
-	return rateOf(string(out), op.name)
+	rate, err := rateOf(string(out), op.name)
+	used := s.processor() - before
+	return benchRun{rate, float64(used.Nanoseconds()) / 1e3 / float64(op.requests)}, err
 }
 
 // rateOf finds an operation's rate in what redis-benchmark --csv prints.

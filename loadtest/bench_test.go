@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -44,30 +45,40 @@ func TestBenchHoldsEachRunAgainstTheOneBesideIt(t *testing.T) {
 	t.Parallel()
 	row := BenchRow{Op: "GET"}
 	for _, pair := range [][2]float64{{100, 50}, {10, 5}, {300, 400}} {
-		row.add(true, pair[0])
-		row.add(false, pair[1])
+		row.add(true, benchRun{pair[0], 3})
+		row.add(false, benchRun{pair[1], 1.5})
 	}
 	row.settle()
 	require.Equal(t, []float64{2, 2, 0.75}, row.Ratios)
 	require.InDelta(t, 2, row.Ratio, 1e-9)
 	require.InDelta(t, 100, row.Edged, 1e-9)
 	require.InDelta(t, 50, row.Other, 1e-9)
+	require.InDelta(t, 3, row.EdgedCPU, 1e-9)
+	require.InDelta(t, 1.5, row.OtherCPU, 1e-9)
 	require.InDelta(t, 2.5, median([]float64{4, 1, 2, 3}), 1e-9)
 }
 
 func TestBenchReportHasItsFields(t *testing.T) {
 	t.Parallel()
-	r := BenchReport{Vs: "redis", Pairs: 1, Rows: []BenchRow{{Op: "SET", Durability: "sync", Fsync: "always", Edged: 2, Other: 4, Ratio: 0.5, Ratios: []float64{0.5}}}}
+	r := BenchReport{Vs: "redis", Pairs: 1, Rows: []BenchRow{{Op: "SET", Durability: "sync", Fsync: "always", Edged: 2, Other: 4, Ratio: 0.5, Ratios: []float64{0.5}, EdgedCPU: 7.5, OtherCPU: 2}}}
 	var out bytes.Buffer
 	require.NoError(t, r.writeJSON(&out))
 	var got map[string]any
 	require.NoError(t, json.Unmarshal(out.Bytes(), &got))
 	require.Equal(t, []any{map[string]any{
 		"op": "SET", "durability": "sync", "appendfsync": "always", "edged_per_s": 2.0, "other_per_s": 4.0, "ratio": 0.5, "ratios": []any{0.5},
+		"edged_cpu_us": 7.5, "other_cpu_us": 2.0,
 	}}, got["rows"])
 	out.Reset()
 	require.NoError(t, r.writeTable(&out, painter{}))
-	require.Contains(t, out.String(), "SET  sync       always                  2            4    0.50   0.50 to 0.50")
+	require.Contains(t, out.String(), "SET  sync       always                  2            4    0.50   0.50 to 0.50         7.50        2.00")
+}
+
+func TestBenchReadsTheProcessorTime(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 1230*time.Millisecond, processorOf("7 (a b) S 1 7 7 0 -1 4194560 100 0 0 0 100 23 0 0 20 0 9 0 5 6 7"))
+	require.Zero(t, processorOf("7 (cut"))
+	require.Zero(t, processorOf("7 (a) S 1 7 7 0 -1 4194560 100 0 0 0 x 23 0 0"))
 }
 
 func TestBenchRefusesNonsense(t *testing.T) {

@@ -28,24 +28,42 @@ type BenchRow struct {
 	Other      float64   `json:"other_per_s"`
 	Ratio      float64   `json:"ratio"` // the median of the pairs' ratios
 	Ratios     []float64 `json:"ratios"`
+	EdgedCPU   float64   `json:"edged_cpu_us"` // microseconds of processor a command, medians
+	OtherCPU   float64   `json:"other_cpu_us"`
 
-	edged, other []float64 // a rate a run
+	edged, other []benchRun
 }
 
-func (r *BenchRow) add(edged bool, rate float64) {
+// benchRun is one run of one server.
+type benchRun struct {
+	rate float64 // commands a second
+	cpu  float64 // microseconds of processor a command
+}
+
+func (r *BenchRow) add(edged bool, run benchRun) {
 	if edged {
-		r.edged = append(r.edged, rate)
+		r.edged = append(r.edged, run)
 	} else {
-		r.other = append(r.other, rate)
+		r.other = append(r.other, run)
 	}
 }
 
 // settle takes the medians. Each run is held against the one beside it.
 func (r *BenchRow) settle() {
 	for i := range r.edged {
-		r.Ratios = append(r.Ratios, r.edged[i]/r.other[i])
+		r.Ratios = append(r.Ratios, r.edged[i].rate/r.other[i].rate)
 	}
-	r.Edged, r.Other, r.Ratio = median(r.edged), median(r.other), median(r.Ratios)
+	r.Edged, r.EdgedCPU = medians(r.edged)
+	r.Other, r.OtherCPU = medians(r.other)
+	r.Ratio = median(r.Ratios)
+}
+
+func medians(runs []benchRun) (rate, cpu float64) {
+	var rates, cpus []float64
+	for _, run := range runs {
+		rates, cpus = append(rates, run.rate), append(cpus, run.cpu)
+	}
+	return median(rates), median(cpus)
 }
 
 // median of an even number is the mean of the two in the middle.
@@ -84,12 +102,15 @@ func (r *BenchReport) writeTable(w io.Writer, p painter) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n", p.bold(fmt.Sprintf("One node beside %s: %d keys, %d B values, %d clients, -P %d, median of %d interleaved pairs",
 		r.Vs, r.Keys, r.ValueBytes, r.Clients, r.Pipeline, r.Pairs)))
-	fmt.Fprintf(&b, "  %-4s %-10s %-12s %12s %12s %7s   %s\n", "", "durability", "appendfsync", "edged /s", r.Vs+" /s", "ratio", "least to most")
+	fmt.Fprintf(&b, "  %-4s %-10s %-12s %12s %12s %7s   %-13s %11s %11s\n", "", "durability", "appendfsync", "edged /s", r.Vs+" /s", "ratio",
+		"least to most", "edged us", r.Vs+" us")
 	for i := range r.Rows {
 		row := &r.Rows[i]
-		fmt.Fprintf(&b, "  %-4s %-10s %-12s %12.0f %12.0f %7.2f   %.2f to %.2f\n",
-			row.Op, row.Durability, row.Fsync, row.Edged, row.Other, row.Ratio, slices.Min(row.Ratios), slices.Max(row.Ratios))
+		spread := fmt.Sprintf("%.2f to %.2f", slices.Min(row.Ratios), slices.Max(row.Ratios))
+		fmt.Fprintf(&b, "  %-4s %-10s %-12s %12.0f %12.0f %7.2f   %-13s %11.2f %11.2f\n",
+			row.Op, row.Durability, row.Fsync, row.Edged, row.Other, row.Ratio, spread, row.EdgedCPU, row.OtherCPU)
 	}
+	b.WriteString("  us: processor time of the server for one command, on however many processors\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }

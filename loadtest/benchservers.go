@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,7 +28,37 @@ const (
 type benchServer struct {
 	name  string
 	addr  string
+	pid   int
 	close func() error
+}
+
+// ticksPerSecond is the unit of /proc's processor times, the same on every Linux.
+const ticksPerSecond = 100
+
+// processor is what the server has used of the processors so far; 0 where the
+// kernel does not tell.
+func (s *benchServer) processor() time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.pid))
+	if err != nil {
+		return 0
+	}
+	return processorOf(string(text))
+}
+
+// processorOf reads the times in user and in system mode from a stat line.
+func processorOf(stat string) time.Duration {
+	_, rest, ok := strings.Cut(stat, ") ") // the name may hold spaces
+	fields := strings.Fields(rest)
+	const userTime, systemTime = 14 - 3, 15 - 3 // fields 14 and 15, counted from the one behind the name
+	if !ok || len(fields) <= systemTime {
+		return 0
+	}
+	user, userErr := strconv.ParseInt(fields[userTime], 10, 64)
+	system, systemErr := strconv.ParseInt(fields[systemTime], 10, 64)
+	if errors.Join(userErr, systemErr) != nil {
+		return 0
+	}
+	return time.Duration(user+system) * (time.Second / ticksPerSecond)
 }
 
 // startEdged runs one node, alone in its cluster.
@@ -43,7 +74,8 @@ func startEdged(ctx context.Context, o *benchOptions, dir, durability string) (*
 	if err := cluster.Start(ctx); err != nil {
 		return nil, errors.Join(err, cluster.Close())
 	}
-	return &benchServer{name: "edged", addr: cluster.Node(0).Ports().RESP, close: cluster.Close}, nil
+	n := cluster.Node(0)
+	return &benchServer{name: "edged", addr: n.Ports().RESP, pid: n.PID(), close: cluster.Close}, nil
 }
 
 // startRedis runs redis-server with an append-only file in a directory of its
@@ -69,7 +101,7 @@ func startRedis(ctx context.Context, o *benchOptions, dir, fsync string) (*bench
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", o.redisServer, err)
 	}
-	s := &benchServer{name: "redis", addr: addr, close: func() error { return endServer(cmd) }}
+	s := &benchServer{name: "redis", addr: addr, pid: cmd.Process.Pid, close: func() error { return endServer(cmd) }}
 	if err := s.waitAnswer(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", o.redisServer, err), s.close(), fmt.Errorf("it said: %s", log.String()))
 	}
