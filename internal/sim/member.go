@@ -1,0 +1,341 @@
+package sim
+
+import (
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
+	"edged.dev/edged/partition/state"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+// member is an owner: a data directory and, while it is up, a machine that
+// decides what its copy may do.
+type member struct {
+	c        *Cluster
+	index    int
+	id       kv.NodeID
+	bootNo   uint32
+	life     int
+	up       bool
+	paused   bool
+	pausedAt int64
+	since    int64    // what was acknowledged before must be known where it answers
+	inbox    []func() // what happened while it was paused
+	store    *Store
+	set      *partition.Set
+	machine  *core.Machine
+	part     core.Part
+	due      bool // a commit is on its way
+	pulls    map[uint64]*pull
+	told     told
+
+	lost    bool // it lost a disk, and has not been LIVE since
+	excused map[*clusterOp]bool
+	backup  Backup
+	saved   bool
+	rolled  bool // it came back from a backup
+}
+
+func (m *member) name() string            { return nameOf(m.index) }
+func (m *member) shard() *partition.Shard { return m.set.Shard(0) }
+
+// open opens the copies under a new boot.
+func (m *member) open() {
+	c := m.c
+	c.boots++
+	m.bootNo = c.boots
+	set, err := partition.Open(partition.Config{
+		Store: m.store, Partitions: 1, DigestKey: c.digestKey, Sync: true, Boot: m.bootNo, Node: m.id,
+		Rand: c.rng.Uint32, Fail: func(err error) { c.fail("store", "%s: %v", m.name(), err) },
+	})
+	c.must(err)
+	m.set = set
+	set.Add(0)
+	set.Add(kv.System)
+}
+
+// found makes the copies whole, as those of a new cluster are.
+func (m *member) found() {
+	m.open()
+	m.shard().SetTrust(kv.Whole, nil)
+	_, err := m.set.Committer().CommitGroup()
+	m.c.must(err)
+}
+
+// boot starts the process.
+func (m *member) boot() {
+	c := m.c
+	m.life++
+	m.open()
+	if c.lie == LieTrust && m.shard().Trust() == kv.New {
+		m.shard().SetTrust(kv.Whole, nil)
+	}
+	m.up, m.paused, m.inbox, m.due, m.since = true, false, nil, false, c.now
+	m.pulls, m.part, m.told, m.excused = map[uint64]*pull{}, core.Part{}, told{}, map[*clusterOp]bool{}
+	c.stats.Boots++
+	c.log("%s boots as %v.%d, %v", m.name(), m.id, m.bootNo, m.shard().Trust())
+	m.machine = core.New(core.Config{
+		Self: m.name(), Node: m.id, Boot: m.bootNo, Copies: m, W: W, Jitter: c.rng.Uint64,
+	})
+	m.commit()
+	m.step(core.LayoutChanged{Layout: c.layout})
+	life := m.life
+	m.every(life, core.PingEvery, m.ping)
+	m.every(life, 50*millisecond, func() { m.step(core.Passed{}) })
+	for _, o := range c.members {
+		if o != m {
+			c.redial(m, o)
+		}
+	}
+}
+
+// every repeats fn while this life lasts; paused, it comes late.
+func (m *member) every(life int, d int64, fn func()) {
+	m.c.after(d, func() {
+		if m.life != life || !m.up {
+			return
+		}
+		m.run(fn)
+		m.every(life, d, fn)
+	})
+}
+
+// run runs fn now, or when the process goes on.
+func (m *member) run(fn func()) {
+	if m.paused {
+		m.inbox = append(m.inbox, fn)
+		return
+	}
+	fn()
+}
+
+// crash ends the process.
+func (m *member) crash() {
+	m.c.log("%s crashes", m.name())
+	for _, o := range m.c.members {
+		if o != m {
+			m.c.disconnect(m, o)
+		}
+	}
+	m.store.Crash(0)
+	m.up, m.paused, m.inbox = false, false, nil
+	m.life++
+}
+
+// Copy implements core.Copies.
+func (m *member) Copy(p kv.Partition) core.Copy {
+	st := m.set.Shard(p).Status()
+	return core.Copy{
+		Held: true, Actor: st.Actor, Trust: st.Trust, Clock: st.Clock, Digest: st.Digest, Comparable: st.Comparable(),
+	}
+}
+
+// Trust implements core.Copies.
+func (m *member) Trust(p kv.Partition) kv.Trust { return m.set.Shard(p).Trust() }
+
+// Covers implements core.Copies.
+func (m *member) Covers(p kv.Partition, c kv.Clock) bool {
+	return m.c.lie == LieCovers || m.set.Shard(p).Covers(c)
+}
+
+func (m *member) step(ev core.Event) {
+	for _, e := range m.machine.Step(m.c.now, ev) {
+		m.perform(e)
+	}
+}
+
+func (m *member) perform(effect core.Effect) {
+	switch e := effect.(type) {
+	case core.SetPart:
+		m.setPart(e.Part)
+	case core.SetTrust:
+		m.set.Shard(e.Partition).SetTrust(e.Trust, nil)
+		m.commitSoon()
+	case core.SendHello:
+		m.hello(e)
+	case core.SendDone:
+		m.done(e.Name)
+	case core.Compare:
+		m.done(e.Name)
+	case core.SendClocks:
+		m.askClocks(e)
+	case core.SendTick:
+		m.tick(e.Name)
+	case core.SendState:
+		m.tell(e.State)
+	case core.PingAll:
+		m.ping()
+	case core.Note:
+		m.c.log("%s notes %s %s p%d: %s", m.name(), e.Kind, e.Peer, e.Partition, e.Text)
+	}
+}
+
+// setPart takes what requests go by; a copy that becomes LIVE must know what was
+// acknowledged before it began to ask.
+func (m *member) setPart(p core.Part) {
+	if p.Partition == kv.System {
+		return
+	}
+	was := m.part.State
+	m.part = p
+	if was == p.State {
+		return
+	}
+	m.c.log("%s is %v: %s", m.name(), p.State, p.Reason)
+	if p.State != kv.Live {
+		m.since = m.c.now
+		return
+	}
+	m.c.stats.Lives++
+	m.look("becomes live")
+}
+
+// look holds what the copy knows against what was acknowledged before. A copy
+// that had lost its disk and is LIVE with all of it is refilled.
+func (m *member) look(what string) {
+	clock := m.shard().Clock()
+	full := true
+	for i, op := range m.c.ops {
+		if op.ackedAt == 0 || op.ackedAt >= m.since || clock.Has(op.dot) {
+			continue
+		}
+		full = false
+		if !m.excused[op] && !m.exempt(op) {
+			m.c.fail("I18", "%s %s and lacks op%d, acknowledged %d ms before it began", m.name(), what, i, (m.since-op.ackedAt)/millisecond)
+			return
+		}
+		m.excused[op] = true // until it comes, for it comes later
+	}
+	if full && m.lost {
+		m.lost, m.rolled, m.c.budget = false, false, true
+		m.c.log("%s is refilled", m.name())
+	}
+}
+
+// exempt reports whether a rollback explains the lack and nobody in reach
+// remembers it: that is outside the promise.
+func (m *member) exempt(op *clusterOp) bool {
+	for _, h := range m.c.members {
+		if h.rolled && op.holders[h.index] != 0 && op.holders[h.index] < h.life && !m.remembered(h, op) {
+			m.c.stats.Exempt++
+			return true
+		}
+	}
+	return false
+}
+
+func (m *member) remembered(h *member, op *clusterOp) bool {
+	for _, o := range m.c.members {
+		near := o == m || m.c.epoch[m.index][o.index] != 0
+		if o != h && o.up && !o.paused && near && o.told.clock[h.index].Has(op.dot) {
+			return true
+		}
+	}
+	return false
+}
+
+// read answers a request, if the copy may.
+func (m *member) read() {
+	if !m.up || m.paused || m.part.State != kv.Live || m.c.now > m.part.Until && m.c.lie != LieLease {
+		return
+	}
+	m.c.stats.Reads++
+	m.look("answers")
+}
+
+// commitSoon lets what is planned be durable after a moment.
+func (m *member) commitSoon() {
+	if m.due {
+		return
+	}
+	m.due = true
+	life := m.life
+	m.c.after(m.c.between(0, 8), func() {
+		if m.life == life && m.up {
+			m.run(func() {
+				m.due = false
+				m.commit()
+			})
+		}
+	})
+}
+
+func (m *member) commit() {
+	for {
+		n, err := m.set.Committer().CommitGroup()
+		m.c.must(err)
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// write plans a write at this node, which runs it if its copy serves.
+func (m *member) write(key []byte) {
+	if !m.part.State.Serves() || m.part.State == kv.Live && m.c.now > m.part.Until {
+		return
+	}
+	op := &clusterOp{}
+	life := m.life
+	v := kv.Version{HLC: kv.HLCAt(m.c.now / millisecond), Value: key}
+	m.shard().Write(key, func(kv.Object) (*partition.Mutation, error) {
+		return &partition.Mutation{Version: v, Covers: state.Covers{Held: true}}, nil
+	}, func(ch *state.Change, err error) {
+		m.c.must(err)
+		op.dot = ch.Dots[0]
+		m.c.ops = append(m.c.ops, op)
+		m.c.log("%s writes op%d %v", m.name(), len(m.c.ops)-1, op.dot)
+		m.ack(op, m.index, m.life)
+		w := wire.Write{Seq: 1, Partition: 0, Copy: wire.Copy{Key: key, Object: ch.Filled(0)}}
+		for _, o := range m.c.members {
+			if o != m {
+				m.c.send(m, o, func() { o.apply(m, life, op, w) })
+			}
+		}
+	})
+	m.commitSoon()
+}
+
+// apply takes a replicated write and answers when it is durable.
+func (m *member) apply(from *member, fromLife int, op *clusterOp, w wire.Write) {
+	life := m.life
+	answer := func() {
+		copies := []wire.CopyClock{m.copyClock(0)}
+		m.c.send(m, from, func() {
+			if from.life == fromLife {
+				from.ack(op, m.index, life)
+			}
+			from.told.hear(m.index, copies)
+			from.step(core.Acked{Name: m.name(), Copies: copies})
+		})
+	}
+	frame := wire.Apply{Writes: []wire.Write{w}}.Append(nil)
+	a, err := wire.ParseApply(frame)
+	m.c.must(err)
+	m.c.must(m.shard().Apply(state.Received{Key: a.Writes[0].Key, Object: a.Writes[0].Object, From: from.id}, answer))
+	m.commitSoon()
+}
+
+// ack counts a durable copy of a write that this node coordinates.
+func (m *member) ack(op *clusterOp, holder, life int) {
+	op.holders[holder] = life
+	n := 0
+	for _, l := range op.holders {
+		if l != 0 {
+			n++
+		}
+	}
+	if n >= W && op.ackedAt == 0 {
+		op.ackedAt = m.c.now
+		m.c.log("%v is acknowledged", op.dot)
+	}
+}
+
+func (m *member) copyClock(p kv.Partition) wire.CopyClock {
+	st := m.set.Shard(p).Status()
+	c := wire.CopyClock{Partition: p, Actor: st.Actor, Trust: st.Trust, Clock: st.Clock}
+	if p == 0 {
+		c.State = m.part.State
+	}
+	return c
+}

@@ -1,0 +1,344 @@
+package sim
+
+import (
+	"slices"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+// What package replica does around a machine, over messages in virtual time.
+
+// pull is a session in which a member receives.
+type pull struct {
+	name  string
+	in    map[kv.Partition]*partition.Incoming
+	ended []kv.Partition
+}
+
+func (m *member) peerUp(o *member) {
+	m.run(func() {
+		m.cutPulls(o.name())
+		m.step(core.PeerUp{Name: o.name(), Node: o.id, Boot: o.bootNo})
+		st := m.machine.State()
+		m.c.send(m, o, func() { o.step(core.Stated{Name: m.name(), State: st}) })
+	})
+}
+
+// peerDown is noticed a while after the connection broke.
+func (m *member) peerDown(o *member) {
+	life, boot := m.life, o.bootNo
+	m.c.after(m.c.between(0, 50), func() {
+		if m.life != life || !m.up {
+			return
+		}
+		m.run(func() {
+			if m.c.epoch[m.index][o.index] != 0 {
+				return // there is another already, and it said so
+			}
+			m.cutPulls(o.name())
+			m.step(core.PeerDown{Name: o.name(), Boot: boot})
+			m.step(core.StreamBroke{Name: o.name()})
+		})
+	})
+}
+
+// cutPulls ends the sessions that a peer streams.
+func (m *member) cutPulls(name string) {
+	var ids []uint64
+	for id, p := range m.pulls {
+		if p.name == name {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		m.drop(id, m.pulls[id])
+	}
+}
+
+func (m *member) drop(id uint64, p *pull) {
+	delete(m.pulls, id)
+	var parts []kv.Partition
+	for part := range p.in {
+		parts = append(parts, part)
+	}
+	slices.Sort(parts)
+	for _, part := range parts {
+		p.in[part].Cancel()
+		m.step(core.PartEnded{Name: p.name, Session: id, Partition: part, Failed: true})
+	}
+	m.step(core.SessionEnded{Name: p.name, Session: id, Parts: p.ended})
+}
+
+func (m *member) peer(name string) *member {
+	for _, o := range m.c.members {
+		if o.name() == name {
+			return o
+		}
+	}
+	return nil
+}
+
+func (m *member) ping() {
+	for _, o := range m.c.members {
+		if o == m {
+			continue
+		}
+		stamp := m.c.now
+		m.c.send(m, o, func() {
+			o.c.send(o, m, func() { m.step(core.Ponged{Name: o.name(), Stamp: stamp}) })
+		})
+	}
+}
+
+func (m *member) tell(st wire.State) {
+	for _, o := range m.c.members {
+		if o != m {
+			m.c.send(m, o, func() { o.step(core.Stated{Name: m.name(), State: st}) })
+		}
+	}
+}
+
+// hello asks a peer for its clocks and for what is wanted.
+func (m *member) hello(e core.SendHello) {
+	o, at := m.peer(e.Name), m.c.now
+	pl := &pull{name: e.Name, in: map[kv.Partition]*partition.Incoming{}}
+	copies := []wire.CopyClock{m.copyClock(0), m.copyClock(kv.System)}
+	for i := range copies {
+		if p := copies[i].Partition; slices.Contains(e.Wants, p) {
+			pl.in[p], copies[i].Clock = m.set.Shard(p).Begin(e.Session, o.id)
+		}
+	}
+	m.pulls[e.Session] = pl
+	m.c.log("%s says hello to %s and wants %v", m.name(), e.Name, e.Wants)
+	m.c.send(m, o, func() { o.answerHello(m, e, copies, at) })
+}
+
+func (m *member) answerHello(from *member, e core.SendHello, asked []wire.CopyClock, at int64) {
+	ack := wire.HelloAck{}
+	var stream []wire.CopyClock
+	for _, a := range asked {
+		lost := m.machine.Greet(from.name(), a) && m.c.lie != LieNotLost
+		c := m.copyClock(a.Partition)
+		c.Lost = lost
+		st := m.set.Shard(a.Partition).Status()
+		if !lost && c.Clock.Equal(a.Clock) && st.Comparable() {
+			ack.Equal = append(ack.Equal, c)
+			continue
+		}
+		ack.Copies = append(ack.Copies, c)
+		if slices.Contains(e.Wants, a.Partition) {
+			stream = append(stream, a)
+		}
+	}
+	m.told.hear(from.index, asked)
+	m.step(core.HelloAsked{Name: from.name(), Node: from.id, Copies: asked})
+	m.c.send(m, from, func() { from.helloAnswered(e, ack, at) })
+	m.donate(from, e.Session, stream)
+}
+
+func (m *member) helloAnswered(e core.SendHello, ack wire.HelloAck, at int64) {
+	pl := m.pulls[e.Session]
+	if pl == nil {
+		return
+	}
+	for p, in := range pl.in {
+		if !slices.ContainsFunc(ack.Copies, func(c wire.CopyClock) bool { return c.Partition == p }) {
+			in.Cancel()
+			delete(pl.in, p)
+		}
+	}
+	if len(pl.in) == 0 {
+		delete(m.pulls, e.Session)
+	}
+	if m.c.lie == LieEarlyReport {
+		at = m.c.now + 10*second
+	}
+	m.step(core.HelloAnswered{Name: e.Name, Session: e.Session, Ack: ack, Wants: e.Wants, AskAt: at})
+}
+
+// donate streams partitions one behind the other.
+func (m *member) donate(to *member, session uint64, parts []wire.CopyClock) {
+	if len(parts) == 0 {
+		return
+	}
+	p := parts[0].Partition
+	out, err := m.set.Shard(p).Open(to.id, parts[0].Clock)
+	m.c.must(err)
+	m.look2(out)
+	s := &stream{m: m, to: to, session: session, part: p, out: out, rest: parts[1:], life: m.life, epoch: m.c.epoch[m.index][to.index]}
+	s.soon()
+}
+
+// look2 gives a stream a snapshot of this moment.
+func (m *member) look2(out *partition.Outgoing) {
+	snap, err := m.store.Snapshot()
+	m.c.must(err)
+	m.c.must(out.Use(snap))
+}
+
+// stream is the donor's side of one partition in a session.
+type stream struct {
+	m, to   *member
+	session uint64
+	part    kv.Partition
+	out     *partition.Outgoing
+	rest    []wire.CopyClock
+	life    int
+	epoch   int
+	scanned bool
+}
+
+func (s *stream) soon() {
+	s.m.c.after(s.m.c.between(0, 30), func() {
+		if s.m.life == s.life {
+			s.m.run(s.step)
+		}
+	})
+}
+
+func (s *stream) step() {
+	m := s.m
+	if m.c.epoch[m.index][s.to.index] != s.epoch {
+		s.out.Close()
+		return
+	}
+	if !s.scanned {
+		chunk, more, err := s.out.Next(40)
+		m.c.must(err)
+		s.scanned = !more
+		s.send(chunk)
+		s.soon()
+		return
+	}
+	keys, err := s.out.Dirty(3)
+	m.c.must(err)
+	if len(keys) > 0 {
+		m.look2(s.out)
+		chunk, err := s.out.Tail(keys)
+		m.c.must(err)
+		s.send(chunk)
+		s.soon()
+		return
+	}
+	s.keep()
+	clock, floor, _, ended := s.out.End()
+	if !ended {
+		s.soon()
+		return
+	}
+	last := len(s.rest) == 0
+	m.c.send(m, s.to, func() { s.to.end(s, clock, floor, last) })
+	m.donate(s.to, s.session, s.rest)
+}
+
+func (s *stream) keep() {
+	if dots := s.out.TakeKeep(); dots.Len() > 0 {
+		s.m.c.send(s.m, s.to, func() {
+			if pl := s.to.pulls[s.session]; pl != nil && pl.in[s.part] != nil {
+				pl.in[s.part].Keep(dots)
+			}
+		})
+	}
+}
+
+func (s *stream) send(c partition.Chunk) {
+	if len(c.Objects) > 0 {
+		s.m.c.send(s.m, s.to, func() {
+			pl := s.to.pulls[s.session]
+			if pl == nil || pl.in[s.part] == nil {
+				return
+			}
+			for _, o := range c.Objects {
+				s.to.c.must(pl.in[s.part].Apply(o.Key, o.Object.Filled(c.Base), c.Base, nil))
+			}
+			s.to.commitSoon()
+		})
+	}
+	s.keep()
+}
+
+// end takes a partition's end at the receiver.
+func (m *member) end(s *stream, clock kv.Clock, floor kv.VV, last bool) {
+	pl := m.pulls[s.session]
+	if pl == nil || pl.in[s.part] == nil {
+		return
+	}
+	in := pl.in[s.part]
+	delete(pl.in, s.part)
+	m.c.must(in.End(clock, floor, func() {
+		pl.ended = append(pl.ended, s.part)
+		if m.pulls[s.session] == nil {
+			return
+		}
+		m.step(core.PartEnded{Name: pl.name, Session: s.session, Partition: s.part})
+		if last {
+			delete(m.pulls, s.session)
+			m.step(core.SessionEnded{Name: pl.name, Session: s.session, Parts: pl.ended})
+		}
+	}))
+	m.commitSoon()
+}
+
+// done tells a peer this node's clocks, and has the digests compared of what is
+// equal.
+func (m *member) done(name string) {
+	o := m.peer(name)
+	copies := []wire.CopyClock{m.copyClock(0), m.copyClock(kv.System)}
+	mine := map[kv.Partition]partition.Status{0: m.shard().Status(), kv.System: m.set.Shard(kv.System).Status()}
+	parts := []kv.Partition{0, kv.System}
+	m.c.send(m, o, func() {
+		o.told.hear(m.index, copies)
+		o.step(core.DoneAsked{Name: m.name(), Node: m.id, Copies: copies})
+		ack := wire.DoneAck{}
+		var equal []kv.Partition
+		for _, p := range parts {
+			a, b := mine[p], o.set.Shard(p).Status()
+			if !a.Comparable() || !b.Comparable() || !a.Clock.Equal(b.Clock) {
+				continue
+			}
+			ack.Compared = append(ack.Compared, p)
+			if a.Digest != b.Digest {
+				ack.Bad = append(ack.Bad, p)
+				m.c.fail("I4", "%s and %s differ at the clock %v", m.name(), name, a.Clock)
+			} else {
+				equal = append(equal, p)
+			}
+		}
+		o.step(core.PeerEqual{Name: m.name(), Parts: equal})
+		o.c.send(o, m, func() { m.step(core.DoneAnswered{Name: name, Parts: parts, Ack: ack}) })
+	})
+}
+
+func (m *member) askClocks(e core.SendClocks) {
+	o, at := m.peer(e.Name), m.c.now
+	m.c.send(m, o, func() {
+		var copies []wire.CopyClock
+		for _, p := range e.Parts {
+			copies = append(copies, o.copyClock(p))
+		}
+		o.c.send(o, m, func() { m.step(core.ClocksAnswered{Name: e.Name, Copies: copies, AskAt: at}) })
+	})
+}
+
+func (m *member) tick(name string) {
+	m.c.log("%s ticks at %s", m.name(), name)
+	o, at := m.peer(name), m.c.now
+	mine := []wire.CopyClock{m.copyClock(0), m.copyClock(kv.System)}
+	m.c.send(m, o, func() {
+		ack := wire.TickAck{Code: wire.HelloEqual}
+		for _, c := range mine {
+			his := o.copyClock(c.Partition)
+			if !his.Clock.Equal(c.Clock) {
+				ack.Code = wire.HelloOK
+			}
+			ack.Copies = append(ack.Copies, his)
+		}
+		o.c.send(o, m, func() { m.step(core.TickAnswered{Name: name, Ack: ack, AskAt: at}) })
+	})
+}
+
+var _ core.Copies = (*member)(nil)
