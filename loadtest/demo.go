@@ -111,6 +111,7 @@ func runDemo(ctx context.Context, sys system, o *demoOptions) (err error) {
 		keys: map[string]string{}, written: map[uint64][]byte{},
 	}
 	defer d.kv.close()
+	d.own.node = "n3" // which holds nothing where its disk is wiped
 	d.show.headline("edged: three nodes, one outage, and what becomes of the data")
 	building, cancel := context.WithTimeout(ctx, 5*demoStep) // a first build takes a while
 	defer cancel()

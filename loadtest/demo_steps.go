@@ -143,7 +143,11 @@ func (d *demo) bringBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	need, err := neededBy(d.value, donors, d.own)
+	where, err := readPlacement(ctx, d.doors(0)[0])
+	if err != nil {
+		return err
+	}
+	need, err := neededBy(d.value, where, donors, d.own)
 	if err != nil {
 		return err
 	}

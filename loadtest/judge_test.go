@@ -76,3 +76,17 @@ func TestCountsKeepEveryVerdictApart(t *testing.T) {
 	both.join(c)
 	require.Equal(t, readCounts{reads: 16, lagging: 2, stale: 3, notFound: 4, resurrected: 5, exempt: 5, errors: 2}, both)
 }
+
+// A pause shorter than the lease need not be noticed: what is answered from
+// before it is lag.
+func TestABriefPauseIsLag(t *testing.T) {
+	t.Parallel()
+	for _, v := range []verdict{fresh, lagging, stale, notFound, resurrected} {
+		require.Equal(t, v, (&readers{}).leniently(v))
+		want := lagging
+		if v == fresh {
+			want = fresh
+		}
+		require.Equal(t, want, (&readers{brief: true}).leniently(v))
+	}
+}

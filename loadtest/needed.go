@@ -24,9 +24,10 @@ type lack struct {
 // finder finds a value of a key by its hash.
 type finder func(key string, sum uint64) ([]byte, bool)
 
-// neededBy compares what the other nodes hold when a node is brought back with
-// what that node held when it was taken away. A wiped disk held nothing.
-func neededBy(find finder, donors []nodeDump, own nodeDump) (lack, error) {
+// neededBy compares what the other nodes hold when a node is brought back, of
+// the partitions that it owns, with what that node held when it was taken away.
+// A wiped disk held nothing.
+func neededBy(find finder, where placement, donors []nodeDump, own nodeDump) (lack, error) {
 	had := map[place]bool{}
 	for id, p := range own.partitions {
 		for _, v := range p.versions {
@@ -37,6 +38,9 @@ func neededBy(find finder, donors []nodeDump, own nodeDump) (lack, error) {
 	var entries []wire.Needed
 	for _, donor := range donors {
 		for id, p := range donor.partitions {
+			if !where.owns(own.node, id) {
+				continue
+			}
 			for versions := range byKey(p.versions) {
 				entry, n := out.entry(find, id, had, versions)
 				if n == 0 {

@@ -237,11 +237,15 @@ func (r *rejoinRun) missing(ctx context.Context, own nodeDump) (lack, error) {
 	r.progress.begin("weigh what it has missed", 0)
 	ctx, cancel := context.WithTimeout(ctx, r.opts.timeout)
 	defer cancel()
+	where, err := readPlacement(ctx, r.fleet.others()[0])
+	if err != nil {
+		return lack{}, err
+	}
 	donors, err := readDumps(ctx, r.fleet.others())
 	if err != nil {
 		return lack{}, err
 	}
-	return neededBy(r.ledger.value, donors, own)
+	return neededBy(r.ledger.value, where, donors, own)
 }
 
 func (r *rejoinRun) bringBack(ctx context.Context) (time.Time, error) {
@@ -257,6 +261,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	through := &readers{
 		ledger: r.ledger, plan: r.plan, kv: r.kv, door: target, seed: r.opts.seed,
 		before: snapshot(&r.ledger.traffic),
+		brief:  r.opts.outage == outagePause && r.report.DownMS < float64(lease.Milliseconds()),
 	}
 	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup

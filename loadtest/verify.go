@@ -21,6 +21,13 @@ type placement struct {
 	owners     map[uint32][]string
 }
 
+// owns reports whether a node holds a partition. The system partition, which
+// has no owners here, is everybody's.
+func (p placement) owns(node string, id uint32) bool {
+	owners, ok := p.owners[id]
+	return !ok || len(owners) == 0 || slices.Contains(owners, node)
+}
+
 func readPlacement(ctx context.Context, d door) (placement, error) {
 	status, err := d.admin.Status(ctx)
 	if err != nil {

@@ -295,7 +295,7 @@ func TestNeededIsWhatTheNodeLacked(t *testing.T) {
 	}
 	own.put(versionOf(l, l.key(0), 1)) // it has the older write, which nobody else has any more
 	donors := copies(l)[:2]
-	got, err := neededBy(l.value, donors, own)
+	got, err := neededBy(l.value, everywhere(), donors, own)
 	require.NoError(t, err)
 	require.Equal(t, lack{versions: 4, bytes: neededOf(t, l, 0, 1, 2)}, got, "two donors count once")
 
@@ -303,14 +303,26 @@ func TestNeededIsWhatTheNodeLacked(t *testing.T) {
 	for i := range all {
 		all[i] = i
 	}
-	got, err = neededBy(l.value, donors, nodeDump{node: "n3"})
+	got, err = neededBy(l.value, everywhere(), donors, nodeDump{node: "n3"})
 	require.NoError(t, err)
 	require.Equal(t, lack{versions: 41, bytes: neededOf(t, l, all...)}, got, "a wiped disk lacks everything")
 
-	got, err = neededBy(l.value, donors, dumpOf(l, "n3"))
+	got, err = neededBy(l.value, everywhere(), donors, dumpOf(l, "n3"))
 	require.NoError(t, err)
 	require.Zero(t, got)
 	require.Zero(t, ratio(100, 0))
+}
+
+func TestNeededIsOfThePartitionsThatTheNodeOwns(t *testing.T) {
+	t.Parallel()
+	l := storyLedger()
+	where := everywhere()
+	where.owners[2] = []string{"n1", "n2"}
+	got, err := neededBy(l.value, where, copies(l)[:2], nodeDump{node: "n3"})
+	require.NoError(t, err)
+	elsewhere := len(copies(l)[0].partitions[2].versions)
+	require.Positive(t, elsewhere)
+	require.Equal(t, 41-elsewhere, got.versions)
 }
 
 func TestNeededCountsWhatItCannotKnow(t *testing.T) {
@@ -319,7 +331,7 @@ func TestNeededCountsWhatItCannotKnow(t *testing.T) {
 	donor := dumpOf(l, "n1")
 	stranger := version{key: "elsewhere", dot: kv.Dot{Actor: testActor(5), Seq: 1}, sum: 77, bytes: 500}
 	donor.put(stranger)
-	got, err := neededBy(l.value, []nodeDump{donor}, dumpOf(l, "n3"))
+	got, err := neededBy(l.value, everywhere(), []nodeDump{donor}, dumpOf(l, "n3"))
 	require.NoError(t, err)
 	require.Equal(t, 1, got.unknown)
 	require.Equal(t, 1, got.versions)
