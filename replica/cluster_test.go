@@ -301,6 +301,16 @@ type wires struct {
 	call  func(from, to string, t wire.Type) error // before it is served
 	reply func(from, to string, t wire.Type) error // after
 	lane  func(from, to string, w io.WriteCloser) io.WriteCloser
+	seen  func(kind string, frame []byte) // every frame that is sent; may be nil
+}
+
+func (w *wires) show(kind string, frame []byte) {
+	w.mu.Lock()
+	seen := w.seen
+	w.mu.Unlock()
+	if seen != nil {
+		seen(kind, frame)
+	}
 }
 
 type liveFate int
@@ -401,12 +411,14 @@ func (e *end) push(to, kind string, fn func()) error {
 
 func (e *end) SendControl(name string, frame []byte) error {
 	frame = slices.Clone(frame)
+	e.w.show("control", frame)
 	to := e.w.c.nodes[name].replica
 	return e.push(name, "control", func() { to.ControlFrame(e.name, frame) })
 }
 
 func (e *end) SendLive(name string, frame []byte) error {
 	frame = slices.Clone(frame)
+	e.w.show("live", frame)
 	e.w.mu.Lock()
 	fate := e.w.live
 	e.w.mu.Unlock()
@@ -435,6 +447,7 @@ func (e *end) Call(ctx context.Context, name string, request []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
+	e.w.show("call", request)
 	before, after := e.w.faults()
 	if err := before(e.name, name, t); err != nil {
 		return nil, err

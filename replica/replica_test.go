@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,18 +84,59 @@ func TestWriteTakesWhatCopiesItCanGetWhenPeersGo(t *testing.T) {
 	})
 }
 
-// TestReconnectInTheMiddleOfAWrite holds that an ACK of the earlier connection
-// acknowledges nothing of the new one, and that no write waits for a connection
-// that is gone.
+// TestLateAckAcknowledgesNothing feeds ACKs of an earlier connection, and of an
+// earlier process, into a connection on which every write is lost.
+func TestLateAckAcknowledgesNothing(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart %v", restart), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) { lateAck(t, restart) })
+		})
+	}
+}
+
+func lateAck(t *testing.T, restart bool) {
+	c := newCluster(t, "n1", "n2")
+	c.up()
+	key := c.keyFirstAt("n1")
+	var late []byte
+	c.wires.with(func(w *wires) {
+		w.seen = func(kind string, frame []byte) {
+			if typ, _ := wire.TypeOf(frame); kind == "live" && typ == wire.TypeAck {
+				late = slices.Clone(frame)
+			}
+		}
+	})
+	for i := range 20 {
+		c.set("n1", key, fmt.Sprint(i))
+	}
+	c.wires.with(func(w *wires) {
+		w.seen = nil
+		w.live = func(string, string) liveFate { return swallow }
+	})
+	if restart {
+		c.nodes["n1"].kill()
+		c.nodes["n1"].start()
+	} else {
+		c.wires.disconnect("n1", "n2")
+	}
+	c.wires.connect("n1", "n2")
+	c.live("n1", "n2")
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		require.NoError(t, c.nodes["n1"].replica.LiveFrame("n2", slices.Clone(late)))
+	}()
+	_, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("lost")})
+	require.Equal(t, kv.CodeUnknown, kv.CodeOf(err), "%v", err)
+}
+
+// TestReconnectInTheMiddleOfAWrite holds that no write waits for a connection that
+// is gone.
 func TestReconnectInTheMiddleOfAWrite(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newCluster(t, "n1", "n2")
 		c.up()
 		key := c.keyFirstAt("n1")
-		for i := range 20 {
-			c.set("n1", key, fmt.Sprint(i))
-		}
-		// The new connection swallows writes: no ACK can be true.
+		c.set("n1", key, "v")
 		c.wires.with(func(w *wires) {
 			w.live = func(from, _ string) liveFate {
 				if from == "n1" {
@@ -103,10 +145,18 @@ func TestReconnectInTheMiddleOfAWrite(t *testing.T) {
 				return deliver
 			}
 		})
-		c.wires.disconnect("n1", "n2")
-		c.wires.connect("n1", "n2")
-		_, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("lost")})
-		require.Equal(t, kv.CodeUnknown, kv.CodeOf(err), "%v", err)
+		go func() {
+			time.Sleep(100 * time.Millisecond)
+			c.wires.disconnect("n1", "n2")
+			c.wires.connect("n1", "n2")
+		}()
+		began := time.Now()
+		resp, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("lost")})
+		require.NoError(t, err)
+		require.Equal(t, 1, resp.Copies, "nobody else can acknowledge any more")
+		require.Less(t, time.Since(began), 200*time.Millisecond)
+		c.wires.with(func(w *wires) { w.live = nil })
+		c.equal("n1", "n2") // the new connection finds it
 	})
 }
 

@@ -211,7 +211,11 @@ func TestTokenIsBoundToItsKey(t *testing.T) {
 			_, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("x"), Token: token})
 			return kv.CodeOf(err)
 		}
-		require.Equal(t, kv.CodeToken, try("b", token), "another key")
+		other := byte('b') // of the same partition and length, so that the key alone tells them apart
+		for kv.PartitionOf(kv.Hash([]byte{other}), testPartitions) != kv.PartitionOf(kv.Hash([]byte("a")), testPartitions) {
+			other++
+		}
+		require.Equal(t, kv.CodeToken, try(string([]byte{other}), token), "another key")
 		require.Equal(t, kv.CodeToken, try("a", []byte{}), "empty")
 		for i := range token { // one bit anywhere, and every prefix
 			bad := slices.Clone(token)
@@ -223,11 +227,11 @@ func TestTokenIsBoundToItsKey(t *testing.T) {
 		require.Equal(t, kv.CodeToken, try("a", make([]byte, kv.MaxTokenBytes+1)), "too long")
 		require.Zero(t, try("a", token))
 
-		other := newCluster(t, "n1")
-		other.nodes["n1"].cfg = func(cfg *replica.Config) { cfg.TokenKey = [32]byte{8} }
-		other.nodes["n1"].start()
-		other.live("n1")
-		_, err := other.do("n1", kv.Request{Op: kv.OpSet, Key: []byte("a"), Value: []byte("x"), Token: token})
+		foreign := newCluster(t, "n1")
+		foreign.nodes["n1"].cfg = func(cfg *replica.Config) { cfg.TokenKey = [32]byte{8} }
+		foreign.nodes["n1"].start()
+		foreign.live("n1")
+		_, err := foreign.do("n1", kv.Request{Op: kv.OpSet, Key: []byte("a"), Value: []byte("x"), Token: token})
 		require.Equal(t, kv.CodeToken, kv.CodeOf(err), "another cluster")
 	})
 }
