@@ -49,6 +49,7 @@ type demoOptions struct {
 	module string
 	outage string
 	disk   string
+	within time.Duration
 }
 
 func demoCommand(sys system) *cobra.Command {
@@ -75,6 +76,7 @@ Ctrl-C. Exit code 4 means that something did not hold.`,
 	f.StringVar(&o.dir, "dir", "", "directory for the cluster's files, which is kept (default: a temporary one)")
 	f.StringVar(&o.outage, "outage", outageKill, "kill (SIGKILL) or pause (SIGSTOP)")
 	f.StringVar(&o.disk, "disk", diskKept, "kept or wiped: what becomes of the data directory")
+	f.DurationVar(&o.within, "within", time.Second, "how soon after its return the node must be caught up")
 	f.StringVar(&o.module, "policy", "", "module to deploy (default: wasm-examples/union-c/union.wasm)")
 	return cmd
 }

@@ -205,7 +205,7 @@ func (d *demo) showSession(r *Report) {
 		"the session", bytesText(r.SyncBytes), r.MissedVersions, bytesText(uint64(r.NeededBytes)))
 	d.show.note("%-26s %8s in, %s out, with handshakes and gossip", "at the UDP socket", bytesText(r.WireBytesIn), bytesText(r.WireBytesOut))
 	d.show.note("%-26s %s", "steps, by partition", pathText(r.Path))
-	d.show.check(r.CaughtUpMS <= 1000, "the gap is closed within a second of the start")
+	d.show.check(r.CaughtUpMS <= float64(d.opts.within.Milliseconds()), "the gap is closed within %s of the return", d.opts.within)
 	d.show.finish(fmt.Sprintf("caught up in %.0f ms with %s", r.CaughtUpMS, bytesText(r.SyncBytes)))
 }
 
