@@ -307,17 +307,17 @@ func (m *Machine) byWhole(x *part) bool {
 	whole, answered := 0, true
 	for _, name := range x.others {
 		r, ok := x.reports[name]
-		if ok && r.copy.Trust == kv.Whole && m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
+		if ok && m.wholeAt(name, r.copy) && m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
 			whole++
 		}
-		if p := m.peers[name]; !ok && m.fresh(p) {
+		if p := m.peers[name]; !ok && m.fresh(p) && !m.hadItsTime(x, p) {
 			answered = false
 		}
 	}
 	if whole < max(1, len(x.Owners)-m.w(x)) {
 		return false
 	}
-	if !answered && m.now < x.asked+AnswerWait {
+	if !answered {
 		return false
 	}
 	// What an owner that went since had more is not waited for: N-W+1 whole copies
@@ -328,15 +328,28 @@ func (m *Machine) byWhole(x *part) bool {
 // holdersAnswered reports whether every connected member, owner of the partition
 // or not, has answered HELLO, or had its time: who holds it has then reported.
 func (m *Machine) holdersAnswered(x *part) bool {
-	if m.now >= x.asked+AnswerWait {
-		return true
-	}
 	for _, p := range m.peers {
-		if p.up && (!p.hello || !p.answered) {
+		if p.up && (!p.hello || !p.answered) && !m.hadItsTime(x, p) {
 			return false
 		}
 	}
 	return true
+}
+
+// hadItsTime reports whether a connected peer was waited for long enough: since
+// the question, and since it connected, for it may have come long after that.
+func (m *Machine) hadItsTime(x *part, p *peer) bool {
+	return m.now >= max(x.asked, p.upAt)+AnswerWait
+}
+
+// wholeAt reports whether a peer's copy counts as WHOLE: it says so, and this node
+// does not remember more of it than it reports, so that it was rolled back (R8).
+func (m *Machine) wholeAt(name string, c wire.CopyClock) bool {
+	if c.Trust != kv.Whole || m.lost[name][c.Partition] {
+		return false
+	}
+	k, ok := m.known[name][c.Partition]
+	return !ok || k.actor == c.Actor || c.Clock.Covers(k.clock)
 }
 
 // systemLive is the rule of the system partition: its clock covers one LIVE
