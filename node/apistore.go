@@ -10,24 +10,46 @@ import (
 	"edged.dev/edged/replica"
 )
 
-// apiStore is the replica as the front doors see it.
-type apiStore struct{ r *replica.Replica }
+// apiStore is the replica as the front doors see it. Before there is one, since
+// the node is still joining its cluster, every request is answered at once: that
+// it serves nothing yet.
+type apiStore struct{ n *Node }
+
+func (s apiStore) to() (*replica.Replica, error) {
+	if r := s.n.serving.Load(); r != nil {
+		return r, nil
+	}
+	return nil, kv.Errorf(kv.CodeUnavailable, "this node is still joining its cluster; it serves nothing yet")
+}
 
 var _ api.Store = apiStore{}
 
 // Start implements api.Store.
 func (s apiStore) Start(ctx context.Context, req *kv.Request, done func(*kv.Response, error)) {
-	s.r.Start(ctx, req, done)
+	r, err := s.to()
+	if err != nil {
+		done(nil, err)
+		return
+	}
+	r.Start(ctx, req, done)
 }
 
 // GetFast implements api.Store.
 func (s apiStore) GetFast(dst, key []byte) (value []byte, found, handled bool) {
-	return s.r.GetFast(dst, key)
+	r := s.n.serving.Load()
+	if r == nil {
+		return dst, false, false
+	}
+	return r.GetFast(dst, key)
 }
 
 // Scan implements api.Store.
 func (s apiStore) Scan(ctx context.Context, cursor string, limit int, prefix []byte) ([]api.ScannedKey, string, error) {
-	found, next, err := s.r.Scan(ctx, cursor, limit, prefix)
+	r, err := s.to()
+	if err != nil {
+		return nil, "", err
+	}
+	found, next, err := r.Scan(ctx, cursor, limit, prefix)
 	keys := make([]api.ScannedKey, len(found))
 	for i, k := range found {
 		keys[i] = api.ScannedKey{Key: k.Key, ExpiresMS: k.ExpiresMS}
@@ -36,7 +58,13 @@ func (s apiStore) Scan(ctx context.Context, cursor string, limit int, prefix []b
 }
 
 // Count implements api.Store.
-func (s apiStore) Count(ctx context.Context) (int64, error) { return s.r.Count(ctx) }
+func (s apiStore) Count(ctx context.Context) (int64, error) {
+	r, err := s.to()
+	if err != nil {
+		return 0, err
+	}
+	return r.Count(ctx)
+}
 
 // merger shows the policies to the replica.
 type merger struct{ table *policies.Table }

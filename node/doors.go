@@ -57,7 +57,29 @@ func bindDoors(n *Node) (*doors, error) {
 		RESP: d.resp.Addr().String(), HTTP: d.http.Addr().String(), Admin: d.admin.Addr().String(),
 		Node: n.links.transport.Addr().String(), PID: os.Getpid(),
 	}
+	if err := d.prepare(); err != nil {
+		d.close()
+		return nil, err
+	}
 	return d, d.writePorts()
+}
+
+// prepare makes what answers behind the client doors.
+func (d *doors) prepare() error {
+	password, err := d.password()
+	if err != nil {
+		return err
+	}
+	store := apiStore{d.node}
+	d.respServer, err = resp.New(resp.Config{
+		Store: store, Now: d.now, Password: password, Version: d.node.version, Info: d.node.info,
+		Limits: resp.DefaultLimits(),
+	})
+	if err != nil {
+		return err
+	}
+	d.kv, err = httpapi.NewKV(httpapi.KVConfig{Store: store, Now: d.now, Password: password})
+	return err
 }
 
 // rebindLinks takes a new transport on the address of the one that has stopped.
@@ -106,34 +128,18 @@ func (d *doors) password() (string, error) {
 }
 
 func (d *doors) serveRESP(ctx context.Context) error {
-	password, err := d.password()
-	if err != nil {
-		return err
-	}
-	d.respServer, err = resp.New(resp.Config{
-		Store: apiStore{d.node.replica}, Now: d.now, Password: password, Version: d.node.version, Info: d.node.info,
-		Limits: resp.DefaultLimits(),
-	})
-	if err != nil {
-		return err
-	}
 	return ignoreCancel(d.respServer.Serve(ctx, d.resp))
 }
 
 // now is cluster time, by which relative expiries are made absolute.
-func (d *doors) now() time.Time { return time.UnixMilli(d.node.replica.NowMS()) }
-
-func (d *doors) serveHTTP(ctx context.Context) error {
-	password, err := d.password()
-	if err != nil {
-		return err
+func (d *doors) now() time.Time {
+	if r := d.node.serving.Load(); r != nil {
+		return time.UnixMilli(r.NowMS())
 	}
-	d.kv, err = httpapi.NewKV(httpapi.KVConfig{Store: apiStore{d.node.replica}, Now: d.now, Password: password})
-	if err != nil {
-		return err
-	}
-	return d.serve(ctx, d.http, d.kv)
+	return time.Now()
 }
+
+func (d *doors) serveHTTP(ctx context.Context) error { return d.serve(ctx, d.http, d.kv) }
 
 func (d *doors) serveAdmin(ctx context.Context) error {
 	token := ""
@@ -150,7 +156,30 @@ func (d *doors) serveAdmin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.serve(ctx, d.admin, handler)
+	return d.serve(ctx, d.admin, d.joining(handler))
+}
+
+// joining answers for a node that is still joining its cluster: it lives, is not
+// ready, and has nothing else to tell.
+func (d *doors) joining(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if d.node.serving.Load() != nil || req.URL.Path == admin.PathLivez {
+			next.ServeHTTP(w, req)
+			return
+		}
+		var body any = admin.Problem{
+			Type: "joining", Title: "joining", Status: http.StatusServiceUnavailable,
+			Detail: "this node is still joining its cluster; its log says whom it asks",
+		}
+		w.Header().Set("Content-Type", admin.MediaProblem)
+		if req.URL.Path == admin.PathReadyz {
+			body = admin.Ready{}
+			w.Header().Set("Content-Type", "application/json")
+		}
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_ = json.NewEncoder(w).Encode(body) // a prober that hung up wants no answer
+	})
 }
 
 func (d *doors) serve(ctx context.Context, ln net.Listener, h http.Handler) error {

@@ -56,6 +56,9 @@ func (n *Node) learn(ctx context.Context) error {
 	p, err := n.askPartitions(running)
 	stop()
 	err = errors.Join(err, ignoreCancel(<-done))
+	if ctx.Err() != nil {
+		return nil // told to stop while nobody answered
+	}
 	if err != nil {
 		return err
 	}
@@ -73,11 +76,8 @@ func (n *Node) askPartitions(ctx context.Context) (uint32, error) {
 	for {
 		for _, addr := range n.cfg.ClusterJoin {
 			dialCtx, cancel := context.WithTimeout(ctx, time.Second)
-			err := n.links.transport.Connect(dialCtx, addr)
+			n.dialed(addr, n.links.transport.Connect(dialCtx, addr))
 			cancel()
-			if err != nil {
-				n.log.Debug("dial", slog.String("address", addr), slog.Any("error", err))
-			}
 		}
 		select {
 		case p := <-n.links.cond:

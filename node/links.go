@@ -69,6 +69,9 @@ func (l *links) Conn(remote wire.Conn) wire.ConnAck {
 		if m, ok := s.member(remote.Name); ok && m.Status == layout.Forgotten && m.Node == remote.Node {
 			ack.Code = wire.ConnForgotten
 		}
+		if s.displaced(remote.Name, kv.NodeID(remote.Node)) {
+			ack.Code = wire.ConnFenced
+		}
 	}
 	if kv.NodeID(remote.Node) == l.node.self.Node && remote.Name == l.node.id.Name {
 		ack.Code, ack.Boot = wire.ConnBootConflict, max(remote.Boot, l.node.self.Boot)+1
@@ -79,6 +82,12 @@ func (l *links) Conn(remote wire.Conn) wire.ConnAck {
 // Refused implements transport.Handler.
 func (l *links) Refused(ack wire.ConnAck) {
 	l.node.log.Error("a node refused this one", slog.String("peer", ack.Self.Name), slog.String("code", ack.Code.String()))
+	switch ack.Code {
+	case wire.ConnFenced:
+		l.node.halt(fmt.Errorf("refused by %s: another data directory has joined as %s since, and this one is fenced", ack.Self.Name, l.node.id.Name))
+	case wire.ConnForgotten:
+		l.node.halt(fmt.Errorf("refused by %s: an operator has forgotten this node", ack.Self.Name))
+	}
 }
 
 // PeerUp implements transport.Handler.
@@ -204,9 +213,7 @@ func (n *Node) keepConnected(ctx context.Context) error {
 			dials.Go(func() {
 				dialCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
 				defer cancel()
-				if err := n.links.transport.Connect(dialCtx, addr); err != nil {
-					n.log.Debug("dial", slog.String("address", addr), slog.Any("error", err))
-				}
+				n.dialed(addr, n.links.transport.Connect(dialCtx, addr))
 				mu.Lock()
 				delete(busy, addr)
 				mu.Unlock()
@@ -250,4 +257,21 @@ func (n *Node) onGossip(e cluster.Event) {
 	n.log.Debug("gossip", slog.String("event", e.Kind.String()), slog.String("node", e.Member.Name))
 	n.events.gossip(e)
 	n.system.dialSoon()
+}
+
+// dialed tells of a dial that failed: quietly of a node that is not there, loudly,
+// once for each address, of one that would not have this node or is not trusted.
+func (n *Node) dialed(addr string, err error) {
+	if err == nil {
+		return
+	}
+	var refused *transport.RefusedError
+	if !errors.As(err, &refused) && !errors.Is(err, transport.ErrUntrusted) {
+		n.log.Debug("dial", slog.String("address", addr), slog.Any("error", err))
+		return
+	}
+	n.refusals.Add(1)
+	if _, told := n.refusedBy.LoadOrStore(addr, true); !told {
+		n.log.Warn("no connection: certificates or clusters do not fit", slog.String("address", addr), slog.Any("error", err))
+	}
 }

@@ -51,15 +51,10 @@ func (m metrics) collectPartitions(ch chan<- prometheus.Metric) {
 
 func (m metrics) collectDoors(ch chan<- prometheus.Metric) {
 	d := m.n.doors
-	if s := d.respServer; s != nil {
-		st := s.Stats()
-		byName(ch, "edged_resp_commands_total", "RESP commands by name.", "command", st.Commands)
-		byName(ch, "edged_resp_errors_total", "RESP error replies by kind.", "kind", st.Errors)
-		byName(ch, "edged_resp_rejected_total", "What a limit of the RESP door refused, by limit.", "limit", st.Rejected)
-	}
-	if d.kv == nil {
-		return
-	}
+	st := d.respServer.Stats()
+	byName(ch, "edged_resp_commands_total", "RESP commands by name.", "command", st.Commands)
+	byName(ch, "edged_resp_errors_total", "RESP error replies by kind.", "kind", st.Errors)
+	byName(ch, "edged_resp_rejected_total", "What a limit of the RESP door refused, by limit.", "limit", st.Rejected)
 	desc := prometheus.NewDesc("edged_http_requests_total", "HTTP requests answered, by method and status.", []string{"method", "status"}, nil)
 	for a, v := range d.kv.Answered() {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), a.Method, strconv.Itoa(a.Status))
@@ -115,6 +110,7 @@ func (n *Node) counterSet() map[string]counter {
 		"memory_tier_misses_total":     total("Reads that went to the store.", int64(tier.Misses)),
 		"memory_tier_bytes":            gauge("Bytes in the memory tier.", float64(tier.Bytes)),
 		"memory_tier_entries":          gauge("Objects in the memory tier.", float64(tier.Entries)),
+		"connections_refused_total":    total("Connections refused or not trusted, by either side.", n.refusals.Load()+n.links.transport.Rejected()),
 		"wire_received_bytes_total":    total("Bytes received at the UDP socket.", n.links.transport.BytesIn()),
 		"wire_sent_bytes_total":        total("Bytes sent at the UDP socket.", n.links.transport.BytesOut()),
 	}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,9 +64,13 @@ type Node struct {
 	events   *hub
 	doors    *doors
 
-	exit     func(code int)
-	draining atomic.Bool
-	caught   caught
+	exit      func(code int)
+	draining  atomic.Bool
+	serving   atomic.Pointer[replica.Replica] // nil while the node is joining
+	halted    chan error                      // why this node must stop, first reason only
+	refusals  atomic.Int64                    // dials that ended for want of trust
+	refusedBy sync.Map                        // address -> true: told in the log
+	caught    caught
 }
 
 // New opens the data directory, decides which cluster the node is of, and binds
@@ -78,7 +83,7 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, events: newHub()}
+	n := &Node{cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, events: newHub(), halted: make(chan error, 1)}
 	if n.exit == nil {
 		n.exit = os.Exit
 	}
@@ -172,16 +177,49 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 func (n *Node) run(ctx context.Context) error {
-	if err := n.learn(ctx); err != nil {
-		return err
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { // ends with run
+		select {
+		case err := <-n.halted:
+			cancel(haltError{err})
+		case <-stop:
+		}
+	}()
+	front, frontCtx := errgroup.WithContext(ctx)
+	n.doors.run(front, frontCtx)
+	err := n.learn(frontCtx)
+	if err == nil && frontCtx.Err() == nil {
+		err = n.build()
 	}
-	if err := n.build(); err != nil {
-		return err
+	if err == nil && frontCtx.Err() == nil {
+		err = n.serve(frontCtx, front)
 	}
-	if err := n.serve(ctx); err != nil {
+	cancel(nil)
+	if doorErr := front.Wait(); err == nil {
+		err = doorErr
+	}
+	var halt haltError
+	if errors.As(context.Cause(ctx), &halt) {
+		return errors.Join(halt.error, err)
+	}
+	if err != nil || n.replica == nil {
 		return err
 	}
 	return n.self.stopped(n.store, n.clocks.wallMS())
+}
+
+// haltError is why a node stops by itself.
+type haltError struct{ error }
+
+// halt makes Run end with a reason: this node must not go on.
+func (n *Node) halt(err error) {
+	select {
+	case n.halted <- err:
+	default: // it stops already
+	}
 }
 
 // build makes the parts that need to know how many partitions there are.
@@ -220,7 +258,7 @@ func (n *Node) build() error {
 
 // serve runs everything. What stops first stops last: the doors, then
 // replication and the network, then the committer.
-func (n *Node) serve(ctx context.Context) error {
+func (n *Node) serve(ctx context.Context, front *errgroup.Group) error {
 	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBelow()
 	var base errgroup.Group
@@ -238,8 +276,7 @@ func (n *Node) serve(ctx context.Context) error {
 	mid.Go(func() error { return n.gossip.Run(middle) })
 	mid.Go(func() error { return n.system.run(middle) })
 	mid.Go(func() error { return n.keepConnected(middle) })
-	front, frontCtx := errgroup.WithContext(ctx)
-	n.doors.run(front, frontCtx)
+	n.serving.Store(n.replica)
 	n.log.Info("serving", slog.String("node", n.id.Name), slog.String("resp", n.doors.ports.RESP),
 		slog.String("http", n.doors.ports.HTTP), slog.String("admin", n.doors.ports.Admin), slog.String("node_address", n.doors.ports.Node))
 	err := front.Wait()

@@ -30,6 +30,7 @@ type self struct {
 	Partitions uint32    `json:"partitions"` // 0: of no cluster yet
 	Durability string    `json:"durability"`
 	Clean      bool      `json:"clean"`     // the last life stopped in order
+	Epoch      uint64    `json:"epoch"`     // of this directory's member entry, 0: it had none yet
 	SeenMS     int64     `json:"seen_ms"`   // its last sign of life, Unix milliseconds
 	ResetKey   []byte    `json:"reset_key"` // of QUIC's stateless resets
 
@@ -71,17 +72,32 @@ func openSelf(store *cache.Store, nowMS int64, durability string) (self, error) 
 	return s, s.save(store)
 }
 
-func (s *self) save(store *cache.Store) error {
+func (s *self) save(store *cache.Store) error { return s.put(store, true) }
+
+func (s *self) put(store *cache.Store, sync bool) error {
 	rec, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("write node record: %w", err)
 	}
 	var b cache.Batch
 	b.Set(cache.NodeKey(), rec)
-	if err := store.Commit(&b, true); err != nil {
+	if err := store.Commit(&b, sync); err != nil {
 		return fmt.Errorf("write node record: %w", err)
 	}
 	return nil
+}
+
+// enlisted keeps the epoch at which this directory holds its name.
+func (s *self) enlisted(store *cache.Store, epoch uint64) error {
+	s.Epoch = epoch
+	return s.save(store)
+}
+
+// seen keeps a sign of life, so that the next start can tell how long the node
+// was away. It need not be durable at once.
+func (s *self) seen(store *cache.Store, nowMS int64) error {
+	s.SeenMS = nowMS
+	return s.put(store, false)
 }
 
 // stopped writes that the node stopped in order.

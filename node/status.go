@@ -213,6 +213,9 @@ func (n *Node) moment(ns int64) *float64 {
 
 // info adds edged's own sections to INFO.
 func (n *Node) info() []resp.Section {
+	if n.serving.Load() == nil {
+		return nil
+	}
 	c := status{n}.counts()
 	number := func(v int) string { return strconv.Itoa(v) }
 	return []resp.Section{{Name: "Edged", Fields: []resp.Field{

@@ -39,8 +39,11 @@ type memberEntry struct {
 	Epoch     uint64    `json:"epoch"`
 	Addresses []string  `json:"addresses"`
 	Weight    float64   `json:"weight"`
-	Zone      string    `json:"zone,omitempty"`
-	Status    string    `json:"status"`
+	// Former are the data directories that held the name before, the newest last:
+	// a process on one of them is turned away.
+	Former []kv.NodeID `json:"former,omitempty"`
+	Zone   string      `json:"zone,omitempty"`
+	Status string      `json:"status"`
 }
 
 // system keeps what this node's copy of the system partition says: the layout
@@ -52,8 +55,12 @@ type system struct {
 
 	mu      sync.Mutex
 	members map[string]layout.Member
+	former  map[string][]kv.NodeID // by member's name
 	records []policies.Record
 }
+
+// maxFormer bounds the former directories of one name that are remembered.
+const maxFormer = 16
 
 func newSystem(n *Node) *system {
 	return &system{node: n, changed: make(chan struct{}, 1), redial: make(chan struct{}, 1), members: map[string]layout.Member{}}
@@ -78,6 +85,18 @@ func (s *system) member(name string) (layout.Member, bool) {
 	return m, ok
 }
 
+// displaced reports whether a data directory held a name and does not any more.
+func (s *system) displaced(name string, node kv.NodeID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.former[name], node) && s.members[name].Node != uint64(node)
+}
+
+// fenced says that another data directory has taken this one's place.
+func fenced(name string, by kv.NodeID) error {
+	return fmt.Errorf("another data directory (node ID %s) has joined as %s since: this one is fenced; stop it, or give it a certificate of its own and an empty data directory", by, name)
+}
+
 // begin writes the first entries of a cluster that this node founds, and takes
 // the layout that its own copy has.
 func (s *system) begin(ctx context.Context) error {
@@ -95,7 +114,7 @@ func (s *system) found(sh *partition.Shard) error {
 	n := s.node
 	entries := map[string]any{
 		clusterKey:               clusterEntry{ID: n.id.Cluster, Partitions: n.self.Partitions},
-		memberPrefix + n.id.Name: s.own(1),
+		memberPrefix + n.id.Name: s.own(1, nil),
 	}
 	for key, entry := range entries {
 		value, err := json.Marshal(entry)
@@ -117,24 +136,32 @@ func (s *system) found(sh *partition.Shard) error {
 	return n.self.save(n.store)
 }
 
-func (s *system) own(epoch uint64) memberEntry {
+func (s *system) own(epoch uint64, former []kv.NodeID) memberEntry {
 	n := s.node
 	return memberEntry{
 		Name: n.id.Name, Node: n.self.Node, Epoch: epoch, Addresses: n.links.transport.Addresses(),
-		Weight: 1, Zone: n.cfg.NodeZone, Status: layout.Active.String(),
+		Weight: 1, Zone: n.cfg.NodeZone, Status: layout.Active.String(), Former: former,
 	}
 }
 
+// lifeEvery is how exactly a node can tell, after a kill, how long it was away.
+const lifeEvery = 5 * time.Second
+
 // run follows the partition and keeps this node's entry in it true.
 func (s *system) run(ctx context.Context) error {
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick, life := time.NewTicker(500*time.Millisecond), time.NewTicker(lifeEvery)
 	defer tick.Stop()
+	defer life.Stop()
 	for {
 		s.enlist(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-life.C:
+			if err := s.node.self.seen(s.node.store, s.node.clocks.wallMS()); err != nil {
+				return err
+			}
 		case <-s.changed:
 			if err := s.take(ctx); err != nil && ctx.Err() == nil {
 				s.node.log.Error("system partition not taken", slog.Any("error", err))
@@ -150,22 +177,34 @@ func (s *system) enlist(ctx context.Context) {
 	s.mu.Lock()
 	known := len(s.members) > 0
 	m, ok := s.members[n.id.Name]
+	former := slices.Clone(s.former[n.id.Name])
 	s.mu.Unlock()
 	if !known {
 		return
 	}
-	epoch := uint64(1)
-	if ok {
-		epoch = m.Epoch
-		if m.Node == uint64(n.self.Node) && slices.Equal(m.Addresses, n.links.transport.Addresses()) && m.Zone == n.cfg.NodeZone {
+	mine := ok && m.Node == uint64(n.self.Node)
+	switch {
+	case mine && m.Epoch != n.self.Epoch:
+		if err := n.self.enlisted(n.store, m.Epoch); err != nil {
+			n.log.Error("epoch not kept", slog.Any("error", err))
+		}
+		fallthrough
+	case mine:
+		if slices.Equal(m.Addresses, n.links.transport.Addresses()) && m.Zone == n.cfg.NodeZone {
 			return
 		}
-		epoch++
-		if m.Node == uint64(n.self.Node) {
-			epoch = m.Epoch + 1
-		}
+	case ok && n.self.Epoch > 0 && m.Epoch > n.self.Epoch:
+		n.halt(fenced(n.id.Name, kv.NodeID(m.Node)))
+		return
+	case ok:
+		former = append(former, kv.NodeID(m.Node))
+		former = former[max(0, len(former)-maxFormer):]
 	}
-	value, err := json.Marshal(s.own(epoch))
+	epoch := uint64(1)
+	if ok {
+		epoch = m.Epoch + 1
+	}
+	value, err := json.Marshal(s.own(epoch, former))
 	if err != nil {
 		return
 	}
@@ -180,7 +219,7 @@ func (s *system) enlist(ctx context.Context) {
 // write puts one entry into the system partition.
 func (s *system) write(ctx context.Context, key string, value []byte) (*kv.Response, error) {
 	req := &kv.Request{Op: kv.OpSet, Key: []byte(key), Value: value, System: true}
-	return api.Do(ctx, apiStore{s.node.replica}, req)
+	return api.Do(ctx, apiStore{s.node}, req)
 }
 
 // take reads the partition and puts in force what it says.
@@ -189,7 +228,7 @@ func (s *system) take(ctx context.Context) error {
 	if sh == nil {
 		return errors.New("no copy of the system partition")
 	}
-	members := map[string]layout.Member{}
+	members, former := map[string]layout.Member{}, map[string][]kv.NodeID{}
 	var records []policies.Record
 	var keys [][]byte
 	for from, done := uint64(0), false; !done; {
@@ -211,11 +250,14 @@ func (s *system) take(ctx context.Context) error {
 				records = append(records, policies.Record{Key: name, Value: v.Value, HLC: uint64(v.HLC), Actor: actorHash(v.Dot.Actor), Counter: v.Dot.Seq})
 			}
 		case bytes.HasPrefix(key, []byte(memberPrefix)):
-			if m, ok := resolveMember(live); ok {
-				members[m.Name] = m
+			if m, was, ok := resolveMember(live); ok {
+				members[m.Name], former[m.Name] = m, was
 			}
 		}
 	}
+	s.mu.Lock()
+	s.former = former
+	s.mu.Unlock()
 	return s.adopt(ctx, members, records)
 }
 
@@ -245,9 +287,7 @@ func sameMember(a, b layout.Member) bool {
 
 // resolveMember chooses among concurrent entries of one member: LEFT and
 // FORGOTTEN win, then the highest (epoch, hlc, dot). live is newest first.
-func resolveMember(live []kv.Version) (layout.Member, bool) {
-	var best layout.Member
-	found := false
+func resolveMember(live []kv.Version) (best layout.Member, former []kv.NodeID, found bool) {
 	for _, v := range live {
 		var e memberEntry
 		if err := json.Unmarshal(v.Value, &e); err != nil {
@@ -258,10 +298,10 @@ func resolveMember(live []kv.Version) (layout.Member, bool) {
 			Status: statusOf(e.Status),
 		}
 		if !found || cmp.Or(cmp.Compare(m.Status, best.Status), cmp.Compare(m.Epoch, best.Epoch)) > 0 {
-			best, found = m, true
+			best, former, found = m, e.Former, true
 		}
 	}
-	return best, found
+	return best, former, found
 }
 
 func statusOf(word string) layout.Status {

@@ -67,7 +67,9 @@ func Serve(ctx context.Context, ln net.Listener, cfg ServerConfig) error {
 	if err = srv.Shutdown(late); errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close() // what is still running had its time
 	}
-	<-served // is http.ErrServerClosed
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve http: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("shut down http server: %w", err)
 	}

@@ -63,11 +63,12 @@ const (
 	ConnForgotten             // the operator has forgotten this node
 	ConnWrongCluster          // cluster or name differ from the certificate or from ours
 	ConnVersion               // another protocol version
+	ConnFenced                // another data directory has taken this node's place since
 )
 
 // String names the code as messages and logs show it.
 func (c ConnCode) String() string {
-	names := [...]string{"OK", "BOOT_CONFLICT", "FORGOTTEN", "WRONG_CLUSTER", "VERSION"}
+	names := [...]string{"OK", "BOOT_CONFLICT", "FORGOTTEN", "WRONG_CLUSTER", "VERSION", "FENCED"}
 	if int(c) < len(names) {
 		return names[c]
 	}
