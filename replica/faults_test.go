@@ -124,7 +124,7 @@ func TestLaneOvertakesTheAnswerToItsHello(t *testing.T) {
 		}
 		c.nodes["n2"].kill()
 		c.nodes["n2"].wipe()
-		var done, others atomic.Int64 // DONEs answered; those of no session
+		var hellos, done, others atomic.Int64 // HELLOs of n2; DONEs answered; those of no session
 		c.wires.with(func(w *wires) {
 			w.seen = func(kind string, frame []byte) {
 				if typ, _ := wire.TypeOf(frame); kind != "call" || typ != wire.TypeDone {
@@ -134,8 +134,9 @@ func TestLaneOvertakesTheAnswerToItsHello(t *testing.T) {
 					others.Add(1)
 				}
 			}
-			w.reply = func(_, _ string, typ wire.Type) error {
-				if typ == wire.TypeHello {
+			w.reply = func(from, _ string, typ wire.Type) error {
+				if typ == wire.TypeHello && from == "n2" {
+					hellos.Add(1)
 					time.Sleep(300 * time.Millisecond)
 				}
 				if typ == wire.TypeDone {
@@ -147,6 +148,7 @@ func TestLaneOvertakesTheAnswerToItsHello(t *testing.T) {
 		c.nodes["n2"].start()
 		c.wires.connect("n1", "n2")
 		c.live("n2")
+		require.Equal(t, int64(1), hellos.Load(), "nothing was asked for twice")
 		require.Equal(t, int64(1), done.Load()-others.Load(), "one DONE, and it was understood")
 		for _, p := range c.nodes["n2"].replica.Parts() {
 			require.True(t, p.Verified || p.Partition == kv.System, "partition %d", p.Partition)
