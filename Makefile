@@ -9,9 +9,13 @@ ARGS ?=
 # ten or more.
 PKG ?= ./...
 COUNT ?= 1
-# How many schedules `make sim` plays, and how long `make soak` runs.
-SEEDS ?= 2000
-SOAK ?= 10m
+# How many schedules `make sim` plays (`make soak`: fifty times as many), and the
+# first of them; how many outages `make soak` plays on real processes.
+SEEDS ?= 3000
+SEED_BASE ?= 0
+OUTAGES ?= 5
+# The simulator's mixes, which share the schedules.
+MIXES := 6
 
 # The linters, at the versions that their findings are known for.
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
@@ -49,10 +53,15 @@ bench: ## benchmarks of PKG, COUNT times each
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) $(PKG)
 
 sim: ## SEEDS random schedules through the simulator
-	SIM_SEEDS=$(SEEDS) go test -count 1 -timeout 20m -v ./internal/sim/...
+	go test -count 1 -timeout 20m -v ./internal/sim -args -seeds=$$((($(SEEDS) + $(MIXES) - 1) / $(MIXES))) -seed-base=$(SEED_BASE)
 
-soak: ## faults and load against a real cluster for SOAK
-	go run ./loadtest soak --for $(SOAK) $(ARGS)
+soak: ## fifty times the schedules, then OUTAGES of each kind on real processes
+	$(MAKE) sim SEEDS=$$((50 * $(SEEDS))) SEED_BASE=$(SEED_BASE)
+	for i in $$(seq $(OUTAGES)); do \
+		for how in "--outage kill" "--outage kill --disk wiped" "--outage pause"; do \
+			go run ./loadtest rejoin --keys 100000 --seed $$i $$how -o table $(ARGS); \
+		done; \
+	done
 
 interop: ## tests with outside clients, which it installs
 	.ci/interop

@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestBenchRunsBothServers needs redis-server and redis-benchmark. It says
+// TestInteropBenchRunsBothServers needs redis-server and redis-benchmark. It says
 // nothing about speed: its runs are far too short.
-func TestBenchRunsBothServers(t *testing.T) {
+func TestInteropBenchRunsBothServers(t *testing.T) {
 	var out, said bytes.Buffer
 	args := []string{"bench", "--vs", "redis", "--pairs", "1", "--gets", "20000", "--sets", "2000", "--keys", "1000", "-o", "json"}
 	code := run(t.Context(), args, system{out: &out, err: &said, env: func(string) string { return "" }})

@@ -239,9 +239,11 @@ func (r *Replica) endPart(pl *pull, p kv.Partition, end wire.End) error {
 	}
 	r.stats.LastPendNS.Store(r.cfg.Boottime())
 	err := in.End(end.Clock, end.Floor, func() {
-		r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p})
-		pl.ends(p, true)
-		r.finishPull(pl)
+		r.whenSynced(func() {
+			r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p})
+			pl.ends(p, true)
+			r.finishPull(pl)
+		})
 	})
 	if err != nil {
 		in.Cancel()
@@ -249,6 +251,41 @@ func (r *Replica) endPart(pl *pull, p kv.Partition, end wire.End) error {
 		pl.ends(p, false)
 	}
 	return err
+}
+
+// whenSynced calls fn once what is published is on stable storage. Under relaxed
+// durability a session's end is told only then: asked before, its clock would not
+// have grown yet, and the same objects would be fetched again.
+func (r *Replica) whenSynced(fn func()) {
+	if !r.cfg.Relaxed {
+		fn()
+		return
+	}
+	r.sessions.mu.Lock()
+	r.sessions.unsynced = append(r.sessions.unsynced, fn)
+	first := !r.sessions.syncing
+	r.sessions.syncing = true
+	r.sessions.mu.Unlock()
+	if first {
+		r.tasks.run(func(context.Context) { r.syncEnds() })
+	}
+}
+
+// syncEnds makes the ends told so far durable, and those told meanwhile.
+func (r *Replica) syncEnds() {
+	for {
+		r.sessions.mu.Lock()
+		ends := r.sessions.unsynced
+		r.sessions.unsynced = nil
+		r.sessions.syncing = len(ends) > 0
+		r.sessions.mu.Unlock()
+		if len(ends) == 0 || r.cfg.Set.Committer().SyncApplied() != nil {
+			return // a store that cannot sync ends the process
+		}
+		for _, fn := range ends {
+			fn()
+		}
+	}
 }
 
 // drop ends a pull, once: what did not end in order is cancelled and asked for

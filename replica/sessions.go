@@ -31,6 +31,8 @@ type sessions struct {
 	answered map[answerKey]*answered
 	order    []answerKey // of answered, oldest first
 	outgoing int
+	unsynced []func() // ends that wait for stable storage, under relaxed durability
+	syncing  bool     // somebody sees to them
 }
 
 type answerKey struct {

@@ -223,7 +223,9 @@ func (m *Machine) levelWith(p *peer, c wire.CopyClock, askAt int64) {
 	c.Clock = m.cfg.Copies.Copy(c.Partition).Clock
 	m.report(p, c, askAt)
 	if x.Self || c.Partition == kv.System {
-		x.Path, x.Reason = "L0", "clocks are equal"
+		if x.Path == "" {
+			x.Path, x.Reason = "L0", "clocks are equal"
+		}
 		x.doneBy = m.now + DoneWait
 	}
 }

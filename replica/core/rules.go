@@ -89,8 +89,11 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 		return
 	}
 	x.State = s
-	if x.Path == "" || s != kv.Live {
+	if x.Path != "L1" || s != kv.Live {
 		x.Reason = reason
+	}
+	if x.Path == "" && s == kv.Live && len(x.others) > 0 {
+		x.Path = "L0" // level without a session: by replication, or since it missed nothing
 	}
 	if s == kv.Live {
 		x.suspect, x.doneBy, x.lost = 0, 0, false
@@ -111,7 +114,7 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 func (m *Machine) catchUp(x *part, reason string) {
 	x.State, x.Reason = kv.CatchingUp, reason
 	x.began, x.asked, x.suspect = m.now, m.now, 0
-	x.Verified, x.contact = false, false
+	x.Verified, x.contact, x.Path = false, false, ""
 	x.reports = map[string]report{}
 	m.askAgain()
 	m.emit(Note{Kind: "partition.state", Partition: x.Partition, Text: kv.CatchingUp.String() + ": " + reason})
