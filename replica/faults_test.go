@@ -113,6 +113,32 @@ func TestAckWaitsForTheDisk(t *testing.T) {
 	})
 }
 
+// TestAckThatDidNotGetIntoTheQueueIsSentLater refuses ACKs for a while: no other
+// write comes whose ACK would cover the one that waits.
+func TestAckThatDidNotGetIntoTheQueueIsSentLater(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2")
+		c.up()
+		c.wires.with(func(w *wires) {
+			w.live = func(from, _ string) liveFate {
+				if from == "n2" {
+					return refuse
+				}
+				return deliver
+			}
+		})
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			c.wires.with(func(w *wires) { w.live = nil })
+		}()
+		began := time.Now()
+		resp, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte(c.keyFirstAt("n1")), Value: []byte("v")})
+		require.NoError(t, err)
+		require.Equal(t, 2, resp.Copies)
+		require.Less(t, time.Since(began), 400*time.Millisecond)
+	})
+}
+
 // TestLaneOvertakesTheAnswerToItsHello delays the answers: the lane's end must not
 // be told before the answer that it leans on.
 func TestLaneOvertakesTheAnswerToItsHello(t *testing.T) {

@@ -108,7 +108,28 @@ func (r *Replica) sendAck(p *remote) {
 		}
 	}
 	sortCopies(ack.Copies)
-	_ = r.cfg.Peers.SendLive(p.name, ack.Append(nil)) // with the connection goes the peer's wait for it
+	if r.cfg.Peers.SendLive(p.name, ack.Append(nil)) == nil {
+		return
+	}
+	// The queue is full: it is due again at the next pass. With the connection goes
+	// the peer's wait for it.
+	p.ackMu.Lock()
+	defer p.ackMu.Unlock()
+	for part := range touched {
+		p.touched[part] = struct{}{}
+	}
+}
+
+// ackLate has the ACKs sent again that did not get into a queue.
+func (r *Replica) ackLate() {
+	for _, p := range r.remotes() {
+		p.ackMu.Lock()
+		late := len(p.touched) > 0
+		p.ackMu.Unlock()
+		if late {
+			wake(r.sessions.ackDue)
+		}
+	}
 }
 
 // copyClock tells of this node's copy of a partition.

@@ -186,6 +186,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		case <-pass.C:
 			r.step(core.Passed{})
 			r.expireStale()
+			r.ackLate()
 		}
 	}
 }
