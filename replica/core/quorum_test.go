@@ -1,0 +1,85 @@
+package core_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"edged.dev/edged/replica/core"
+)
+
+func TestQuorum(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		need    int
+		owners  string
+		events  string // +name acknowledges, -name fails
+		settled bool
+		copies  int
+	}{
+		{2, "a b c", "", false, 0},
+		{2, "a b c", "+a", false, 1},
+		{2, "a b c", "+a +b", true, 2},
+		{2, "a b c", "+a +a", false, 1},      // counted once
+		{2, "a b c", "+a -b", false, 1},      // c may still come
+		{2, "a b c", "+a -b -c", true, 1},    // nobody left: with the copies there are
+		{2, "a b c", "-a -b -c", true, 0},    //
+		{2, "a b c", "+a -b +b", false, 1},   // a failed incarnation acknowledges nothing
+		{2, "a b c", "+a +b -b", true, 2},    // what is durable stays so
+		{3, "a b c", "+a +b", false, 2},      //
+		{1, "a", "+a", true, 1},              //
+		{2, "a b c", "-b -b +a", false, 1},   // failed once
+		{2, "a b c", "+a -b -c +c", true, 1}, // settled is settled
+		{3, "a b", "+a +b", true, 2},         // more asked for than there are
+		{2, "a b c d e", "+e +d", true, 2},   //
+		{2, "a b c", "+c -a -b", true, 1},    //
+		{2, "a b c", "+c -a", false, 1},      //
+	} {
+		q := core.NewQuorum(tc.need, strings.Fields(tc.owners))
+		for _, e := range strings.Fields(tc.events) {
+			if e[0] == '+' {
+				q.Ack(e[1:])
+			} else {
+				q.Fail(e[1:])
+			}
+		}
+		require.Equal(t, tc.settled, q.Settled(), "%d of %s after %s", tc.need, tc.owners, tc.events)
+		require.Equal(t, tc.copies, q.Copies(), "%d of %s after %s", tc.need, tc.owners, tc.events)
+	}
+}
+
+func TestQuorumStaysSettled(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		owners := []string{"a", "b", "c", "d", "e"}[:rapid.IntRange(1, 5).Draw(t, "owners")]
+		q := core.NewQuorum(rapid.IntRange(1, len(owners)).Draw(t, "need"), owners)
+		settled, acked := false, map[string]bool{}
+		for range rapid.IntRange(0, 12).Draw(t, "events") {
+			name := rapid.SampledFrom(owners).Draw(t, "owner")
+			if rapid.Bool().Draw(t, "acks") {
+				q.Ack(name)
+			} else {
+				q.Fail(name)
+			}
+			acked[name] = acked[name] || q.Has(name)
+			if settled && !q.Settled() {
+				t.Fatal("it was settled")
+			}
+			settled = q.Settled()
+		}
+		n := 0
+		for name, has := range acked {
+			if has != q.Has(name) {
+				t.Fatalf("%s had a durable copy", name)
+			}
+			if has {
+				n++
+			}
+		}
+		if n != q.Copies() {
+			t.Fatalf("%d copies, %d acknowledged", q.Copies(), n)
+		}
+	})
+}
