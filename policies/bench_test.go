@@ -6,8 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"edged.dev/edged/policies"
 	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/policies"
 )
 
 // BenchmarkMerge is one conflict of two siblings, from siblings to view, with the

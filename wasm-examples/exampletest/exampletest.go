@@ -15,9 +15,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"edged.dev/edged/policies"
 	wasmrt "edged.dev/edged/runtime"
-	"github.com/stretchr/testify/require"
 )
 
 // Example is one directory below wasm-examples.

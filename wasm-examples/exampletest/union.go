@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"edged.dev/edged/policies"
 	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/policies"
 )
 
 // Lists returns siblings with these values, the first the oldest.
