@@ -67,19 +67,22 @@ func (s apiStore) Count(ctx context.Context) (int64, error) {
 }
 
 // merger shows the policies to the replica.
-type merger struct{ table *policies.Table }
+type merger struct{ n *Node }
 
 var _ replica.Merger = merger{}
 
 // View implements replica.Merger.
 func (m merger) View(ctx context.Context, key []byte, live []kv.Version) (replica.View, error) {
+	if err := m.n.system.current(ctx); err != nil {
+		return replica.View{}, err
+	}
 	siblings := make([]policies.Sibling, len(live))
 	for i, v := range live {
 		siblings[i] = policies.Sibling{
 			Value: v.Value, HLC: uint64(v.HLC), Actor: actorHash(v.Dot.Actor), Counter: v.Dot.Seq, ExpiresMS: uint64(v.ExpiresMS),
 		}
 	}
-	v, err := m.table.Resolve(ctx, key, siblings)
+	v, err := m.n.policies.Resolve(ctx, key, siblings)
 	if err != nil {
 		return replica.View{}, err
 	}

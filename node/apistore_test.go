@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"edged.dev/edged/api/admin"
 	"edged.dev/edged/node"
 )
 
@@ -32,6 +33,12 @@ func startAlone(tb testing.TB, durability string) string {
 		cancel()
 		require.NoError(tb, running.Wait())
 	})
+	cl := admin.NewClient("http://"+n.Ports().Admin, "")
+	defer cl.Close()
+	require.Eventually(tb, func() bool {
+		ready, err := cl.Readyz(tb.Context())
+		return err == nil && ready.Ready
+	}, 30*time.Second, 2*time.Millisecond)
 	return n.Ports().RESP
 }
 

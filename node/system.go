@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"edged.dev/edged/api"
@@ -53,7 +54,10 @@ type system struct {
 	changed chan struct{}
 	redial  chan struct{}
 
+	taken atomic.Uint64 // what the partition's change count was when it was last taken, plus one
+
 	mu      sync.Mutex
+	took    chan struct{} // closed and replaced when the partition was taken
 	members map[string]layout.Member
 	former  map[string][]kv.NodeID // by member's name
 	records []policies.Record
@@ -63,7 +67,7 @@ type system struct {
 const maxFormer = 16
 
 func newSystem(n *Node) *system {
-	return &system{node: n, changed: make(chan struct{}, 1), redial: make(chan struct{}, 1), members: map[string]layout.Member{}}
+	return &system{node: n, changed: make(chan struct{}, 1), redial: make(chan struct{}, 1), took: make(chan struct{}), members: map[string]layout.Member{}}
 }
 
 // wake says that the partition changed.
@@ -83,6 +87,40 @@ func (s *system) member(name string) (layout.Member, bool) {
 	defer s.mu.Unlock()
 	m, ok := s.members[name]
 	return m, ok
+}
+
+// currentWait bounds how long a read waits for the policies of this node's own
+// copy to be in force; then it is answered elsewhere, or not at all.
+const currentWait = 500 * time.Millisecond
+
+// errNotCurrent says that this node may not know which policy is bound: it shows
+// no view rather than another one.
+var errNotCurrent = errors.New("the system partition is not level yet, or its policies are not in force here")
+
+// current returns when the policies in force are those of this node's own copy of
+// the system partition, and that copy serves.
+func (s *system) current(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, currentWait)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		took := s.took
+		s.mu.Unlock()
+		p, ok := s.node.replica.Part(kv.System)
+		sh := s.node.set.Shard(kv.System)
+		serves := ok && p.State.Serves()
+		if serves && sh != nil && s.taken.Load() == sh.Changes()+1 {
+			return nil
+		}
+		if !serves {
+			return errNotCurrent // another owner can tell at once
+		}
+		select {
+		case <-took:
+		case <-ctx.Done():
+			return errNotCurrent
+		}
+	}
 }
 
 // displaced reports whether a data directory held a name and does not any more.
@@ -228,6 +266,7 @@ func (s *system) take(ctx context.Context) error {
 	if sh == nil {
 		return errors.New("no copy of the system partition")
 	}
+	seen := sh.Changes() // before it is read: what comes meanwhile is taken next
 	members, former := map[string]layout.Member{}, map[string][]kv.NodeID{}
 	var records []policies.Record
 	var keys [][]byte
@@ -258,7 +297,15 @@ func (s *system) take(ctx context.Context) error {
 	s.mu.Lock()
 	s.former = former
 	s.mu.Unlock()
-	return s.adopt(ctx, members, records)
+	if err := s.adopt(ctx, members, records); err != nil {
+		return err
+	}
+	s.taken.Store(seen + 1)
+	s.mu.Lock()
+	close(s.took)
+	s.took = make(chan struct{})
+	s.mu.Unlock()
+	return nil
 }
 
 func (s *system) adopt(ctx context.Context, members map[string]layout.Member, records []policies.Record) error {

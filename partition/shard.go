@@ -97,6 +97,10 @@ func (s *Shard) Covers(c kv.Clock) bool {
 	return s.copy.Synced().Covers(c)
 }
 
+// Changes counts the groups published so far: what was read when it had the same
+// value is still all there is.
+func (s *Shard) Changes() uint64 { return s.changes.Load() }
+
 // Has reports whether a write is in the published clock.
 func (s *Shard) Has(d kv.Dot) bool {
 	s.mu.Lock()

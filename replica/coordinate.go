@@ -31,15 +31,22 @@ func (r *Replica) Start(ctx context.Context, req *kv.Request, done func(*kv.Resp
 	p := r.partitionOf(req)
 	if part := r.part(p); part != nil && r.runsHere(part, req) {
 		r.run(ctx, part, req, func(resp *kv.Response, err error) {
-			if err == nil || kv.CodeOf(err) != kv.CodeNotServing { // else nothing was started
+			if !elsewhere(req, err) {
 				done(ownAnswer(req, resp), err)
 				return
 			}
-			r.startRoute(ctx, p, req, done)
+			r.startRoute(ctx, p, req, err, done)
 		})
 		return
 	}
-	r.startRoute(ctx, p, req, done)
+	r.startRoute(ctx, p, req, nil, done)
+}
+
+// elsewhere reports whether another owner may answer what this one could not:
+// nothing was started here, or this node cannot run the policy that a read needs.
+func elsewhere(req *kv.Request, err error) bool {
+	code := kv.CodeOf(err)
+	return code == kv.CodeNotServing || code == kv.CodePolicy && !req.Writes()
 }
 
 // ownAnswer takes the fence off the answer to a write that this node's own copy
@@ -51,8 +58,10 @@ func ownAnswer(req *kv.Request, resp *kv.Response) *kv.Response {
 	return resp
 }
 
-func (r *Replica) startRoute(ctx context.Context, p kv.Partition, req *kv.Request, done func(*kv.Response, error)) {
-	if !r.tasks.run(func(context.Context) { r.route(ctx, p, req, done) }) {
+// startRoute has a request run where it can. refused is why this node could not,
+// nil if it was not asked.
+func (r *Replica) startRoute(ctx context.Context, p kv.Partition, req *kv.Request, refused error, done func(*kv.Response, error)) {
+	if !r.tasks.run(func(context.Context) { r.route(ctx, p, req, refused, done) }) {
 		done(nil, kv.Errorf(kv.CodeUnavailable, "this node is stopping"))
 	}
 }

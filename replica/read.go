@@ -135,11 +135,14 @@ const retryWait = 20 * time.Millisecond
 
 // route finds where a request can run and has it run there, once: a request that
 // was sent and not answered is not sent again.
-func (r *Replica) route(ctx context.Context, p kv.Partition, req *kv.Request, done func(*kv.Response, error)) {
+func (r *Replica) route(ctx context.Context, p kv.Partition, req *kv.Request, refused error, done func(*kv.Response, error)) {
 	ctx, cancel := withDeadline(ctx)
 	release := cancel
 	defer func() { release() }()
 	tried := map[string]bool{}
+	if kv.CodeOf(refused) == kv.CodePolicy {
+		tried[r.cfg.Self] = true
+	}
 	for ctx.Err() == nil {
 		r.mu.Lock()
 		changed := r.changed
@@ -156,17 +159,21 @@ func (r *Replica) route(ctx context.Context, p kv.Partition, req *kv.Request, do
 			release = func() {} // the write outlives this goroutine; its own deadline bounds it
 			settle := func(resp *kv.Response, err error) { cancel(); done(resp, err) }
 			r.run(ctx, part, req, func(resp *kv.Response, err error) {
-				if kv.CodeOf(err) == kv.CodeNotServing && ctx.Err() == nil { // nothing was started
-					r.startRoute(ctx, p, req, settle)
+				if elsewhere(req, err) && ctx.Err() == nil {
+					r.startRoute(ctx, p, req, err, settle)
 					return
 				}
 				settle(resp, err)
 			})
 			return
 		case ok:
-			if resp, err, settled := r.forward(ctx, target, req); settled {
+			resp, err, settled := r.forward(ctx, target, req)
+			if settled {
 				done(resp, err)
 				return
+			}
+			if kv.CodeOf(err) == kv.CodePolicy {
+				refused = err
 			}
 			tried[target] = true
 			continue
@@ -180,6 +187,10 @@ func (r *Replica) route(ctx context.Context, p kv.Partition, req *kv.Request, do
 		}
 		again.Stop()
 	}
+	if kv.CodeOf(refused) == kv.CodePolicy {
+		done(nil, refused)
+		return
+	}
 	done(nil, kv.Errorf(kv.CodeUnavailable, "no copy of partition %d serves at present; nothing was done", p))
 }
 
@@ -190,14 +201,11 @@ func (r *Replica) target(part *core.Part, req *kv.Request, tried map[string]bool
 		return r.anyone(tried)
 	}
 	here := part.State.Serves() && r.leased(part) && r.seen(part, req)
-	if here && !req.Writes() {
+	if here && !req.Writes() && !tried[r.cfg.Self] {
 		return r.cfg.Self, true
 	}
 	for _, name := range part.Serving {
-		if name == r.cfg.Self && here {
-			return name, true
-		}
-		if name != r.cfg.Self && !tried[name] {
+		if !tried[name] && (here || name != r.cfg.Self) {
 			return name, true
 		}
 	}
@@ -235,8 +243,8 @@ func (r *Replica) forward(ctx context.Context, name string, req *kv.Request) (re
 	switch {
 	case err != nil:
 		return nil, kv.Errorf(kv.CodeUnknown, "answer of %s does not parse: %v", name, err), true
-	case res.Err != nil && res.Err.Code == kv.CodeNotServing:
-		return nil, nil, false
+	case res.Err != nil && elsewhere(req, res.Err):
+		return nil, res.Err, false
 	case res.Err != nil:
 		return nil, res.Err, true
 	}

@@ -197,6 +197,9 @@ func (m *Machine) lapsed(id kv.Partition) {
 // meanwhile is not known, so the copy stops serving if another owner does.
 func (m *Machine) contactAgain(x *part) {
 	x.suspect = 0
+	if sys := m.parts[kv.System]; sys != nil && sys.State == kv.Live && m.ownerLive(sys) {
+		m.catchUp(sys, "a lease had lapsed") // policies may have been bound meanwhile
+	}
 	if x.State != kv.Live {
 		return
 	}
