@@ -27,7 +27,7 @@ func drawVersion(t *rapid.T) kv.Version {
 		HLC: kv.HLC(rapid.Uint64().Draw(t, "hlc")), ExpiresMS: rapid.Int64Min(0).Draw(t, "expires"),
 	}
 	if rapid.Bool().Draw(t, "tombstone") {
-		v.Flags = kv.Tombstone | kv.Flags(rapid.SampledFrom([]kv.Flags{0, kv.Reap}).Draw(t, "reap"))
+		v.Flags = kv.Tombstone | rapid.SampledFrom([]kv.Flags{0, kv.Reap}).Draw(t, "reap")
 	} else {
 		v.Value = rapid.SliceOfN(rapid.Byte(), 1, 40).Draw(t, "value")
 	}

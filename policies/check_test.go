@@ -5,9 +5,10 @@ import (
 	"encoding/hex"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"edged.dev/edged/policies"
 	wasmrt "edged.dev/edged/runtime"
-	"github.com/stretchr/testify/require"
 )
 
 func sum(b []byte) string {

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"edged.dev/edged/policies"
 	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/policies"
 )
 
 func words(s ...string) string { return strings.ReplaceAll(strings.Join(s, ""), " ", "") }

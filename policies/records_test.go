@@ -7,9 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"edged.dev/edged/policies"
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/policies"
 )
 
 // incompressible returns n bytes that zstd cannot shorten.

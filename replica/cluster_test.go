@@ -330,7 +330,6 @@ type wireConn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
-	mu     sync.Mutex
 	queues map[string]chan func() // by receiver and kind
 }
 

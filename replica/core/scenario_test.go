@@ -109,7 +109,6 @@ type scenario struct {
 	machine *core.Machine
 	boots   map[string]uint32
 	system  bool
-	quiet   bool
 	effects []string
 	asked   map[uint64]core.SendHello
 	askedAt map[uint64]int64
