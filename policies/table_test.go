@@ -9,9 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"edged.dev/edged/policies"
 	wasmrt "edged.dev/edged/runtime"
-	"github.com/stretchr/testify/require"
 )
 
 //go:generate wat2wasm testdata/scripted.wat -o testdata/scripted.wasm

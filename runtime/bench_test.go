@@ -3,10 +3,11 @@ package wasmrt_test
 import (
 	"testing"
 
-	wasmrt "edged.dev/edged/runtime"
 	"github.com/stretchr/testify/require"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+
+	wasmrt "edged.dev/edged/runtime"
 )
 
 // BenchmarkCall is a call that only echoes: pool, reset, copy in, copy out.

@@ -8,8 +8,9 @@ import (
 	"sync"
 	"testing"
 
-	wasmrt "edged.dev/edged/runtime"
 	"github.com/stretchr/testify/require"
+
+	wasmrt "edged.dev/edged/runtime"
 )
 
 //go:generate wat2wasm testdata/guest.wat -o testdata/guest.wasm

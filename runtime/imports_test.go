@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"testing"
 
-	wasmrt "edged.dev/edged/runtime"
 	"github.com/stretchr/testify/require"
+
+	wasmrt "edged.dev/edged/runtime"
 )
 
 // importing is a module whose merge calls one imported function, every parameter

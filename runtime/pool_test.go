@@ -7,8 +7,9 @@ import (
 	"testing"
 	"time"
 
-	wasmrt "edged.dev/edged/runtime"
 	"github.com/stretchr/testify/require"
+
+	wasmrt "edged.dev/edged/runtime"
 )
 
 // TestPoolKeepsWithinItsBounds calls many modules from many goroutines on a host

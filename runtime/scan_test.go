@@ -8,10 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	wasmrt "edged.dev/edged/runtime"
 	"github.com/stretchr/testify/require"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+
+	wasmrt "edged.dev/edged/runtime"
 )
 
 func change(f func(*parts)) []byte {

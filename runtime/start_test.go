@@ -3,8 +3,9 @@ package wasmrt_test
 import (
 	"testing"
 
-	wasmrt "edged.dev/edged/runtime"
 	"github.com/stretchr/testify/require"
+
+	wasmrt "edged.dev/edged/runtime"
 )
 
 // Codes of functions ()->() that tests give to modules.

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"edged.dev/edged/policies"
 	"edged.dev/edged/wasm-examples/exampletest"
-	"github.com/stretchr/testify/require"
 )
 
 func TestLastWriterWins(t *testing.T) {
