@@ -1,6 +1,7 @@
 package core
 
 import (
+	"fmt"
 	"slices"
 
 	"edged.dev/edged/internal/kv"
@@ -97,6 +98,12 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 	}
 	if s == kv.Live {
 		x.suspect, x.doneBy, x.lost = 0, 0, false
+		if n := m.cfg.Copies.Copy(x.Partition).Clock.Len(); n >= kv.MaxActors {
+			m.emit(Note{
+				Kind: "alarm", Partition: x.Partition,
+				Text: fmt.Sprintf("its clock has %d actors, and %d are a lot: every restart of an owner adds one, and sealing is to remove them", n, kv.MaxActors),
+			})
+		}
 		if x.Trust != kv.Whole {
 			m.emit(SetTrust{x.Partition, kv.Whole})
 		}
