@@ -98,7 +98,8 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 	}
 	if s == kv.Live {
 		x.suspect, x.doneBy, x.lost = 0, 0, false
-		if n := m.cfg.Copies.Copy(x.Partition).Clock.Len(); n >= kv.MaxActors {
+		mine := m.cfg.Copies.Copy(x.Partition)
+		if n := mine.Clock.Len(); n >= kv.MaxActors {
 			m.emit(Note{
 				Kind: "alarm", Partition: x.Partition,
 				Text: fmt.Sprintf("its clock has %d actors, and %d are a lot: every restart of an owner adds one, and sealing is to remove them", n, kv.MaxActors),
