@@ -2,8 +2,10 @@ package cache_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -79,8 +81,38 @@ func benchReopen(b *testing.B, dir string) {
 }
 
 // image copies a running store's files, tables by link, and returns the bytes of
-// its logs.
+// its logs. A kill leaves the files of one moment; so must the copy, and it is
+// taken again while a compaction changes them under it.
 func image(b *testing.B, from, to string) (logBytes int64) {
+	for {
+		before := listing(b, from)
+		logBytes = copyFiles(b, from, to)
+		if listing(b, from) == before {
+			return logBytes
+		}
+		require.NoError(b, os.RemoveAll(to))
+	}
+}
+
+// listing tells which tables there are, and how long the manifest is.
+func listing(b *testing.B, dir string) string {
+	entries, err := os.ReadDir(dir)
+	require.NoError(b, err)
+	out := ""
+	for _, entry := range entries {
+		if filepath.Ext(entry.Name()) == ".log" {
+			continue
+		}
+		info, err := entry.Info()
+		if err != nil { // gone while it was listed: equal to no other listing
+			return fmt.Sprintln(entry.Name(), time.Now())
+		}
+		out += fmt.Sprintln(entry.Name(), info.Size())
+	}
+	return out
+}
+
+func copyFiles(b *testing.B, from, to string) (logBytes int64) {
 	require.NoError(b, os.MkdirAll(to, 0o700))
 	entries, err := os.ReadDir(from)
 	require.NoError(b, err)
@@ -88,7 +120,9 @@ func image(b *testing.B, from, to string) (logBytes int64) {
 		source, target := filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())
 		switch filepath.Ext(entry.Name()) {
 		case ".sst":
-			require.NoError(b, os.Link(source, target))
+			if err := os.Link(source, target); !errors.Is(err, fs.ErrNotExist) {
+				require.NoError(b, err)
+			}
 			continue
 		case ".log":
 			info, err := entry.Info()
