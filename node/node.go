@@ -279,12 +279,33 @@ func (n *Node) serve(ctx context.Context, front *errgroup.Group) error {
 	n.serving.Store(n.replica)
 	n.log.Info("serving", slog.String("node", n.id.Name), slog.String("resp", n.doors.ports.RESP),
 		slog.String("http", n.doors.ports.HTTP), slog.String("admin", n.doors.ports.Admin), slog.String("node_address", n.doors.ports.Node))
+	leave := context.AfterFunc(ctx, func() {
+		n.draining.Store(true)
+		n.replica.Leave()
+	})
+	defer leave()
 	err := front.Wait()
-	n.draining.Store(true)
+	n.drain()
 	stopMiddle()
 	err = errors.Join(err, ignoreCancel(mid.Wait()))
 	stopBelow()
 	return errors.Join(err, ignoreCancel(base.Wait()))
+}
+
+// drainWait is how long a node that leaves goes on answering what peers had sent
+// before they heard that it serves no more: some round trips of a slow link.
+const drainWait = 300 * time.Millisecond
+
+// drain tells the peers, and answers what is on its way.
+func (n *Node) drain() {
+	n.draining.Store(true)
+	n.replica.Leave()
+	if len(n.replica.Connected()) == 0 {
+		return
+	}
+	wait := time.NewTimer(drainWait)
+	defer wait.Stop()
+	<-wait.C
 }
 
 func ignoreCancel(err error) error {

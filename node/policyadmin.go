@@ -64,12 +64,7 @@ func (p policyAdmin) Policies() []admin.Policy {
 func (p policyAdmin) DeployPolicy(ctx context.Context, name, prefix string, wasm []byte) (admin.Deployed, error) {
 	ctx, cancel := context.WithTimeout(ctx, deployWait)
 	defer cancel()
-	if _, err := policies.Check(ctx, wasm); err != nil {
-		return admin.Deployed{}, &admin.Problem{Type: "policy-refused", Title: "policy refused", Status: http.StatusUnprocessableEntity, Detail: err.Error()}
-	}
-	plan, err := policies.PlanDeploy(p.n.system.policyRecords(), wasm, policies.DeploySpec{
-		Name: name, Prefix: []byte(prefix), NowMS: p.n.clocks.wallMS(),
-	})
+	plan, err := p.plan(ctx, name, prefix, wasm)
 	if err != nil {
 		return admin.Deployed{}, &admin.Problem{Type: "policy-refused", Title: "policy refused", Status: http.StatusUnprocessableEntity, Detail: err.Error()}
 	}
@@ -78,6 +73,18 @@ func (p policyAdmin) DeployPolicy(ctx context.Context, name, prefix string, wasm
 		return admin.Deployed{}, err
 	}
 	return admin.Deployed{Name: name, ID: plan.PolicyID, Prefix: prefix, Epoch: plan.Epoch, Copies: copies}, nil
+}
+
+// plan is what a deployment writes: the binding alone for a built-in policy.
+func (p policyAdmin) plan(ctx context.Context, name, prefix string, wasm []byte) (policies.Plan, error) {
+	records := p.n.system.policyRecords()
+	if admin.Builtin(name) {
+		return policies.PlanBind(records, []byte(prefix), name)
+	}
+	if _, err := policies.Check(ctx, wasm); err != nil {
+		return policies.Plan{}, err
+	}
+	return policies.PlanDeploy(records, wasm, policies.DeploySpec{Name: name, Prefix: []byte(prefix), NowMS: p.n.clocks.wallMS()})
 }
 
 // write makes a plan's writes, the binding last, and waits until this node has

@@ -50,10 +50,7 @@ func (r *Replica) do(e core.Effect) {
 	case core.SendTick:
 		r.tasks.run(func(ctx context.Context) { r.tick(ctx, e.Name) })
 	case core.SendState:
-		frame := e.State.Append(nil)
-		for _, p := range r.remotes() {
-			p.stateDue.Store(r.cfg.Peers.SendControl(p.name, frame) != nil)
-		}
+		r.tellState()
 	case core.PingAll:
 		r.pingAll()
 	case core.Note:
@@ -96,9 +93,7 @@ func (r *Replica) noteProgress() {
 // pingAll asks every peer for a sign of life, and tells those the STATE that the
 // last one did not reach.
 func (r *Replica) pingAll() {
-	r.mu.Lock()
-	st := r.machine.State()
-	r.mu.Unlock()
+	st := r.state()
 	frame := wire.Ping{
 		Stamp: r.cfg.Boottime(), StateVersion: st.Version, WallMS: r.cfg.WallMS(), HLC: kv.HLC(r.hlc.Load()),
 	}.Append(nil)
@@ -107,5 +102,32 @@ func (r *Replica) pingAll() {
 			p.stateDue.Store(r.cfg.Peers.SendControl(p.name, st.Append(nil)) != nil)
 		}
 		_ = r.cfg.Peers.SendControl(p.name, frame) // what is not asked is not answered, and no lease
+	}
+}
+
+// state is what this node tells peers that it serves: nothing, once it leaves.
+func (r *Replica) state() wire.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := r.machine.State()
+	if r.leaving.Load() {
+		return wire.State{Version: st.Version + 1, View: st.View, Parts: make([]wire.Serving, len(st.Parts))}
+	}
+	return st
+}
+
+func (r *Replica) tellState() {
+	frame := r.state().Append(nil)
+	for _, p := range r.remotes() {
+		p.stateDue.Store(r.cfg.Peers.SendControl(p.name, frame) != nil)
+	}
+}
+
+// Leave tells every peer that this node serves nothing more, so that they send
+// their requests elsewhere. What they sent before is still answered, until Run's
+// context ends. It may be called again.
+func (r *Replica) Leave() {
+	if !r.leaving.Swap(true) {
+		r.tellState()
 	}
 }

@@ -50,10 +50,7 @@ func (r *Replica) PeerUp(name string, node kv.NodeID, boot uint32) {
 		old.end()
 	}
 	r.step(core.PeerUp{Name: name, Node: node, Boot: boot})
-	r.mu.Lock()
-	st := r.machine.State()
-	r.mu.Unlock()
-	p.stateDue.Store(r.cfg.Peers.SendControl(name, st.Append(nil)) != nil)
+	p.stateDue.Store(r.cfg.Peers.SendControl(name, r.state().Append(nil)) != nil)
 	r.pingAll()
 }
 

@@ -91,6 +91,7 @@ type Replica struct {
 
 	due     chan struct{} // there are effects
 	tasks   *tasks
+	leaving atomic.Bool   // serves nothing more, by its own word
 	liveSeq atomic.Uint64 // of the last write sent, to whomever
 
 	peersMu  sync.RWMutex

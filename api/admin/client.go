@@ -105,6 +105,8 @@ func (c *Client) Policy(ctx context.Context, name string) (Policy, error) {
 }
 
 // DeployPolicy uploads a module under a name and binds it to a key prefix.
+//
+// With the name of a built-in policy wasm must be empty: there is no module.
 func (c *Client) DeployPolicy(ctx context.Context, wasm []byte, name, prefix string) (Deployed, error) {
 	query := url.Values{"name": {name}, "prefix": {prefix}}
 	return post[Deployed](ctx, c, PathPolicies+"?"+query.Encode(), wasm)

@@ -22,6 +22,11 @@ const (
 	PathDump       = "/v1/dump"
 )
 
+// Builtin reports whether a name is one of the policies that need no module: lww
+// (last writer wins, the default) and siblings (shows the newest, marked
+// unresolved). They are bound by their names, with no module.
+func Builtin(name string) bool { return name == "lww" || name == "siblings" }
+
 // PortsFile is the name of the file in the data directory to which a node
 // writes its Ports as JSON once every listener is bound.
 const PortsFile = "ports.json"

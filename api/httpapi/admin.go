@@ -200,8 +200,12 @@ func (a *Admin) deploy(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if len(module) == 0 {
+	switch builtin := admin.Builtin(name); {
+	case len(module) == 0 && !builtin:
 		failWith(w, invalid("body is empty; want a WebAssembly module"))
+		return
+	case len(module) > 0 && builtin:
+		failWith(w, invalid("%s is the name of a built-in policy; give the module another name", name))
 		return
 	}
 	ctx, cancel := a.patient(w, r)

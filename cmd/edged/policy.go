@@ -30,16 +30,24 @@ func policyDeployCommand(sys system) *cobra.Command {
 	var to target
 	var name, prefix string
 	cmd := &cobra.Command{
-		Use:   "deploy FILE --bind PREFIX",
-		Short: "Upload a WebAssembly module and bind it to the keys with a prefix",
+		Use:   "deploy FILE|lww|siblings --bind PREFIX",
+		Short: "Upload a WebAssembly module, or take a built-in policy, and bind it to the keys with a prefix",
 		Args:  exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("bind") {
 				return fmt.Errorf("%w: --bind PREFIX is missing; --bind \"\" binds every key", errUsage)
 			}
-			wasm, err := readModule(args[0])
-			if err != nil {
-				return err
+			var wasm []byte
+			switch {
+			case !admin.Builtin(args[0]):
+				var err error
+				if wasm, err = readModule(args[0]); err != nil {
+					return err
+				}
+			case name != "":
+				return fmt.Errorf("%w: --name %s: a built-in policy keeps its name", errUsage, name)
+			default:
+				name = args[0]
 			}
 			if name == "" {
 				name = strings.TrimSuffix(filepath.Base(args[0]), filepath.Ext(args[0]))
