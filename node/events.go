@@ -60,8 +60,15 @@ func (h *hub) emit(e admin.Event) {
 	}
 }
 
-func (h *hub) gossip(e cluster.Event) {
-	kind := map[cluster.EventKind]string{cluster.Joined: "node.join", cluster.Left: "node.leave", cluster.Updated: "node.join"}[e.Kind]
+// gossip tells what gossip heard of a node; one that is a member already rejoins.
+func (h *hub) gossip(e cluster.Event, member bool) {
+	kind := "node.join"
+	switch {
+	case e.Kind == cluster.Left:
+		kind = "node.leave"
+	case member:
+		kind = "node.rejoin"
+	}
 	h.emit(admin.Event{Kind: kind, Node: e.Member.Name, Text: "gossip: " + e.Kind.String()})
 }
 

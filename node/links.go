@@ -255,7 +255,8 @@ func (n *Node) addressesToDial() []string {
 // onGossip dials at once whom gossip tells of.
 func (n *Node) onGossip(e cluster.Event) {
 	n.log.Debug("gossip", slog.String("event", e.Kind.String()), slog.String("node", e.Member.Name))
-	n.events.gossip(e)
+	_, member := n.system.member(e.Member.Name)
+	n.events.gossip(e, member)
 	n.system.dialSoon()
 }
 
