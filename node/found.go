@@ -20,6 +20,9 @@ const foundedFile = "founded"
 // is a cluster of one, or is told to and has not done so before; a node with
 // addresses to join never founds.
 func (n *Node) mayFound() error {
+	if n.self.Partitions == 0 && len(n.cfg.ClusterJoin) == 0 {
+		n.cfg.ClusterJoin = n.remembered()
+	}
 	if n.self.Partitions != 0 || len(n.cfg.ClusterJoin) > 0 {
 		return nil
 	}

@@ -100,7 +100,10 @@ func (n *Node) open() error {
 	if err := n.identify(); err != nil {
 		return err
 	}
-	store := cache.Default(filepath.Join(n.cfg.DataDir, "store"))
+	if err := n.setAsideCorrupt(); err != nil {
+		return err
+	}
+	store := cache.Default(n.storeDir())
 	store.Events = n.storeEvents()
 	var err error
 	if n.store, err = cache.Open(store); err != nil {
@@ -110,6 +113,9 @@ func (n *Node) open() error {
 		return err
 	}
 	if n.self, err = openSelf(n.store, n.clocks.wallMS(), n.cfg.Durability); err != nil {
+		return err
+	}
+	if err := n.self.belongs(n.store, n.id); err != nil {
 		return err
 	}
 	if n.wasm, err = wasmrt.NewHost(context.Background(), wasmrt.Default()); err != nil {
@@ -147,9 +153,7 @@ func (n *Node) identify() error {
 func (n *Node) storeEvents() cache.Events {
 	return cache.Events{
 		BackgroundError: func(err error) { n.log.Error("store background work failed", slog.Any("error", err)) },
-		CorruptFile: func(path string, err error) {
-			n.log.Error("store file is corrupt", slog.String("path", path), slog.Any("error", err))
-		},
+		CorruptFile:     n.corrupted,
 		DiskSlow: func(op, path string, elapsed time.Duration) {
 			n.log.Warn("disk is slow", slog.String("op", op), slog.String("path", path), slog.Duration("elapsed", elapsed))
 		},
@@ -251,7 +255,7 @@ func (n *Node) build() error {
 	n.gossip, err = cluster.New(cluster.Config{
 		Cluster: n.id.Cluster, Name: n.id.Name, Node: uint64(n.self.Node), Boot: n.self.Boot,
 		Addresses: n.links.transport.Addresses(), Link: n.links.transport.Gossip(), Join: n.cfg.ClusterJoin,
-		Peers: cluster.FileStore(filepath.Join(n.cfg.DataDir, "peers.json")), OnEvent: n.onGossip,
+		Peers: n.peersFile(), OnEvent: n.onGossip,
 	})
 	return err
 }

@@ -27,6 +27,8 @@ type self struct {
 	Format     int       `json:"format"`
 	Node       kv.NodeID `json:"node"`
 	Boot       uint32    `json:"boot"`
+	Cluster    string    `json:"cluster"`    // ID of the cluster, "" before there was one
+	Name       string    `json:"name"`       // of the node
 	Partitions uint32    `json:"partitions"` // 0: of no cluster yet
 	Durability string    `json:"durability"`
 	Clean      bool      `json:"clean"`     // the last life stopped in order
@@ -83,6 +85,20 @@ func (s *self) put(store *cache.Store, sync bool) error {
 	b.Set(cache.NodeKey(), rec)
 	if err := store.Commit(&b, sync); err != nil {
 		return fmt.Errorf("write node record: %w", err)
+	}
+	return nil
+}
+
+// belongs refuses certificates of another cluster or node than the directory's:
+// its data would be merged into the other cluster's, and nothing takes it out again.
+func (s *self) belongs(store *cache.Store, id transport.Identity) error {
+	if s.Cluster == "" {
+		s.Cluster, s.Name = id.Cluster, id.Name
+		return s.save(store)
+	}
+	if s.Cluster != id.Cluster || s.Name != id.Name {
+		return fmt.Errorf("%w: this data directory is of node %s of cluster %s, and the certificate of node %s of cluster %s: give it the certificate that it had (--tls-dir, EDGED_TLS_DIR, tls: {dir: ...}), or take an empty data directory",
+			ErrConfig, s.Name, s.Cluster, id.Name, id.Cluster)
 	}
 	return nil
 }
