@@ -330,7 +330,8 @@ type wireConn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
-	queues map[string]chan func() // by receiver and kind
+	ends   map[string]*replica.Replica // whom it joins, as they were when it was made
+	queues map[string]chan func()      // by receiver and kind
 }
 
 func linkOf(a, b string) [2]string {
@@ -350,7 +351,9 @@ func (w *wires) conn(a, b string) *wireConn {
 // any frame.
 func (w *wires) connect(a, b string) {
 	ctx, cancel := context.WithCancel(context.Background())
-	k := &wireConn{ctx: ctx, cancel: cancel, queues: map[string]chan func(){}}
+	k := &wireConn{ctx: ctx, cancel: cancel, queues: map[string]chan func(){}, ends: map[string]*replica.Replica{
+		a: w.c.nodes[a].replica, b: w.c.nodes[b].replica,
+	}}
 	for _, q := range []string{a + " control", b + " control", a + " live", b + " live"} {
 		queue := make(chan func(), 4096)
 		k.queues[q] = queue
@@ -395,13 +398,13 @@ type end struct {
 	name string
 }
 
-func (e *end) push(to, kind string, fn func()) error {
+func (e *end) push(to, kind string, fn func(*replica.Replica)) error {
 	k := e.w.conn(e.name, to)
 	if k == nil {
 		return errDown
 	}
 	select {
-	case k.queues[to+" "+kind] <- fn:
+	case k.queues[to+" "+kind] <- func() { fn(k.ends[to]) }:
 		return nil
 	default:
 		return errQueueFull
@@ -411,8 +414,7 @@ func (e *end) push(to, kind string, fn func()) error {
 func (e *end) SendControl(name string, frame []byte) error {
 	frame = slices.Clone(frame)
 	e.w.show("control", frame)
-	to := e.w.c.nodes[name].replica
-	return e.push(name, "control", func() { to.ControlFrame(e.name, frame) })
+	return e.push(name, "control", func(to *replica.Replica) { to.ControlFrame(e.name, frame) })
 }
 
 func (e *end) SendLive(name string, frame []byte) error {
@@ -429,8 +431,7 @@ func (e *end) SendLive(name string, frame []byte) error {
 			return nil
 		}
 	}
-	to := e.w.c.nodes[name].replica
-	return e.push(name, "live", func() {
+	return e.push(name, "live", func(to *replica.Replica) {
 		if err := to.LiveFrame(e.name, frame); err != nil {
 			e.w.c.t.Errorf("live frame of %s at %s: %v", e.name, name, err)
 		}
@@ -454,7 +455,7 @@ func (e *end) Call(ctx context.Context, name string, request []byte) ([]byte, er
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(k.ctx, cancel)()
-	resp, err := e.w.c.nodes[name].replica.Serve(ctx, e.name, slices.Clone(request))
+	resp, err := k.ends[name].Serve(ctx, e.name, slices.Clone(request))
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -484,7 +485,7 @@ func (e *end) OpenLane(_ context.Context, name string) (io.WriteCloser, error) {
 		return nil, errDown
 	}
 	rd, wr := io.Pipe()
-	to := e.w.c.nodes[name].replica
+	to := k.ends[name]
 	k.tasks.Go(func() {
 		defer context.AfterFunc(k.ctx, func() { rd.CloseWithError(errDown) })()
 		to.Lane(k.ctx, e.name, rd)
