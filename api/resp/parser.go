@@ -193,9 +193,18 @@ func (p *parser) inline(buf []byte) (int, error) {
 		return 0, violation("unbalanced quotes in request")
 	case len(args) > maxArgs || p.early && len(args) > maxEarlyArgs:
 		return 0, overLimit("args", "too many arguments in inline request")
+	case len(args) > 0 && browser(args[0]):
+		return 0, overLimit("cross-protocol", "this is a Redis port, and this is HTTP")
 	}
 	p.args = append(p.args[:0], args...)
 	return end + 1, nil
+}
+
+// browser reports whether an inline command's first word is one that HTTP begins a
+// line with. A page in a browser can send what it likes to a port on loopback; it
+// cannot keep these words out of the head (Redis closes on the same two).
+func browser(word []byte) bool {
+	return bytes.EqualFold(word, []byte("POST")) || bytes.EqualFold(word, []byte("Host:"))
 }
 
 var errQuotes = errors.New("unbalanced quotes")

@@ -19,7 +19,7 @@ type Stats struct {
 	Errors map[string]uint64
 	// Rejected counts what a limit refused, by the limit: connections, inline,
 	// args, bulk, header, command, key, reply, keys, buffers, deadline,
-	// write-deadline.
+	// write-deadline, cross-protocol (an HTTP request).
 	Rejected map[string]uint64
 }
 
