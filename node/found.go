@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"edged.dev/edged/transport/wire"
 )
 
 // foundedFile in tls.dir says that this certificate's node has founded its
@@ -53,27 +55,51 @@ func (n *Node) learn(ctx context.Context) error {
 		return nil
 	}
 	n.log.Info("joining", slog.Any("addresses", n.cfg.ClusterJoin))
-	running, stop := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- n.links.transport.Run(running) }()
-	p, err := n.askPartitions(running)
-	stop()
-	err = errors.Join(err, ignoreCancel(<-done))
-	if ctx.Err() != nil {
-		return nil // told to stop while nobody answered
+	for n.self.Partitions == 0 {
+		running, stop := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- n.links.transport.Run(running) }()
+		p, boot, err := n.askPartitions(running)
+		stop()
+		err = errors.Join(err, ignoreCancel(<-done))
+		if ctx.Err() != nil {
+			return nil // told to stop while nobody answered
+		}
+		if err != nil {
+			return err
+		}
+		n.self.Partitions = p
+		n.self.Boot = max(n.self.Boot+1, boot)
+		if err := n.self.save(n.store); err != nil {
+			return err
+		}
+		if err := n.doors.rebindLinks(); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	n.self.Partitions = p
-	n.self.Boot++
-	if err := n.self.save(n.store); err != nil {
-		return err
-	}
-	return n.doors.rebindLinks()
+	return nil
 }
 
-func (n *Node) askPartitions(ctx context.Context) (uint32, error) {
+// conflict takes a peer's word that another life holds this node's name with a
+// boot number that is no lower. A node that is still joining takes the number it
+// is told; one that runs ends, and has it at its next start.
+func (n *Node) conflict(ack wire.ConnAck) {
+	if n.serving.Load() == nil {
+		select {
+		case n.links.boot <- ack.Boot:
+		default: // one was told already
+		}
+		return
+	}
+	next := n.self // for the next start; this life keeps its number
+	next.Boot = max(next.Boot, ack.Boot)
+	err := next.save(n.store)
+	n.halt(errors.Join(fmt.Errorf("refused by %s: boot number %d is taken: start the node again, it takes a higher one", ack.Self.Name, n.self.Boot), err))
+}
+
+// askPartitions returns how many partitions a member says there are, or the boot
+// number that it wants this node to take first.
+func (n *Node) askPartitions(ctx context.Context) (partitions, boot uint32, err error) {
 	tick := time.NewTicker(reconnectEvery)
 	defer tick.Stop()
 	for {
@@ -84,9 +110,11 @@ func (n *Node) askPartitions(ctx context.Context) (uint32, error) {
 		}
 		select {
 		case p := <-n.links.cond:
-			return p, nil
+			return p, 0, nil
+		case boot := <-n.links.boot:
+			return 0, boot, nil
 		case <-ctx.Done():
-			return 0, fmt.Errorf("join: no member answered: %w", context.Cause(ctx))
+			return 0, 0, fmt.Errorf("join: no member answered: %w", context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
