@@ -51,6 +51,9 @@ func Do(ctx context.Context, s Store, req *kv.Request) (*kv.Response, error) {
 	case a := <-ch:
 		return a.resp, a.err
 	case <-ctx.Done():
+		if !req.Writes() {
+			return nil, kv.Errorf(kv.CodeUnavailable, "read ended before its answer: %v", context.Cause(ctx))
+		}
 		return nil, kv.Errorf(kv.CodeUnknown, "request ended before its answer: %v", context.Cause(ctx))
 	}
 }

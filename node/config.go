@@ -208,7 +208,7 @@ func (c *Config) Warnings() []string {
 		out = append(out, fmt.Sprintf("http.listen %s is not loopback and resp.password-file is not set: whoever reaches it reads and writes every key", c.HTTPListen))
 	}
 	if c.Durability == DurabilityRelaxed {
-		out = append(out, "durability is relaxed: a loss of power on every node at once loses the last moments of acknowledged writes")
+		out = append(out, "durability is relaxed: a kill or a loss of power of all nodes at once, or of the only one, loses the last moments of acknowledged writes")
 	}
 	return out
 }

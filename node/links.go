@@ -137,6 +137,7 @@ func (l *links) Frame(p *transport.Peer, kind transport.Kind, frame []byte) {
 		return
 	}
 	if err := r.LiveFrame(name, slices.Clone(frame)); err != nil {
+		l.node.badFrames.Add(1)
 		l.node.log.Error("live frame refused", slog.String("peer", name), slog.Any("error", err))
 		p.Close(transport.CloseProtocol, "live frame refused")
 	}

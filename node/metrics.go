@@ -110,6 +110,8 @@ func (n *Node) counterSet() map[string]counter {
 		"memory_tier_misses_total":     total("Reads that went to the store.", int64(tier.Misses)),
 		"memory_tier_bytes":            gauge("Bytes in the memory tier.", float64(tier.Bytes)),
 		"memory_tier_entries":          gauge("Objects in the memory tier.", float64(tier.Entries)),
+		"frames_refused_total":         total("Frames of peers that made no sense; their connection was closed.", n.badFrames.Load()),
+		"policies_refused_total":       total("Policies that an upload's check refused.", n.badUpload.Load()),
 		"connections_refused_total":    total("Connections refused or not trusted, by either side.", n.refusals.Load()+n.links.transport.Rejected()),
 		"wire_received_bytes_total":    total("Bytes received at the UDP socket.", n.links.transport.BytesIn()),
 		"wire_sent_bytes_total":        total("Bytes sent at the UDP socket.", n.links.transport.BytesOut()),

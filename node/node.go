@@ -69,6 +69,8 @@ type Node struct {
 	serving   atomic.Pointer[replica.Replica] // nil while the node is joining
 	halted    chan error                      // why this node must stop, first reason only
 	refusals  atomic.Int64                    // dials that ended for want of trust
+	badFrames atomic.Int64                    // frames of peers that were refused
+	badUpload atomic.Int64                    // policies that were refused
 	refusedBy sync.Map                        // address -> true: told in the log
 	caught    caught
 }
@@ -266,8 +268,8 @@ func (n *Node) serve(ctx context.Context, front *errgroup.Group) error {
 	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBelow()
 	var base errgroup.Group
-	base.Go(func() error { return n.store.Run(below) })
-	base.Go(func() error { return n.set.Run(below) })
+	base.Go(n.watched(below, n.store.Run))
+	base.Go(n.watched(below, n.set.Run))
 	if err := n.system.begin(below); err != nil {
 		stopBelow()
 		return errors.Join(err, base.Wait())
@@ -275,11 +277,11 @@ func (n *Node) serve(ctx context.Context, front *errgroup.Group) error {
 	middle, stopMiddle := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopMiddle()
 	var mid errgroup.Group
-	mid.Go(func() error { return n.replica.Run(middle) })
-	mid.Go(func() error { return n.links.transport.Run(middle) })
-	mid.Go(func() error { return n.gossip.Run(middle) })
-	mid.Go(func() error { return n.system.run(middle) })
-	mid.Go(func() error { return n.keepConnected(middle) })
+	mid.Go(n.watched(middle, n.replica.Run))
+	mid.Go(n.watched(middle, n.links.transport.Run))
+	mid.Go(n.watched(middle, n.gossip.Run))
+	mid.Go(n.watched(middle, n.system.run))
+	mid.Go(n.watched(middle, n.keepConnected))
 	n.serving.Store(n.replica)
 	n.log.Info("serving", slog.String("node", n.id.Name), slog.String("resp", n.doors.ports.RESP),
 		slog.String("http", n.doors.ports.HTTP), slog.String("admin", n.doors.ports.Admin), slog.String("node_address", n.doors.ports.Node))
@@ -294,6 +296,18 @@ func (n *Node) serve(ctx context.Context, front *errgroup.Group) error {
 	err = errors.Join(err, ignoreCancel(mid.Wait()))
 	stopBelow()
 	return errors.Join(err, ignoreCancel(base.Wait()))
+}
+
+// watched runs a part of the node that is to run as long as the node does: one
+// that ends before it is told to takes the node with it.
+func (n *Node) watched(ctx context.Context, run func(context.Context) error) func() error {
+	return func() error {
+		err := run(ctx)
+		if err != nil && ctx.Err() == nil {
+			n.halt(err)
+		}
+		return err
+	}
 }
 
 // drainWait is how long a node that leaves goes on answering what peers had sent

@@ -66,6 +66,7 @@ func (p policyAdmin) DeployPolicy(ctx context.Context, name, prefix string, wasm
 	defer cancel()
 	plan, err := p.plan(ctx, name, prefix, wasm)
 	if err != nil {
+		p.n.badUpload.Add(1)
 		return admin.Deployed{}, &admin.Problem{Type: "policy-refused", Title: "policy refused", Status: http.StatusUnprocessableEntity, Detail: err.Error()}
 	}
 	copies, err := p.write(ctx, plan)
