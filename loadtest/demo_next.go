@@ -74,6 +74,7 @@ func (d *demo) next() {
 		{"curl -i http://" + third.Ports().HTTP + "/v1/kv/" + demoPair, "the merged view, its token, its policy"},
 		{"curl 'http://" + third.Ports().HTTP + "/v1/kv/" + demoPair + "?siblings=1'", "what it was merged from"},
 		{edged + " status --admin http://" + first.Ports().Admin, "nodes, partitions, policies"},
+		{"http://" + first.Ports().Admin + "/console/", "the same in a browser"},
 		{edged + " rejoin status --admin http://" + third.Ports().Admin, "how " + third.Name() + " came back"},
 		{edged + " policy rollback " + demoPrefix + " --admin http://" + first.Ports().Admin, "the policy taken back: nothing was overwritten"},
 		{fmt.Sprintf("kill -9 %d", first.PID()), "any one node may go: the others answer for every key"},

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"edged.dev/edged/api/admin"
+	"edged.dev/edged/api/console"
 	"edged.dev/edged/api/httpapi"
 	"edged.dev/edged/api/resp"
 )
@@ -156,7 +157,7 @@ func (d *doors) serveAdmin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.serve(ctx, d.admin, d.joining(handler))
+	return d.serve(ctx, d.admin, console.Handler(d.joining(handler)))
 }
 
 // joining answers for a node that is still joining its cluster: it lives, is not
