@@ -193,6 +193,13 @@ func TestNodesFindEachOtherThroughOne(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, saved, 2)
 		require.Equal(t, cluster.Peer{Name: "n1", Node: '1', Boot: 1, Addresses: []string{addr1}}, saved[0])
+		// A pair connects with its first packet, which a probe sends within rounds.
+		for range 100 {
+			if len(n2.link.Peers()) == 2 {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
 		require.Len(t, n2.link.Peers(), 2, "gossip has connected all pairs")
 	})
 }
