@@ -136,15 +136,20 @@ func (m *member) start() {
 	}
 	r, err := replica.New(cfg)
 	require.NoError(c.t, err)
+	// As in a node, the replica stops first and what it had planned is committed:
+	// only then is every request answered.
+	setCtx, stopSet := context.WithCancel(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())
-	var running errgroup.Group
-	running.Go(func() error { return set.Run(ctx) })
+	var below, running errgroup.Group
+	below.Go(func() error { return set.Run(setCtx) })
 	running.Go(func() error { return r.Run(ctx) })
 	synctest.Wait()
 	m.set, m.replica = set, r
 	m.stop = func() {
 		cancel()
 		require.NoError(c.t, running.Wait())
+		stopSet()
+		require.NoError(c.t, below.Wait())
 	}
 	r.SetLayout(c.layout(c.names...))
 }
