@@ -217,3 +217,26 @@ func damage(t *testing.T, dir string) {
 		require.NoError(t, f.Close())
 	}
 }
+
+func TestABuiltinPolicyIsBoundByItsName(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "n1")
+	n1 := l.start(l.config("n1")).ready()
+	done, err := n1.admin.DeployPolicy(t.Context(), nil, "siblings", "s/")
+	require.NoError(t, err)
+	require.Equal(t, "siblings", done.ID)
+	shown, err := n1.admin.Policy(t.Context(), "siblings")
+	require.NoError(t, err)
+	require.Len(t, shown.Bindings, 1)
+	require.Equal(t, "s/", shown.Bindings[0].Prefix)
+
+	_, err = n1.admin.DeployPolicy(t.Context(), []byte("\x00asm"), "lww", "s/")
+	require.ErrorContains(t, err, "built-in")
+	_, err = n1.admin.DeployPolicy(t.Context(), nil, "mine", "s/")
+	require.ErrorContains(t, err, "empty")
+	_, err = n1.admin.RollbackPolicy(t.Context(), "s/")
+	require.NoError(t, err)
+	shown, err = n1.admin.Policy(t.Context(), "siblings")
+	require.NoError(t, err)
+	require.Empty(t, shown.Bindings)
+}
