@@ -138,8 +138,11 @@ func (m *Machine) askAgain() {
 // owners, by when their PINGs were sent. The system partition is read by its own
 // node alone, and needs none.
 func (m *Machine) lease(x *part) int64 {
-	if x.State != kv.Live {
+	switch {
+	case x.State != kv.Live:
 		return Forever // marked answers need none
+	case x.suspect != 0:
+		return min(x.Until, x.suspect-1) // over, until the copy has been level with an owner again
 	}
 	return m.liveUntil(x)
 }

@@ -222,6 +222,12 @@ func (s *scenario) do(words []string) {
 		s.now += s.duration(words[1])
 	case "lapsed":
 		s.step(core.Lapsed{})
+	case "lease": // whether the copy has one now
+		for _, p := range s.machine.Parts() {
+			if p.Partition != kv.System {
+				s.effects = append(s.effects, fmt.Sprintf("%6.2fs leased: %t", float64(s.now-s.began)/float64(second), s.now <= p.Until))
+			}
+		}
 	case "broke":
 		s.step(core.StreamBroke{Name: name})
 	default:
