@@ -270,6 +270,28 @@ func (c *Clock) Equal(d Clock) bool {
 	})
 }
 
+// UpTo returns the dots of c that v covers.
+func (c *Clock) UpTo(v VV) Clock {
+	var out Clock
+	for _, s := range c.spans {
+		top := v.Get(s.Actor)
+		if top == 0 {
+			continue
+		}
+		t := Span{Actor: s.Actor, Base: min(s.Base, top)}
+		for _, r := range s.Runs {
+			if r.From > top {
+				break
+			}
+			t.Runs = append(t.Runs, Run{r.From, min(r.To, top)})
+		}
+		if t.Max() > 0 {
+			out.spans = append(out.spans, t)
+		}
+	}
+	return out
+}
+
 // Minus returns the dots of c that are not in d.
 func (c *Clock) Minus(d Clock) []Span {
 	var out []Span

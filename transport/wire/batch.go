@@ -11,6 +11,7 @@ import (
 type laneState struct {
 	partition int64 // last begun
 	base      kv.VV // of the last batch, whatever its partition
+	floor     kv.VV // of the last batch or end
 	actor     kv.Actor
 	seq       uint64 // of the last version; 0 at the start of a partition
 	ms        int64  // of the last version
@@ -160,8 +161,8 @@ func (e *encoder) firstVersion(s *laneState, f byte, c *Copy) {
 // batch reads the objects of a batch, which fill the rest of the record. They
 // are parts of it, and filled with the batch's base.
 func (r *reader) batch(s *laneState) Batch {
-	b := Batch{Base: r.vvFrom(s.base)}
-	s.base = b.Base
+	b := Batch{Base: r.vvFrom(s.base), Floor: r.vvFrom(s.floor)}
+	s.base, s.floor = b.Base, b.Floor
 	var versions []kv.Version
 	var ends []int
 	for len(r.b) > 0 {

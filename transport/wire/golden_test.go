@@ -54,13 +54,14 @@ func goldenLaneFrame(t *testing.T, o kv.Object, clock kv.Clock) []byte {
 	require.NoError(t, w.Begin(wire.Begin{Partition: 4, Mode: wire.ModeInterval}))
 	single := kv.Object{Versions: []kv.Version{{Dot: kv.Dot{Actor: o.Versions[0].Dot.Actor, Seq: 401}, HLC: kv.HLCAt(1002), Value: []byte("w")}}}
 	next := kv.Object{Versions: []kv.Version{{Dot: kv.Dot{Actor: o.Versions[0].Dot.Actor, Seq: 402}, HLC: kv.HLCAt(1005), Value: []byte("x")}}}
-	require.NoError(t, w.Batch(wire.Batch{Base: clock.Base(), Copies: []wire.Copy{
+	require.NoError(t, w.Batch(wire.Batch{Base: clock.Base(), Floor: o.Ctx, Copies: []wire.Copy{
 		{Key: []byte("k"), Object: single},
 		{Key: []byte("l"), Object: next},
 		{Key: []byte("m"), Object: o},
 		{Key: []byte("n"), Object: kv.Object{Ctx: o.Ctx}},
 	}}))
 	require.NoError(t, w.Keep(wire.Keep{Dots: clock}))
+	require.NoError(t, w.LiveDots(wire.LiveDots{Clock: clock, Dots: clock}))
 	require.NoError(t, w.End(wire.End{Clock: clock, Floor: o.Ctx}))
 	require.NoError(t, w.Close())
 	return out.Bytes()
@@ -78,8 +79,8 @@ const (
 		"000000000000000000000000000000000000000000000000000000030000faffffff1f12290000000002000201900300" +
 		"01000101020102038b03090000020000"
 	goldenHelloAck = "11000122822bb8000002000000000000000200001229000002000100010001010201000000000106000000"
-	goldenLane     = "002008010000000000000021020801225e040000000000000000a10000000200000003a0060100000000000000b10000" +
-		"0005000000068c06400002d40f016b0177000206016c01783c95060901016db009017602000701ac02010301ac020000" +
-		"e9030000000090016e02000701ac02230b0200900301010201860300250e000100900301010202000701ac0227002608" +
-		"83ef9f2deae03f3a"
+	goldenLane     = "0020080100000000000000210208012264040000000000000000a10000000200000003a0060100000000000000b10000" +
+		"0005000000068c0604000e01d804400002d40f016b0177000206016c01783c95060901016db009017602000701ac0201" +
+		"0301ac020000e9030000000090016e02000701ac02230b0200900301010201860300281a000001009003010102020001" +
+		"0002008e030102010100010084032509000100900301010200270026081af982dbbd540702"
 )

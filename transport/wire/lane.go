@@ -131,7 +131,8 @@ func (l *LaneWriter) batch(t Type, b Batch) error {
 	for first := true; l.err == nil && (first || len(b.Copies) > 0); first = false {
 		l.enc.b = l.enc.b[:0]
 		l.enc.vvFrom(b.Base, l.state.base)
-		l.state.base = b.Base
+		l.enc.vvFrom(b.Floor, l.state.floor)
+		l.state.base, l.state.floor = b.Base, b.Floor
 		n, versions := 0, 0
 		for n < len(b.Copies) && len(l.enc.b) < ChunkBytes {
 			versions += len(b.Copies[n].Object.Versions)
@@ -156,13 +157,22 @@ func (l *LaneWriter) Keep(k Keep) error {
 	return l.record(TypeKeep)
 }
 
-// End closes the partition. Its clock is told relative to the last batch's base.
+// End closes the partition. Its clock and floor are told relative to the last
+// batch's.
 func (l *LaneWriter) End(end End) error {
 	e := &l.enc
 	e.b = e.b[:0]
-	e.vvFrom(end.Clock.Base(), l.state.base)
+	e.clockFrom(end.Clock, l.state.base)
+	e.vvFrom(end.Floor, l.state.floor)
+	l.state.floor = end.Floor
+	return l.record(TypeEnd)
+}
+
+// clockFrom appends a clock whose base is near ref.
+func (e *encoder) clockFrom(c kv.Clock, ref kv.VV) {
+	e.vvFrom(c.Base(), ref)
 	var withRuns []kv.Span
-	for _, s := range end.Clock.Spans() {
+	for _, s := range c.Spans() {
 		if len(s.Runs) > 0 {
 			withRuns = append(withRuns, s)
 		}
@@ -173,8 +183,6 @@ func (l *LaneWriter) End(end End) error {
 		e.uvarint(s.Base)
 		e.runs(s)
 	}
-	e.vv(end.Floor)
-	return l.record(TypeEnd)
 }
 
 // record adds the body under construction to the chunk.

@@ -24,10 +24,10 @@ func drawRecords(t *rapid.T) []wire.LaneRecord {
 	recs := []wire.LaneRecord{{Type: wire.TypeLaneHead, Session: rapid.Uint64().Draw(t, "session")}}
 	for range rapid.IntRange(0, 4).Draw(t, "partitions") {
 		recs = append(recs, wire.LaneRecord{Type: wire.TypeBegin, Begin: wire.Begin{
-			Partition: drawPartition(t), Mode: wire.Mode(rapid.IntRange(0, 1).Draw(t, "mode")),
+			Partition: drawPartition(t), Mode: wire.Mode(rapid.IntRange(0, 2).Draw(t, "mode")),
 		}})
 		for range rapid.IntRange(0, 3).Draw(t, "batches") {
-			b := wire.Batch{Base: drawVV(t)}
+			b := wire.Batch{Base: drawVV(t), Floor: drawVV(t)}
 			for range rapid.IntRange(0, 5).Draw(t, "copies") {
 				b.Copies = append(b.Copies, wire.Copy{Key: drawKey(t), Object: drawObject(t)})
 			}
@@ -35,6 +35,7 @@ func drawRecords(t *rapid.T) []wire.LaneRecord {
 			recs = append(recs, wire.LaneRecord{Type: kind, Batch: b})
 		}
 		recs = append(recs, wire.LaneRecord{Type: wire.TypeKeep, Keep: wire.Keep{Dots: drawClock(t)}},
+			wire.LaneRecord{Type: wire.TypeLiveDots, Live: wire.LiveDots{Clock: drawClock(t), Dots: drawClock(t)}},
 			wire.LaneRecord{Type: wire.TypeEnd, End: wire.End{Clock: drawClock(t), Floor: drawVV(t)}})
 	}
 	return recs
@@ -52,6 +53,8 @@ func writeRecord(w *wire.LaneWriter, r wire.LaneRecord) error {
 		return w.Tail(r.Batch)
 	case wire.TypeKeep:
 		return w.Keep(r.Keep)
+	case wire.TypeLiveDots:
+		return w.LiveDots(r.Live)
 	default:
 		return w.End(r.End)
 	}

@@ -24,6 +24,7 @@ type LaneRecord struct {
 	Begin   Begin
 	Batch   Batch // objects filled
 	Keep    Keep
+	Live    LiveDots
 	End     End
 }
 
@@ -133,7 +134,7 @@ func (l *LaneReader) parse(t Type, body []byte) (LaneRecord, error) {
 		rec.Session = r.u64()
 	case TypeBegin:
 		rec.Begin.Partition = r.partitionAfter(&l.state.partition)
-		if rec.Begin.Mode = Mode(r.byte()); rec.Begin.Mode > ModeInterval {
+		if rec.Begin.Mode = Mode(r.byte()); rec.Begin.Mode > ModeLive {
 			r.fail("mode %d is unknown", rec.Begin.Mode)
 		}
 		l.state.begin(rec.Begin.Partition)
@@ -141,6 +142,8 @@ func (l *LaneReader) parse(t Type, body []byte) (LaneRecord, error) {
 		rec.Batch = r.batch(&l.state)
 	case TypeKeep:
 		rec.Keep.Dots = r.clock()
+	case TypeLiveDots:
+		rec.Live = r.liveDots(&l.state)
 	case TypeEnd:
 		rec.End = r.laneEnd(&l.state)
 	default:
@@ -153,7 +156,16 @@ func (l *LaneReader) parse(t Type, body []byte) (LaneRecord, error) {
 }
 
 func (r *reader) laneEnd(s *laneState) End {
-	base := r.vvFrom(s.base)
+	end := End{Clock: r.clockFrom(s.base), Floor: r.vvFrom(s.floor)}
+	if r.err != nil {
+		return End{}
+	}
+	s.floor = end.Floor
+	return end
+}
+
+func (r *reader) clockFrom(ref kv.VV) kv.Clock {
+	base := r.vvFrom(ref)
 	spans := make([]kv.Span, 0, len(base))
 	for _, d := range base {
 		spans = append(spans, kv.Span{Actor: d.Actor, Base: d.Seq})
@@ -163,11 +175,10 @@ func (r *reader) laneEnd(s *laneState) End {
 		x.Runs = r.runs(x.Base)
 		spans = append(spans, x)
 	}
-	floor := r.vv()
 	if r.err != nil {
-		return End{}
+		return kv.Clock{}
 	}
-	return End{Clock: kv.ClockOf(spans...), Floor: floor}
+	return kv.ClockOf(spans...)
 }
 
 // open reads how the lane is stored.

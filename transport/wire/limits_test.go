@@ -215,7 +215,7 @@ func TestABatchHoldsItsLimits(t *testing.T) {
 	first := []byte{1 | 64, 0}      // the same with its actor spelt out
 	first = append(someActor(0).Append(first), 2, 0, 1, 'k')
 	record := func(n int) []byte {
-		body := append([]byte{0}, first...)
+		body := append([]byte{0, 0}, first...) // no change of base or floor
 		for range n - 1 {
 			body = append(body, tomb...)
 		}

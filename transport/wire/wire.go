@@ -51,6 +51,7 @@ const (
 	TypeEnd       Type = 37
 	TypeCheck     Type = 38
 	TypeClose     Type = 39
+	TypeLiveDots  Type = 40
 )
 
 // Ping asks a peer for a sign of life; the answer echoes Stamp, so that a lease
@@ -194,6 +195,7 @@ type Mode uint8
 const (
 	ModeEqual    Mode = iota // L0: nothing to send
 	ModeInterval             // L1: what the dot index has above the receiver's base
+	ModeLive                 // L2: and which dots below it are live
 )
 
 // Hello begins a session: what the sender (the receiver of data) holds of the
@@ -272,14 +274,26 @@ type Begin struct {
 
 // Batch carries whole objects of the partition last begun. Base is the donor's,
 // taken from the same snapshot; objects travel with explicit context only and
-// are handed out filled. A Tail has the same shape and holds changed objects.
+// are handed out filled. Floor is the donor's collection floor of the snapshot,
+// joined before the objects. A Tail has the same shape and holds changed objects.
 type Batch struct {
 	Base   kv.VV
+	Floor  kv.VV
 	Copies []Copy
 }
 
 // Keep names dots above the receiver's base that the receiver has already.
 type Keep struct{ Dots kv.Clock }
+
+// LiveDots names those dots below the receiver's base that the donor holds, as
+// of a moment when its clock was Clock. What Clock has of them and Dots has not
+// is dead. Large sets come in several records with the same Clock: More is set in
+// all but the last.
+type LiveDots struct {
+	Clock kv.Clock
+	Dots  kv.Clock
+	More  bool
+}
 
 // End closes a partition (PEND): the donor's published clock and floor at the
 // moment when nothing was left to send.
