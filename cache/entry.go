@@ -165,6 +165,21 @@ func ParseVersion(b []byte) (key []byte, v kv.Version, err error) {
 	return key, v, nil
 }
 
+// AppendTombstone appends the record of a tombstone: its time and key.
+func AppendTombstone(dst []byte, key []byte, t kv.HLC) []byte {
+	return append(binary.LittleEndian.AppendUint64(dst, uint64(t)), key...)
+}
+
+// ParseTombstone reads it. The key lies in b.
+func ParseTombstone(b []byte) (key []byte, t kv.HLC, err error) {
+	r := reader{b: b}
+	t = kv.HLC(r.u64())
+	if r.err != nil {
+		return nil, 0, fmt.Errorf("parse tombstone: %w", r.err)
+	}
+	return r.b, t, nil
+}
+
 // AppendVV appends a vector by actor ids.
 func AppendVV(dst []byte, ids ActorIDs, v kv.VV) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(v)))

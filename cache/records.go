@@ -11,6 +11,7 @@ import (
 //
 //	e partition hash48 key   -> directory of an object (AppendEntry)
 //	d partition actor seq    -> one version with its key (AppendVersion)
+//	t partition actor seq    -> a tombstone's time and key (AppendTombstone)
 //	m partition              -> the copy: actor, trust, clock, floor, digest
 //	c partition hash48 key   -> nothing; the object is complex (see partition)
 //	s partition kind id      -> what a copy keeps of sessions and peers
@@ -22,6 +23,7 @@ import (
 const (
 	recordEntry   = 'e'
 	recordVersion = 'd'
+	recordTomb    = 't'
 	recordCopy    = 'm'
 	recordComplex = 'c'
 	recordSession = 's'
@@ -65,6 +67,21 @@ func KeyOf(record []byte) (key []byte, order uint64, ok bool) {
 func AppendVersionKey(dst []byte, p kv.Partition, actor uint32, seq uint64) []byte {
 	dst = binary.BigEndian.AppendUint32(partitionKey(dst, recordVersion, p), actor)
 	return binary.BigEndian.AppendUint64(dst, seq)
+}
+
+// AppendTombstoneKey appends the key of a tombstone's record: what may be
+// collected is found without a look at anything else.
+func AppendTombstoneKey(dst []byte, p kv.Partition, actor uint32, seq uint64) []byte {
+	dst = binary.BigEndian.AppendUint32(partitionKey(dst, recordTomb, p), actor)
+	return binary.BigEndian.AppendUint64(dst, seq)
+}
+
+// ActorOf returns the actor id from the key of a version or tombstone record.
+func ActorOf(record []byte) uint32 {
+	if len(record) < 12 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(record[len(record)-12:])
 }
 
 // SeqOf returns the sequence from the key of a version.

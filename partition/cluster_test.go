@@ -195,7 +195,7 @@ func (s *session) apply(c partition.Chunk) {
 	s.t.Helper()
 	for _, o := range c.Objects {
 		s.sent = append(s.sent, string(o.Key))
-		require.NoError(s.t, s.in.Apply(o.Key, o.Object.Filled(c.Base), c.Base, nil))
+		require.NoError(s.t, s.in.Apply(o.Key, o.Object.Filled(c.Base), partition.Batch{Base: c.Base, Floor: c.Floor}, nil))
 	}
 	keep := s.out.TakeKeep()
 	s.kept.Join(keep)

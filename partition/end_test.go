@@ -6,6 +6,7 @@ import (
 
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
 	"edged.dev/edged/partition/state"
 
 	"github.com/stretchr/testify/require"
@@ -70,7 +71,7 @@ func TestEndSparesWhatItMust(t *testing.T) {
 	b.get(a.put("kept", "v"))
 	s := forged(b)
 	sent := a.put("sent", "v")
-	require.NoError(t, s.in.Apply(sent.Key, sent.Object, sent.Object.Ctx, nil))
+	require.NoError(t, s.in.Apply(sent.Key, sent.Object, partition.Batch{Base: sent.Object.Ctx}, nil))
 	s.in.Keep(kv.ClockOf(kv.Span{Actor: a.Actor(), Runs: []kv.Run{{From: 3, To: 3}}}))
 	b.get(a.put("newer", "beyond the donor's clock"))
 	b.plan("own", "v", state.Covers{Held: true})

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"fmt"
+	"slices"
 
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
@@ -12,6 +13,10 @@ import (
 type Incoming struct {
 	shard *Shard
 	in    *state.Incoming
+
+	liveDots kv.Clock // of the pieces so far
+	liveRuns int
+	buried   []string // keys of versions that the donor's live dots bury
 }
 
 // Begin opens the receiving side and returns the clock to report in HELLO. The
@@ -25,7 +30,7 @@ func (s *Shard) Begin(id uint64, peer kv.NodeID) (*Incoming, kv.Clock) {
 			in.Note(v.Dot, []byte(key))
 		}
 	}
-	return &Incoming{s, in}, s.copy.Synced().Clone()
+	return &Incoming{shard: s, in: in}, s.copy.Synced().Clone()
 }
 
 // Cancel closes the receiving side; what was applied stays.
@@ -35,9 +40,15 @@ func (in *Incoming) Cancel() {
 	in.shard.copy.Cancel(in.in)
 }
 
-// Apply joins one filled object of a batch whose base is given.
-func (in *Incoming) Apply(key []byte, o kv.Object, base kv.VV, done func()) error {
-	return in.shard.Apply(state.Received{Key: key, Object: o, From: in.in.Peer, In: in.in, Base: base}, done)
+// Batch is what the objects of one batch have in common: the donor's base and
+// floor of the snapshot they come from.
+type Batch struct{ Base, Floor kv.VV }
+
+// Apply joins one filled object of a batch.
+func (in *Incoming) Apply(key []byte, o kv.Object, b Batch, done func()) error {
+	return in.shard.Apply(state.Received{
+		Key: key, Object: o, Floor: b.Floor, From: in.in.Peer, In: in.in, Base: b.Base,
+	}, done)
 }
 
 // Keep takes the donor's word that it holds dots which it does not send.
@@ -57,6 +68,9 @@ func (in *Incoming) End(clock kv.Clock, floor kv.VV, done func()) error {
 	s.mu.Lock()
 	keys, dots := in.in.Suspects(clock)
 	s.mu.Unlock()
+	keys = append(keys, in.buried...)
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
 	keys, err := s.keysOf(keys, dots)
 	if err != nil {
 		return fmt.Errorf("end session of partition %d: %w", s.id, err)

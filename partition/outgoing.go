@@ -22,6 +22,7 @@ type KeyObject struct {
 // from one snapshot.
 type Chunk struct {
 	Base    kv.VV
+	Floor   kv.VV // of the snapshot; joined before the objects
 	Objects []KeyObject
 	Bytes   int
 }
@@ -36,10 +37,13 @@ type Outgoing struct {
 	spans []kv.Span // what is left to scan: Base = done up to, Max = up to
 	sent  kv.Clock  // dots that went with another dot of their object
 	snap  cache.Snapshot
-	base  kv.VV               // of snap
+	clock kv.Clock            // of snap
+	base  kv.VV               // of clock
+	floor kv.VV               // of snap
 	whole map[string]struct{} // objects that are complex in snap
 	leans bool                // objects may lean on a session record in snap
 	seen  uint64              // newest group a snapshot of this session may show
+	below *kv.Clock           // the receiver was told which dots are live as of this clock
 }
 
 // Open begins a session towards a peer whose clock is have.
@@ -102,7 +106,7 @@ func (o *Outgoing) Use(snap cache.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("read copy of partition %d: %w", o.shard.id, err)
 	}
-	o.snap, o.base, o.whole = snap, c.Clock.Base(), nil
+	o.snap, o.clock, o.base, o.floor, o.whole = snap, c.Clock, c.Clock.Base(), c.Floor, nil
 	if o.leans, err = o.shard.sessionsIn(snap); err != nil {
 		return fmt.Errorf("read sessions of partition %d: %w", o.shard.id, err)
 	}
@@ -123,7 +127,7 @@ func (o *Outgoing) Use(snap cache.Snapshot) error {
 // Next returns the next objects of the scan, about maxBytes of them; more is
 // false when the scan is done.
 func (o *Outgoing) Next(maxBytes int) (c Chunk, more bool, err error) {
-	c.Base = o.base
+	c.Base, c.Floor = o.base, o.floor
 	for len(o.spans) > 0 && c.Bytes < maxBytes {
 		span := &o.spans[0]
 		if err := o.scan(span, &c, maxBytes); err != nil {
@@ -253,7 +257,7 @@ func (o *Outgoing) Dirty(n int) ([]string, error) {
 
 // Tail returns the objects of changed keys as they are in the snapshot in use.
 func (o *Outgoing) Tail(keys []string) (Chunk, error) {
-	c := Chunk{Base: o.base}
+	c := Chunk{Base: o.base, Floor: o.floor}
 	for _, key := range keys {
 		e, err := o.shard.read(o.snap, kv.Hash([]byte(key)), []byte(key), true)
 		if err != nil {
@@ -276,7 +280,7 @@ func (o *Outgoing) End() (clock kv.Clock, floor kv.VV, mustSync, ended bool) {
 	s := o.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !o.donor.Clean() || !s.set.committer.published(o.seen) {
+	if !o.donor.Clean() || !s.set.committer.published(o.seen) || o.needsLiveLocked() {
 		return kv.Clock{}, nil, false, false
 	}
 	s.copy.Close(o.donor)

@@ -32,17 +32,27 @@ func (s *Shard) records(o *op, k *state.KeyChange) {
 	for _, v := range k.Before.Object.Versions {
 		if _, kept := k.After.Object.Find(v.Dot); !kept {
 			o.batch.Delete(s.versionKey(versionRoom[:0], v.Dot))
+			if v.Tombstone() {
+				o.batch.Delete(s.tombstoneKey(versionRoom[:0], v.Dot))
+			}
 		}
 	}
 	for _, v := range k.After.Object.Versions {
 		if _, had := k.Before.Object.Find(v.Dot); !had {
 			o.batch.Set(s.versionKey(versionRoom[:0], v.Dot), cache.AppendVersion(room[:0], k.Key, v))
+			if v.Tombstone() {
+				o.batch.Set(s.tombstoneKey(versionRoom[:0], v.Dot), cache.AppendTombstone(room[:0], k.Key, v.HLC))
+			}
 		}
 	}
 }
 
 func (s *Shard) versionKey(dst []byte, d kv.Dot) []byte {
 	return cache.AppendVersionKey(dst, s.id, s.set.actors.ID(d.Actor), d.Seq)
+}
+
+func (s *Shard) tombstoneKey(dst []byte, d kv.Dot) []byte {
+	return cache.AppendTombstoneKey(dst, s.id, s.set.actors.ID(d.Actor), d.Seq)
 }
 
 // copyRecord appends the copy's record of a published state.

@@ -183,7 +183,7 @@ func (s *Set) readComplex() (map[kv.Partition]map[string]kv.VV, error) {
 
 // wipe removes all records of a partition.
 func (s *Set) wipe(p kv.Partition) error {
-	for _, kind := range []byte{'e', 'd', 'c', 's', 'm'} {
+	for _, kind := range []byte{'e', 'd', 'c', 't', 's', 'm'} {
 		lower, upper := cache.Range(kind, p, 0)
 		for more := true; more; {
 			var b cache.Batch

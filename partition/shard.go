@@ -22,6 +22,8 @@ type Shard struct {
 	stripes [stripes]sync.Mutex
 	changes atomic.Uint64 // published groups; guards what readers put into the tier
 
+	collectAt []byte // where the next Collect goes on; its caller's
+
 	mu      sync.Mutex
 	copy    *state.Copy
 	overlay map[string]*planned

@@ -152,7 +152,11 @@ func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, peer *
 }
 
 func (r *Replica) donatePart(ctx context.Context, lane *wire.LaneWriter, snap partition.Snapshot, p kv.Partition, o *partition.Outgoing) error {
-	if err := lane.Begin(wire.Begin{Partition: p, Mode: wire.ModeInterval}); err != nil {
+	mode := wire.ModeInterval
+	if o.Below() {
+		mode = wire.ModeLive
+	}
+	if err := lane.Begin(wire.Begin{Partition: p, Mode: mode}); err != nil {
 		return err
 	}
 	if err := o.Use(snap); err != nil {
@@ -180,7 +184,7 @@ func (r *Replica) writeChunk(c partition.Chunk, write func(wire.Batch) error) er
 	if len(c.Objects) == 0 {
 		return nil
 	}
-	b := wire.Batch{Base: c.Base, Copies: make([]wire.Copy, len(c.Objects))}
+	b := wire.Batch{Base: c.Base, Floor: c.Floor, Copies: make([]wire.Copy, len(c.Objects))}
 	for i, o := range c.Objects {
 		b.Copies[i] = wire.Copy{Key: o.Key, Object: o.Object}
 	}
@@ -200,6 +204,9 @@ func (r *Replica) donateTail(ctx context.Context, lane *wire.LaneWriter, o *part
 	if keep := o.TakeKeep(); keep.Len() > 0 {
 		return false, lane.Keep(wire.Keep{Dots: keep})
 	}
+	if o.NeedsLive() {
+		return false, r.donateLive(lane, o)
+	}
 	clock, floor, mustSync, ended := o.End()
 	if !ended {
 		timer := time.NewTimer(endWait)
@@ -217,6 +224,23 @@ func (r *Replica) donateTail(ctx context.Context, lane *wire.LaneWriter, o *part
 		}
 	}
 	return true, lane.End(wire.End{Clock: clock, Floor: floor})
+}
+
+// donateLive tells which dots the receiver may go on holding, as of now.
+func (r *Replica) donateLive(lane *wire.LaneWriter, o *partition.Outgoing) error {
+	snap, err := r.cfg.Set.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = snap.Close() }() // a view; nothing is lost with it
+	if err := o.Use(snap); err != nil {
+		return err
+	}
+	clock, dots, err := o.LiveDots()
+	if err != nil {
+		return err
+	}
+	return lane.LiveDots(wire.LiveDots{Clock: clock, Dots: dots})
 }
 
 func (r *Replica) donateKeys(lane *wire.LaneWriter, o *partition.Outgoing, keys []string) error {

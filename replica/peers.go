@@ -23,8 +23,9 @@ type remote struct {
 	stateDue atomic.Bool // the last STATE did not get into the queue
 
 	mu     sync.Mutex
-	flight []inFlight // ascending
-	gone   bool       // the connection ended: nothing more is sent by way of it
+	flight []inFlight             // ascending
+	floors map[kv.Partition]kv.VV // that it was sent, by this connection
+	gone   bool                   // the connection ended: nothing more is sent by way of it
 
 	ackMu   sync.Mutex
 	applied uint64 // highest write of theirs that is published here
@@ -39,7 +40,7 @@ type inFlight struct {
 
 // PeerUp tells of a connection to a member.
 func (r *Replica) PeerUp(name string, node kv.NodeID, boot uint32) {
-	p := &remote{name: name, node: node, boot: boot, touched: map[kv.Partition]struct{}{}}
+	p := &remote{name: name, node: node, boot: boot, touched: map[kv.Partition]struct{}{}, floors: map[kv.Partition]kv.VV{}}
 	p.pongAt.Store(r.cfg.Boottime()) // the handshake was a sign of life
 	r.peersMu.Lock()
 	old := r.peers[name]
@@ -240,7 +241,7 @@ func (r *Replica) nextHLC(o kv.Object) kv.HLC {
 // sent once the connection ended. So an ACK that comes late acknowledges nothing
 // that it does not know of.
 func (r *Replica) sendChange(p *remote, sh kv.Partition, ch *state.Change, wait *waiting) {
-	w := wire.Write{Partition: sh, Floor: ch.Floor}
+	w := wire.Write{Partition: sh}
 	w.Key, w.Object = ch.Keys[0].Key, ch.Filled(0)
 	p.mu.Lock()
 	if p.gone { // the next connection begins with a HELLO, which finds the write
@@ -254,7 +255,13 @@ func (r *Replica) sendChange(p *remote, sh kv.Partition, ch *state.Change, wait 
 	if wait != nil {
 		p.flight = append(p.flight, inFlight{w.Seq, wait})
 	}
+	if !slices.Equal(p.floors[sh], ch.Below) { // the stream is in order: once is enough
+		w.Floor, p.floors[sh] = ch.Below, ch.Below
+	}
 	err := r.cfg.Peers.SendLive(p.name, wire.Apply{View: r.view(), Writes: []wire.Write{w}}.Append(nil))
+	if err != nil {
+		delete(p.floors, sh)
+	}
 	p.mu.Unlock()
 	r.stats.LiveSent.Add(1)
 	if err == nil {

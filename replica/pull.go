@@ -199,6 +199,10 @@ func (r *Replica) receive(ctx context.Context, pl *pull, lr *wire.LaneReader) er
 			}
 		case wire.TypeKeep:
 			in.Keep(rec.Keep.Dots)
+		case wire.TypeLiveDots:
+			if err := in.Live(rec.Live.Clock, rec.Live.Dots, rec.Live.More); err != nil {
+				return err
+			}
 		case wire.TypeEnd:
 			if err := r.endPart(pl, at, rec.End); err != nil {
 				return err
@@ -213,7 +217,7 @@ func (r *Replica) applyBatch(p kv.Partition, in *partition.Incoming, b wire.Batc
 		if err := r.placed(p, b.Copies[i].Key); err != nil {
 			return err
 		}
-		if err := in.Apply(b.Copies[i].Key, b.Copies[i].Object, b.Base, nil); err != nil {
+		if err := in.Apply(b.Copies[i].Key, b.Copies[i].Object, partition.Batch{Base: b.Base, Floor: b.Floor}, nil); err != nil {
 			return err
 		}
 	}
@@ -240,7 +244,7 @@ func (r *Replica) endPart(pl *pull, p kv.Partition, end wire.End) error {
 	r.stats.LastPendNS.Store(r.cfg.Boottime())
 	err := in.End(end.Clock, end.Floor, func() {
 		r.whenSynced(func() {
-			r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p})
+			r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Below: in.WentBelow()})
 			pl.ends(p, true)
 			r.finishPull(pl)
 		})

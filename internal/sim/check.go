@@ -83,7 +83,7 @@ func (w *World) judge(n *Node, p kv.Partition, cs *copyState) {
 		switch there := cs.present.has(i); {
 		case there && covered.has(i):
 			w.fail("I3", "n%d: op%d of k%d is there and was covered", n.index, i, op.Key)
-		case !there && !covered.has(i):
+		case !there && !covered.has(i) && !op.collected:
 			w.fail("I7", "n%d: op%d of k%d is known, not covered and not there", n.index, i, op.Key)
 		}
 	})

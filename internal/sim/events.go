@@ -42,6 +42,7 @@ func (w *World) table() []event {
 			}
 		}},
 		{m.Read, w.randomRead},
+		{m.Collect, w.randomCollect},
 		{m.Break, w.randomBreak},
 	}
 }

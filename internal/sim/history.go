@@ -60,6 +60,8 @@ type Op struct {
 	coord   *Node
 	life    int        // of the coordinator
 	acks    [Nodes]int // lives of the copies that have it durably
+
+	collected bool // a delete whose tombstone may be gone, for a copy collected it
 }
 
 // Token is what a client carries from an answer to a later write.

@@ -9,10 +9,12 @@ type Mix struct {
 	Begin, Donate, Receive, Abort, Backup, Barrier int
 	Read                                           int
 	Break                                          int // crash a receiver in its session
+	Collect                                        int
 
 	DeletePM, BlindPM, TokenPM, OldTokenPM, TTLPM int
 	DropPM, DoublePM, AckDropPM                   int
 	LossPM, RestorePM                             int // of crashes, at most one between refills
+	ForcePM                                       int // of collections: what not all owners are known to hold too
 	DieInCommitPM                                 int
 	PeekPM                                        int // of commits: sessions read before they are published
 
@@ -26,9 +28,9 @@ type Mix struct {
 func Stock() Mix {
 	return Mix{
 		Name: "stock", Write: 16, Deliver: 44, Commit: 26, Crash: 4, Boot: 7, Begin: 6, Donate: 10, Receive: 10,
-		Abort: 1, Backup: 2, Barrier: 1, Read: 2, Break: 1,
+		Abort: 1, Backup: 2, Barrier: 1, Read: 2, Break: 1, Collect: 3,
 		DeletePM: 300, BlindPM: 150, TokenPM: 500, TTLPM: 250, DropPM: 150, DoublePM: 100, AckDropPM: 50,
-		LossPM: 250, RestorePM: 300, DieInCommitPM: 20, PeekPM: 200, MaxSessions: 3, Tier: true,
+		LossPM: 250, RestorePM: 300, DieInCommitPM: 20, PeekPM: 200, ForcePM: 100, MaxSessions: 3, Tier: true,
 	}
 }
 
@@ -72,7 +74,16 @@ func Relaxed() Mix {
 	return m
 }
 
+// Collecting has many deletes, and gives their tombstones up early, so that copies
+// come back from below the floor.
+func Collecting() Mix {
+	m := Hot()
+	m.Name, m.System = "collect", false
+	m.DeletePM, m.Collect, m.ForcePM, m.DropPM = 500, 14, 500, 400
+	return m
+}
+
 // Mixes returns all of them.
 func Mixes() []Mix {
-	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed()}
+	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting()}
 }

@@ -19,11 +19,17 @@ type message struct {
 	reflected opset // the oracle's part of an APPLY
 }
 
+// sentCopy is an object with the floor of the copy that sends it.
+type sentCopy struct {
+	object kv.Object
+	floor  kv.VV
+}
+
 // send puts a write's object on its way as an APPLY frame.
-func (w *World) send(n *Node, to int, op *Op, o kv.Object, reflected opset) {
+func (w *World) send(n *Node, to int, op *Op, c sentCopy, reflected opset) {
 	part := w.partOf(op.Key)
 	frame := wire.Apply{Writes: []wire.Write{{
-		Seq: uint64(op.Index) + 1, Partition: part, Copy: wire.Copy{Key: w.keys[op.Key], Object: o},
+		Seq: uint64(op.Index) + 1, Partition: part, Copy: wire.Copy{Key: w.keys[op.Key], Object: c.object}, Floor: c.floor,
 	}}}.Append(nil)
 	w.hash(frame)
 	w.net = append(w.net, message{from: n.index, to: to, life: n.life, node: n.id, op: op, frame: frame, reflected: reflected})
@@ -94,6 +100,7 @@ func (w *World) arrive(m message) {
 			w.fail("R4", "n%d acknowledges op%d and its clock has it not", m.from, m.op.Index)
 		}
 		n.meet(m.from, m.life)
+		n.hear(m.from, m.life, a.Copies[0].Partition, a.Copies[0].Clock, false)
 		w.countAck(m.op, m.from, m.life)
 		return
 	}

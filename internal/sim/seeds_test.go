@@ -60,6 +60,8 @@ func TestSeeds(t *testing.T) {
 				sum.Crashes += s.Crashes
 				sum.Losses += s.Losses
 				sum.Restores += s.Restores
+				sum.Below += s.Below
+				sum.Collected += s.Collected
 			}
 			t.Logf("%d seeds: %+v", *seeds, sum)
 		})

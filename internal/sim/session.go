@@ -61,6 +61,7 @@ func (w *World) Begin(to, from *Node, p kv.Partition) *Session {
 	c.Clock = clock
 	s.hello = wire.Ack{Seq: s.id, Copies: []wire.CopyClock{c}}.Append(nil)
 	w.hash(s.hello)
+	to.hear(from.index, from.life, p, kv.Clock{}, to.heard[heardOf{from.index, p}].life != from.life)
 	w.sessions = append(w.sessions, s)
 	w.log("s%d begins n%d<-n%d p%d at %v", s.id, to.index, from.index, p, clock)
 	return s
@@ -120,6 +121,8 @@ func (s *Session) Donate() bool {
 		s.w.must(err)
 		if len(keys) > 0 {
 			s.tail(keys)
+		} else if s.out.NeedsLive() {
+			s.live()
 		} else if !s.keep() {
 			s.end()
 		}
@@ -132,6 +135,7 @@ func (s *Session) open() {
 	h, err := wire.ParseAck(bytes.Clone(s.hello))
 	s.w.must(err)
 	s.from.meet(s.to.index, s.toLife)
+	s.from.hear(s.to.index, s.toLife, s.part, h.Copies[0].Clock, true)
 	have := h.Copies[0].Clock
 	if s.w.bug == BugOldKnowledge {
 		have = s.w.remember(s.to.index, s.part, have)
@@ -188,7 +192,7 @@ func (s *Session) tail(keys []string) {
 }
 
 func (s *Session) batch(chunk partition.Chunk, write func(wire.Batch) error) {
-	b := wire.Batch{Base: chunk.Base}
+	b := wire.Batch{Base: chunk.Base, Floor: chunk.Floor}
 	for _, o := range chunk.Objects {
 		if s.w.bug == BugContextStripped {
 			o.Object.Ctx = nil
@@ -204,6 +208,17 @@ func (s *Session) batch(chunk partition.Chunk, write func(wire.Batch) error) {
 	s.w.must(write(b))
 	s.push(s.snapshot)
 	s.w.log("s%d sends %d objects", s.id, len(b.Copies))
+}
+
+// live tells the receiver which dots it may go on holding.
+func (s *Session) live() {
+	s.look()
+	clock, dots, err := s.out.LiveDots()
+	s.w.must(err)
+	s.w.must(s.lane.LiveDots(wire.LiveDots{Clock: clock, Dots: dots}))
+	s.push(ghost{})
+	s.w.stats.Below++
+	s.w.log("s%d tells its live dots %v as of %v", s.id, dots, clock)
 }
 
 // keep sends what is to be kept, and reports whether anything was.
@@ -268,6 +283,8 @@ func (s *Session) Receive() bool {
 	case wire.TypeKeep:
 		s.in.Keep(rec.Keep.Dots)
 		s.sofar.Join(rec.Keep.Dots)
+	case wire.TypeLiveDots:
+		s.w.must(s.in.Live(rec.Live.Clock, rec.Live.Dots, rec.Live.More))
 	case wire.TypeEnd:
 		s.finish(rec.End, &g)
 	default:
@@ -284,7 +301,7 @@ func (s *Session) apply(b wire.Batch, g *ghost) {
 		s.w.saw(c.Key, c.Object)
 		key := s.w.keyOf(c.Key)
 		s.to.planned[key].join(&g[key])
-		s.w.must(s.in.Apply(c.Key, c.Object, b.Base, nil))
+		s.w.must(s.in.Apply(c.Key, c.Object, partition.Batch{Base: b.Base, Floor: b.Floor}, nil))
 		for _, v := range c.Object.Versions {
 			s.sofar.Add(v.Dot)
 		}
@@ -311,7 +328,13 @@ func (s *Session) grow(seen kv.Clock) {
 func (s *Session) finish(end wire.End, g *ghost) {
 	s.to.planned.joinPart(s.w, s.part, g)
 	to, r := s.to, refill{s.from.index, s.part}
-	s.w.must(s.in.End(end.Clock, end.Floor, func() { to.fresh = append(to.fresh, r) }))
+	to.hear(s.from.index, s.fromLife, s.part, end.Clock, false)
+	s.w.must(s.in.End(end.Clock, end.Floor, func() {
+		to.fresh = append(to.fresh, r)
+		if s.donorLives() { // DONE tells the durable clock
+			s.from.hear(to.index, s.toLife, s.part, to.shard(s.part).Clock(), false)
+		}
+	}))
 	s.done = true
 	s.w.stats.Sessions++
 	s.w.log("s%d has ended", s.id)

@@ -225,6 +225,12 @@ func (s *stream) step() {
 		return
 	}
 	s.keep()
+	if s.out.NeedsLive() {
+		m.look2(s.out)
+		s.live()
+		s.soon()
+		return
+	}
 	clock, floor, _, ended := s.out.End()
 	if !ended {
 		s.soon()
@@ -233,6 +239,16 @@ func (s *stream) step() {
 	last := len(s.rest) == 0
 	m.c.send(m, s.to, func() { s.to.end(s, clock, floor, last) })
 	m.donate(s.to, s.session, s.rest)
+}
+
+func (s *stream) live() {
+	clock, dots, err := s.out.LiveDots()
+	s.m.c.must(err)
+	s.m.c.send(s.m, s.to, func() {
+		if pl := s.to.pulls[s.session]; pl != nil && pl.in[s.part] != nil {
+			s.to.c.must(pl.in[s.part].Live(clock, dots, false))
+		}
+	})
 }
 
 func (s *stream) keep() {
@@ -253,7 +269,7 @@ func (s *stream) send(c partition.Chunk) {
 				return
 			}
 			for _, o := range c.Objects {
-				s.to.c.must(pl.in[s.part].Apply(o.Key, o.Object.Filled(c.Base), c.Base, nil))
+				s.to.c.must(pl.in[s.part].Apply(o.Key, o.Object.Filled(c.Base), partition.Batch{Base: c.Base, Floor: c.Floor}, nil))
 			}
 			s.to.commitSoon()
 		})
@@ -274,7 +290,7 @@ func (m *member) end(s *stream, clock kv.Clock, floor kv.VV, last bool) {
 		if m.pulls[s.session] == nil {
 			return
 		}
-		m.step(core.PartEnded{Name: pl.name, Session: s.session, Partition: s.part})
+		m.step(core.PartEnded{Name: pl.name, Session: s.session, Partition: s.part, Below: in.WentBelow()})
 		if last {
 			delete(m.pulls, s.session)
 			m.step(core.SessionEnded{Name: pl.name, Session: s.session, Parts: pl.ended})

@@ -38,6 +38,7 @@ func (v Violation) String() string { return v.Rule + ": " + v.Text }
 // Stats counts what a run did.
 type Stats struct {
 	Events, Ops, Acked, Sessions, Crashes, Losses, Restores int
+	Below, Collected                                        int
 }
 
 // World is one run: three owners, a network, sessions, and the oracle.

@@ -102,7 +102,7 @@ func (w *World) published(op *Op, ch *state.Change, reflected opset) {
 	}
 	part := w.partOf(op.Key)
 	n.due = append(n.due, due{op, part})
-	o := w.spoil(op, ch.Filled(0))
+	o := sentCopy{w.spoil(op, ch.Filled(0)), ch.Below}
 	for i := range w.nodes {
 		if i != n.index {
 			w.send(n, i, op, o, reflected)

@@ -42,6 +42,7 @@ type Change struct {
 	DropSession []uint64 // records the base has come to cover
 
 	Base   kv.VV // the planned base right after this change: fills what is sent
+	Below  kv.VV // the planned floor then: goes with what is sent (R5)
 	Digest Delta
 	Alters bool // the copy record must be written
 

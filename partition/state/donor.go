@@ -52,7 +52,7 @@ func (d *Donor) mark(ch *Change, k *KeyChange) {
 	if dirty {
 		return
 	}
-	if in := ch.In; in != nil && in.Peer == d.Peer && !in.cancelled && len(k.Sent.Versions) > 0 && k.After.Object.SameDots(k.Sent) {
+	if in := ch.In; in != nil && in.Peer == d.Peer && !in.cancelled && !k.Sent.IsZero() && k.After.Object.SameDots(k.Sent) {
 		for _, v := range k.Sent.Versions {
 			if !d.BaseS.Has(v.Dot) {
 				d.keep.Add(v.Dot)
@@ -98,6 +98,14 @@ func (d *Donor) TakeDirty(n int) []string {
 		delete(d.dirty, key)
 	}
 	return keys
+}
+
+// Below reports whether the receiver is below a collection floor: there are dots
+// up to the floor that the donor, whose clock is given, has seen and the receiver
+// has not. What it holds may then be dead though no tombstone is left to say so.
+// A hole that both share does not count.
+func (d *Donor) Below(clock *kv.Clock, floor kv.VV) bool {
+	return !d.Have.Covers(clock.UpTo(floor))
 }
 
 // Clean reports whether nothing is left to send.

@@ -13,6 +13,7 @@ type Incoming struct {
 	BaseS kv.VV    // the base this copy reported when it asked
 	Sent  kv.Clock // dots the donor sent or said KEEP for
 
+	live      *live
 	held      []kv.Span // dots above BaseS that were planned when it began
 	noted     []noted   // dots that came by other ways since
 	recorded  bool
@@ -23,6 +24,10 @@ type noted struct {
 	dot kv.Dot
 	key string
 }
+
+// live is what the donor said of dots up to BaseS: of those that were in clock it
+// held just the dots.
+type live struct{ clock, dots kv.Clock }
 
 // Begin opens the receiving side of a session; the base that goes into HELLO is
 // its BaseS, of the synced clock.
@@ -59,6 +64,36 @@ func (in *Incoming) Note(d kv.Dot, key []byte) {
 // Keep takes the donor's word that it holds the dots and will not send them.
 func (in *Incoming) Keep(dots kv.Clock) { in.Sent.Join(dots) }
 
+// Live takes the donor's word which dots up to BaseS it holds, as of the moment
+// when its clock was the given one. A later word takes the place of an earlier one.
+func (in *Incoming) Live(clock, dots kv.Clock) { in.live = &live{clock.UpTo(in.BaseS), dots} }
+
+// WentBelow reports whether the donor told of dots up to BaseS (the step L2).
+func (in *Incoming) WentBelow() bool { return in.live != nil }
+
+// Buried returns the dots up to BaseS that the donor has seen and does not hold:
+// versions of them that this copy holds are dead.
+func (in *Incoming) Buried() kv.Clock {
+	if in.live == nil {
+		return kv.Clock{}
+	}
+	return kv.ClockOf(in.live.clock.Minus(in.live.dots)...)
+}
+
+// dead returns what a session's end proves dead: what the donor has seen since
+// BaseS, or said so of before, and neither sent nor kept.
+func (in *Incoming) dead(end *kv.Clock) func(kv.Dot) bool {
+	return func(d kv.Dot) bool {
+		switch {
+		case in.Sent.Has(d):
+			return false
+		case !in.BaseS.Has(d):
+			return end.Has(d)
+		}
+		return in.live != nil && in.live.clock.Has(d) && !in.live.dots.Has(d)
+	}
+}
+
 // Suspects returns where versions may lie that the donor's end proves dead: the
 // keys that are known, and runs of dots whose keys the dot index knows. A dot is
 // dead if the donor has seen it since BaseS and neither sent nor kept it.
@@ -94,7 +129,7 @@ func (c *Copy) PlanEnd(in *Incoming, clock kv.Clock, floor kv.VV, suspects []Key
 	ch := &Change{Clock: &clock, Alters: true, In: in}
 	c.joinFloor(ch, floor)
 	donorBase := clock.Base()
-	dead := func(d kv.Dot) bool { return clock.Has(d) && !in.BaseS.Has(d) && !in.Sent.Has(d) }
+	dead := in.dead(&clock)
 	type drop struct {
 		at    KeyEntry
 		whole kv.Object

@@ -171,7 +171,7 @@ func (c *Copy) see(ch *Change) {
 		}
 	}
 	c.dropCovered(ch)
-	ch.Base = c.base
+	ch.Base, ch.Below = c.base, c.floor
 }
 
 func (c *Copy) dropCovered(ch *Change) {

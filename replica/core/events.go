@@ -57,7 +57,7 @@ type (
 		Session   uint64
 		Partition kv.Partition
 		Failed    bool
-		Objects   int
+		Below     bool // the donor had to tell which dots are live (L2)
 	}
 	// SessionEnded says that a session's lane is over, in order or not. It comes
 	// once, behind the answer to the session's HELLO.

@@ -363,7 +363,9 @@ func (m *Machine) partEnded(e PartEnded) {
 			p.busyTill = m.now + 2*retryEvery // one that is cut at once is not asked in a loop
 		}
 	} else {
-		x.Path, x.Reason = "L1", "its clock had dots this copy lacked"
+		if x.Path, x.Reason = "L1", "its clock had dots this copy lacked"; e.Below {
+			x.Path, x.Reason = "L2", "this copy was below its collection floor"
+		}
 		x.doneBy = m.now + DoneWait
 	}
 }

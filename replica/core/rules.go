@@ -90,7 +90,7 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 		return
 	}
 	x.State = s
-	if x.Path != "L1" || s != kv.Live {
+	if x.Path != "L1" && x.Path != "L2" || s != kv.Live {
 		x.Reason = reason
 	}
 	if x.Path == "" && s == kv.Live && len(x.others) > 0 {
