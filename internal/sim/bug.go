@@ -26,6 +26,8 @@ const (
 	BugOldKnowledge    Bug = "a donor goes by what the receiver had before it lost it"
 	BugRecordLost      Bug = "a session's record is lost by a restart"
 	BugMarkLost        Bug = "the marks of complex objects are lost by a restart"
+	BugNoLiveDots      Bug = "a receiver below the floor is not told what lives"
+	BugFloorForgotten  Bug = "the floor does not travel"
 	BugContextStripped Bug = "an object travels without its explicit context"
 )
 

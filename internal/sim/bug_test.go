@@ -36,6 +36,8 @@ func plants() []plant {
 		{sim.BugRecordLost, lateWords},
 		{sim.BugMarkLost, sim.OldTokens},
 		{sim.BugContextStripped, sim.OldTokens},
+		{sim.BugNoLiveDots, sim.Collecting},
+		{sim.BugFloorForgotten, sim.Collecting},
 	}
 }
 

@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"slices"
 	"testing"
 
 	"edged.dev/edged/internal/sim"
@@ -58,7 +59,7 @@ type schedule struct {
 }
 
 func schedules() []schedule {
-	return append(sessionSchedules(), otherSchedules()...)
+	return slices.Concat(sessionSchedules(), otherSchedules(), collectionSchedules())
 }
 
 func sessionSchedules() []schedule {

@@ -200,6 +200,8 @@ func (s *Session) batch(chunk partition.Chunk, write func(wire.Batch) error) {
 		b.Copies = append(b.Copies, wire.Copy{Key: o.Key, Object: o.Object})
 	}
 	switch s.w.bug {
+	case BugFloorForgotten:
+		b.Floor = nil
 	case BugFirstBase:
 		b.Base = s.first
 	case BugLateBase:
@@ -215,6 +217,9 @@ func (s *Session) live() {
 	s.look()
 	clock, dots, err := s.out.LiveDots()
 	s.w.must(err)
+	if s.w.bug == BugNoLiveDots {
+		clock, dots = kv.Clock{}, kv.Clock{}
+	}
 	s.w.must(s.lane.LiveDots(wire.LiveDots{Clock: clock, Dots: dots}))
 	s.push(ghost{})
 	s.w.stats.Below++
@@ -255,6 +260,9 @@ func (s *Session) end() {
 			return
 		}
 		clock = s.from.shard(s.part).Clock()
+	}
+	if s.w.bug == BugFloorForgotten {
+		floor = nil
 	}
 	s.sent = true
 	s.from.show(s.part, clock)

@@ -103,6 +103,9 @@ func (w *World) published(op *Op, ch *state.Change, reflected opset) {
 	part := w.partOf(op.Key)
 	n.due = append(n.due, due{op, part})
 	o := sentCopy{w.spoil(op, ch.Filled(0)), ch.Below}
+	if w.bug == BugFloorForgotten {
+		o.floor = nil
+	}
 	for i := range w.nodes {
 		if i != n.index {
 			w.send(n, i, op, o, reflected)
