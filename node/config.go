@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 )
 
 // What a Config may say where there is a choice of words.
@@ -22,6 +23,9 @@ const (
 )
 
 const (
+	// minHorizon leaves owners that restart the time to say what they hold, so that
+	// a restart costs nothing.
+	minHorizon = time.Minute
 	// minMemoryBytes is what the store's own buffers need before anything is
 	// cached.
 	minMemoryBytes = 16 << 20
@@ -83,6 +87,9 @@ type Config struct {
 
 	// MemoryBytes bounds the memory tier.
 	MemoryBytes int64
+	// TombstoneHorizon is how long what is left of a delete waits for an owner that
+	// is away; one that comes back later is told which versions are still live.
+	TombstoneHorizon time.Duration
 	// Durability is DurabilitySync or DurabilityRelaxed.
 	Durability string
 	// IsolatedWrites is IsolatedAccept or IsolatedRefuse.
@@ -108,6 +115,7 @@ func Default() Config {
 		ReadQuorum:        1,
 		MemoryBytes:       defaultMemoryBytes,
 		Durability:        DurabilitySync,
+		TombstoneHorizon:  24 * time.Hour,
 		IsolatedWrites:    IsolatedAccept,
 		LogLevel:          "info",
 		LogFormat:         "text",
@@ -191,6 +199,9 @@ func (c *Config) validateStore() error {
 	var errs []error
 	if c.MemoryBytes < minMemoryBytes {
 		errs = append(errs, Invalid("memory", FormatSize(c.MemoryBytes), "want at least "+FormatSize(minMemoryBytes)))
+	}
+	if c.TombstoneHorizon < minHorizon {
+		errs = append(errs, Invalid("tombstones.horizon", c.TombstoneHorizon.String(), "want at least "+minHorizon.String()))
 	}
 	errs = append(errs,
 		oneOf("durability", c.Durability, DurabilitySync, DurabilityRelaxed),

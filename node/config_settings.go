@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ErrConfig is wrapped by every error about a setting.
@@ -101,6 +102,8 @@ func storeSettings() []Setting {
 		value(Setting{Key: "memory", Form: "SIZE", Usage: "bound of the memory tier, such as 256MiB"},
 			FormatSize, ParseSize, func(c *Config) *int64 { return &c.MemoryBytes }),
 		text("durability", "sync|relaxed", "whether a write is answered when it is on disk", func(c *Config) *string { return &c.Durability }),
+		value(Setting{Key: "tombstones.horizon", Form: "DURATION", Usage: "how long a delete waits for owners that are away"},
+			time.Duration.String, time.ParseDuration, func(c *Config) *time.Duration { return &c.TombstoneHorizon }),
 		level,
 		text("log.format", "text|json", "how log lines look", func(c *Config) *string { return &c.LogFormat }),
 	}

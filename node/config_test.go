@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -61,6 +62,8 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		"R of none":            {func(c *node.Config) { c.ReadQuorum = 0 }, "cluster.read-quorum \"0\""},
 		"least memory":         {func(c *node.Config) { c.MemoryBytes = 16 << 20 }, ""},
 		"little memory":        {func(c *node.Config) { c.MemoryBytes = 16<<20 - 1 }, "want at least 16MiB"},
+		"least horizon":        {func(c *node.Config) { c.TombstoneHorizon = time.Minute }, ""},
+		"short horizon":        {func(c *node.Config) { c.TombstoneHorizon = time.Minute - 1 }, "tombstones.horizon \"59.999999999s\": want at least 1m0s"},
 		"unknown durability":   {func(c *node.Config) { c.Durability = "none" }, "durability \"none\": want one of [sync relaxed]"},
 		"unknown when cut off": {func(c *node.Config) { c.IsolatedWrites = "x" }, "isolated-writes"},
 		"unknown level":        {func(c *node.Config) { c.LogLevel = "loud" }, "log.level"},

@@ -105,6 +105,8 @@ func (n *Node) counterSet() map[string]counter {
 		"replication_overflows_total":  total("Writes not sent because a peer's queue was full.", st.StreamOverflows.Load()),
 		"ticks_equal_total":            total("Anti-entropy ticks that found equal roots.", st.TicksEqual.Load()),
 		"ticks_different_total":        total("Anti-entropy ticks that found a difference.", st.TicksDifferent.Load()),
+		"tombstones_collected_total":   total("Tombstones given up.", st.Collected.Load()),
+		"tombstones_forced_total":      total("Of them, those that not every owner was known to hold.", st.CollectedForced.Load()),
 		"lease_waits_total":            total("Requests that found a lease lapsed.", st.LeaseWaits.Load()),
 		"memory_tier_hits_total":       total("Reads that the memory tier answered.", int64(tier.Hits)),
 		"memory_tier_misses_total":     total("Reads that went to the store.", int64(tier.Misses)),

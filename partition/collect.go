@@ -14,6 +14,7 @@ import (
 type Collection struct {
 	Stable  kv.VV
 	Horizon kv.HLC // 0: none
+	Excess  int    // how many are not waited for at any age, for there are too many
 	Limit   int    // tombstones looked at
 }
 
@@ -29,6 +30,9 @@ type Collected struct {
 // goroutine at a time.
 func (s *Shard) Collect(c Collection) (Collected, error) {
 	var out Collected
+	if s.collectAt == nil {
+		s.tombstoned.Store(false) // what comes from here on says so itself
+	}
 	found, err := s.tombstones(c, &out)
 	if err != nil {
 		return Collected{}, fmt.Errorf("collect in partition %d: %w", s.id, err)
@@ -47,8 +51,14 @@ func (s *Shard) Collect(c Collection) (Collected, error) {
 			out.Stable++
 		}
 	}
+	if out.Waiting > 0 || !out.Wrapped {
+		s.tombstoned.Store(true)
+	}
 	return out, nil
 }
+
+// Tombstoned reports whether there may be tombstones to collect.
+func (s *Shard) Tombstoned() bool { return s.tombstoned.Load() }
 
 type tombstone struct {
 	dot    kv.Dot
@@ -79,8 +89,11 @@ func (s *Shard) tombstones(c Collection, out *Collected) ([]tombstone, error) {
 		d := kv.Dot{Actor: actor, Seq: cache.SeqOf(rec)}
 		stable := c.Stable.Has(d)
 		if !stable && at >= c.Horizon {
-			out.Waiting++
-			return true, nil
+			if c.Excess <= 0 {
+				out.Waiting++
+				return true, nil
+			}
+			c.Excess--
 		}
 		found = append(found, tombstone{d, append([]byte(nil), key...), !stable})
 		return true, nil

@@ -103,6 +103,14 @@ func (in *Incoming) WentBelow() bool {
 	return in.in.WentBelow()
 }
 
+// Dropped returns how many versions the end dropped that nothing but Live told to
+// be dead.
+func (in *Incoming) Dropped() int {
+	in.shard.mu.Lock()
+	defer in.shard.mu.Unlock()
+	return in.in.Dropped()
+}
+
 // keysAmong returns the keys of those versions in the store whose dots are in the
 // set, by one scan an actor: the set's runs are many and short.
 func (s *Shard) keysAmong(dots kv.Clock) ([]string, error) {

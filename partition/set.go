@@ -113,10 +113,12 @@ func (s *Set) restore(p kv.Partition, rec cache.Copy, sessions map[uint64]kv.VV,
 
 func (s *Set) newShard(p kv.Partition, pub state.Published, complexKeys map[string]kv.VV) *Shard {
 	actor := kv.Actor{Node: s.cfg.Node, Boot: s.cfg.Boot, Rand: s.rand}
-	return &Shard{
+	sh := &Shard{
 		id: p, set: s, copy: state.New(p, actor, s.cfg.DigestKey, pub, complexKeys),
 		overlay: map[string]*planned{},
 	}
+	sh.tombstoned.Store(true) // until a look has found none
+	return sh
 }
 
 func (s *Set) readSessions() (map[kv.Partition]map[uint64]kv.VV, error) {

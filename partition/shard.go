@@ -22,7 +22,8 @@ type Shard struct {
 	stripes [stripes]sync.Mutex
 	changes atomic.Uint64 // published groups; guards what readers put into the tier
 
-	collectAt []byte // where the next Collect goes on; its caller's
+	collectAt  []byte      // where the next Collect goes on; its caller's
+	tombstoned atomic.Bool // there may be tombstones
 
 	mu      sync.Mutex
 	copy    *state.Copy
@@ -287,6 +288,11 @@ func (s *Shard) publishKeyLocked(k *state.KeyChange) {
 			if len(s.spare) < maxSparePlanned {
 				s.spare = append(s.spare, p)
 			}
+		}
+	}
+	for _, v := range k.After.Object.Versions {
+		if v.Tombstone() {
+			s.tombstoned.Store(true)
 		}
 	}
 	s.remember(k.Key, k.After)

@@ -61,6 +61,7 @@ type Config struct {
 	Refuse     bool     // isolated writes: refuse before minting
 	TokenKey   [32]byte // of the cluster
 	Relaxed    bool
+	Horizon    time.Duration // tombstones older than this are not waited for; 0: all are
 
 	Boottime func() int64 // CLOCK_BOOTTIME, nanoseconds
 	WallMS   func() int64
@@ -114,6 +115,7 @@ type Stats struct {
 	TicksEqual, TicksDifferent  atomic.Int64
 	Sessions, SessionsCut       atomic.Int64
 	StreamOverflows, LeaseWaits atomic.Int64
+	Collected, CollectedForced  atomic.Int64
 }
 
 // New returns a replica that does nothing until Run.
@@ -175,6 +177,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	defer r.tasks.wait()
 	r.tasks.run(r.carryOut)
 	r.tasks.run(r.acknowledge)
+	r.tasks.run(r.collect)
 	pass, ping := time.NewTicker(passEvery), time.NewTicker(time.Duration(core.PingEvery))
 	defer pass.Stop()
 	defer ping.Stop()

@@ -15,7 +15,7 @@ import (
 // tick compares roots with a running peer: 48 bytes when in sync.
 func (r *Replica) tick(ctx context.Context, name string) {
 	at := r.cfg.Boottime()
-	t := r.rootWith(name)
+	t, mine := r.rootWith(name)
 	resp, err := r.call(ctx, name, t.Append(nil))
 	if err != nil {
 		r.step(core.TickAnswered{Name: name, Failed: true, AskAt: at})
@@ -27,7 +27,7 @@ func (r *Replica) tick(ctx context.Context, name string) {
 	} else {
 		r.stats.TicksDifferent.Add(1)
 	}
-	r.step(core.TickAnswered{Name: name, Ack: ack, Failed: err != nil, AskAt: at})
+	r.step(core.TickAnswered{Name: name, Ack: ack, Failed: err != nil, AskAt: at, Mine: mine})
 }
 
 // shared returns the partitions that this node and a peer own in common, the
@@ -43,11 +43,13 @@ func (r *Replica) shared(name string) []kv.Partition {
 	return out
 }
 
-// rootWith hashes clock and digest of every shared partition. Pending is not
+// rootWith hashes clock and digest of every shared partition, and returns the
+// clocks too. Pending is not
 // zero where digests cannot be compared, so that a session runs even at equal
 // clocks.
-func (r *Replica) rootWith(name string) wire.Tick {
+func (r *Replica) rootWith(name string) (wire.Tick, []wire.CopyClock) {
 	var h xxh3.Hasher
+	var mine []wire.CopyClock
 	t := wire.Tick{View: r.view()}
 	for _, p := range r.shared(name) {
 		sh := r.cfg.Set.Shard(p)
@@ -59,13 +61,14 @@ func (r *Replica) rootWith(name string) wire.Tick {
 			t.Pending++
 		}
 		hashClock(&h, p, st.Clock)
+		mine = append(mine, wire.CopyClock{Partition: p, Clock: st.Clock})
 		sum := st.Digest.Bytes()
 		_, _ = h.Write(sum[:]) // a Hasher does not fail
 	}
 	sum := h.Sum128()
 	putU64(t.Root[:], sum.Lo)
 	putU64(t.Root[8:], sum.Hi)
-	return t
+	return t, mine
 }
 
 func hashClock(h *xxh3.Hasher, p kv.Partition, c kv.Clock) {
@@ -94,7 +97,7 @@ func (r *Replica) serveTick(name string, request []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	mine := r.rootWith(name)
+	mine, copies := r.rootWith(name)
 	ack := wire.TickAck{Code: wire.HelloEqual}
 	if t.Root != mine.Root || t.Pending != 0 || mine.Pending != 0 {
 		ack.Code = wire.HelloOK
@@ -103,6 +106,9 @@ func (r *Replica) serveTick(name string, request []byte) ([]byte, error) {
 				ack.Copies = append(ack.Copies, c)
 			}
 		}
+	}
+	if ack.Code == wire.HelloEqual {
+		r.step(core.TickEqual{Name: name, Copies: copies})
 	}
 	return ack.Append(nil, r.codec), nil
 }

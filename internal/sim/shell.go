@@ -290,7 +290,7 @@ func (m *member) end(s *stream, clock kv.Clock, floor kv.VV, last bool) {
 		if m.pulls[s.session] == nil {
 			return
 		}
-		m.step(core.PartEnded{Name: pl.name, Session: s.session, Partition: s.part, Below: in.WentBelow()})
+		m.step(core.PartEnded{Name: pl.name, Session: s.session, Partition: s.part, Below: in.WentBelow(), Buried: in.Dropped()})
 		if last {
 			delete(m.pulls, s.session)
 			m.step(core.SessionEnded{Name: pl.name, Session: s.session, Parts: pl.ended})

@@ -58,6 +58,7 @@ type (
 		Partition kv.Partition
 		Failed    bool
 		Below     bool // the donor had to tell which dots are live (L2)
+		Buried    int  // versions that only this told to be dead
 	}
 	// SessionEnded says that a session's lane is over, in order or not. It comes
 	// once, behind the answer to the session's HELLO.
@@ -102,6 +103,12 @@ type (
 		Ack    wire.TickAck
 		Failed bool
 		AskAt  int64
+		Mine   []wire.CopyClock // the durable clocks that the root was over
+	}
+	// TickEqual says that a peer's TICK had the same root as these clocks.
+	TickEqual struct {
+		Name   string
+		Copies []wire.CopyClock
 	}
 	// StreamBroke says that replicated writes to a peer were lost.
 	StreamBroke struct{ Name string }
@@ -126,6 +133,7 @@ func (PeerEqual) event()      {}
 func (Acked) event()          {}
 func (ClocksAnswered) event() {}
 func (TickAnswered) event()   {}
+func (TickEqual) event()      {}
 func (StreamBroke) event()    {}
 func (Lapsed) event()         {}
 func (Passed) event()         {}

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"fmt"
 	"slices"
 
 	"edged.dev/edged/internal/kv"
@@ -48,6 +49,8 @@ func (m *Machine) handle(ev Event) {
 		m.clocksAnswered(e)
 	case TickAnswered:
 		m.tickAnswered(e)
+	case TickEqual:
+		m.level(e.Name, e.Copies)
 	case StreamBroke:
 		if p := m.peers[e.Name]; p != nil {
 			p.tickAt = m.now + settle
@@ -240,6 +243,7 @@ func (m *Machine) unpull(session uint64, parts []kv.Partition) {
 
 // report takes what a peer says of its copy, asked for at askAt.
 func (m *Machine) report(p *peer, c wire.CopyClock, askAt int64) {
+	m.know(p.name, []wire.CopyClock{c})
 	x := m.parts[c.Partition]
 	if x == nil || askAt < x.asked {
 		return
@@ -365,6 +369,11 @@ func (m *Machine) partEnded(e PartEnded) {
 	} else {
 		if x.Path, x.Reason = "L1", "its clock had dots this copy lacked"; e.Below {
 			x.Path, x.Reason = "L2", "this copy was below its collection floor"
+			if e.Buried > 0 {
+				m.emit(Note{Kind: "partition.buried", Peer: e.Name, Partition: e.Partition, Text: fmt.Sprintf(
+					"%d versions had been deleted and forgotten meanwhile; they would have come back", e.Buried,
+				)})
+			}
 		}
 		x.doneBy = m.now + DoneWait
 	}
@@ -436,6 +445,7 @@ func (m *Machine) tickAnswered(e TickAnswered) {
 		return
 	}
 	if e.Ack.Code == wire.HelloEqual {
+		m.level(e.Name, e.Mine)
 		for _, id := range m.order {
 			x := m.parts[id]
 			if !x.Self || !slices.Contains(x.others, e.Name) {

@@ -1,0 +1,44 @@
+package core
+
+import (
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/transport/wire"
+)
+
+// Stable returns what every owner of a partition is known to hold durably without
+// a gap: tombstones up to there may be collected. It is empty where an owner has
+// told nothing yet, was rolled back, or this copy is not LIVE.
+func (m *Machine) Stable(p kv.Partition) kv.VV {
+	x := m.parts[p]
+	if x == nil || !x.Self || x.State != kv.Live {
+		return nil
+	}
+	mine := m.cfg.Copies.Copy(p).Clock
+	stable := mine.Base()
+	for _, name := range x.others {
+		k, ok := m.known[name][p]
+		if !ok || m.lost[name][p] {
+			return nil
+		}
+		least := make(kv.VV, 0, len(stable))
+		for _, d := range stable {
+			if d.Seq = min(d.Seq, k.clock.BaseOf(d.Actor)); d.Seq > 0 {
+				least = append(least, d)
+			}
+		}
+		stable = least
+	}
+	return stable
+}
+
+// level takes that a peer's durable clocks were found equal to these: of the
+// process that is known already.
+func (m *Machine) level(name string, copies []wire.CopyClock) {
+	k := m.known[name]
+	for _, c := range copies {
+		if old, ok := k[c.Partition]; ok {
+			old.clock.Join(c.Clock)
+			k[c.Partition] = old
+		}
+	}
+}
