@@ -33,7 +33,12 @@ func AppendCopy(dst []byte, ids ActorIDs, c Copy) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, c.Count)
 	dst = append(dst, c.Sum[:]...)
 	dst = AppendVV(dst, ids, c.Floor)
-	spans := c.Clock.Spans()
+	dst = appendClock(dst, ids, c.Clock)
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[from:], crcTable()))
+}
+
+func appendClock(dst []byte, ids ActorIDs, c kv.Clock) []byte {
+	spans := c.Spans()
 	dst = binary.AppendUvarint(dst, uint64(len(spans)))
 	for _, s := range spans {
 		dst = binary.AppendUvarint(dst, uint64(ids.ID(s.Actor)))
@@ -46,7 +51,7 @@ func AppendCopy(dst []byte, ids ActorIDs, c Copy) []byte {
 			at = r.To
 		}
 	}
-	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[from:], crcTable()))
+	return dst
 }
 
 // ParseCopy reads it, and fails with ErrRecord when the checksum does not fit.
@@ -65,6 +70,14 @@ func ParseCopy(b []byte, ids ActorIDs) (Copy, error) {
 	c.Count = r.u64()
 	copy(c.Sum[:], r.take(16))
 	c.Floor = r.vv(ids)
+	c.Clock = r.clock(ids)
+	if r.err != nil {
+		return Copy{}, fmt.Errorf("parse copy: %w", r.err)
+	}
+	return c, nil
+}
+
+func (r *reader) clock(ids ActorIDs) (c kv.Clock) {
 	for range r.count(3) {
 		s := kv.Span{Actor: r.actor(ids), Base: r.uvarint()}
 		at := s.Base
@@ -73,12 +86,9 @@ func ParseCopy(b []byte, ids ActorIDs) (Copy, error) {
 			at = from + r.uvarint()
 			s.Runs = append(s.Runs, kv.Run{From: from, To: at})
 		}
-		c.Clock.Join(kv.ClockOf(s))
+		c.Join(kv.ClockOf(s))
 	}
-	if r.err != nil {
-		return Copy{}, fmt.Errorf("parse copy: %w", r.err)
-	}
-	return c, nil
+	return c
 }
 
 // reader takes bytes off a record; after the first error it gives zeros.

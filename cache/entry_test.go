@@ -114,6 +114,31 @@ func TestCopyReadsBackAndDamageIsFound(t *testing.T) {
 	})
 }
 
+func TestKnownReadsBackAndDamageIsFound(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		actors := &ids{}
+		k := cache.Known{Peer: rapid.String().Draw(t, "peer"), Actor: drawActor(t), Lost: rapid.Bool().Draw(t, "lost")}
+		for range rapid.IntRange(0, 12).Draw(t, "dots") {
+			from := rapid.Uint64Range(1, 60).Draw(t, "from")
+			k.Clock.AddRun(drawActor(t), kv.Run{From: from, To: from + rapid.Uint64Range(0, 9).Draw(t, "length")})
+		}
+		b := cache.AppendKnown(nil, actors, k)
+		got, err := cache.ParseKnown(b, actors)
+		require.NoError(t, err)
+		require.True(t, k.Clock.Equal(got.Clock))
+		k.Clock, got.Clock = kv.Clock{}, kv.Clock{}
+		require.Equal(t, k, got)
+
+		at := rapid.IntRange(0, len(b)-1).Draw(t, "damaged byte")
+		b[at] ^= 1 << rapid.IntRange(0, 7).Draw(t, "damaged bit")
+		_, err = cache.ParseKnown(b, actors)
+		require.ErrorIs(t, err, cache.ErrRecord)
+		_, err = cache.ParseKnown(b[:at], actors)
+		require.ErrorIs(t, err, cache.ErrRecord)
+	})
+}
+
 func TestUnknownActorIsDamage(t *testing.T) {
 	t.Parallel()
 	known := &ids{}
@@ -132,6 +157,7 @@ func FuzzParseRecords(f *testing.F) {
 	f.Add(cache.AppendEntry(nil, actors, cache.Entry{Object: kv.Object{Versions: []kv.Version{v}}, Session: 4}, true))
 	f.Add(cache.AppendVersion(nil, []byte("key"), v))
 	f.Add(cache.AppendCopy(nil, actors, cache.Copy{}))
+	f.Add(cache.AppendKnown(nil, actors, cache.Known{Peer: "n1", Clock: kv.ClockOf(kv.Span{Actor: kv.Actor{Node: 2}, Base: 3})}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if e, _, err := cache.ParseEntry(b, actors); err == nil {
 			require.LessOrEqual(t, len(e.Object.Versions), len(b))
@@ -140,6 +166,7 @@ func FuzzParseRecords(f *testing.F) {
 			require.LessOrEqual(t, len(k)+len(w.Value), len(b))
 		}
 		_, _ = cache.ParseCopy(b, actors)
+		_, _ = cache.ParseKnown(b, actors)
 		_, _ = cache.ParseVV(b, actors)
 	})
 }

@@ -183,7 +183,8 @@ func (s *Set) readComplex() (map[kv.Partition]map[string]kv.VV, error) {
 	return out, err
 }
 
-// wipe removes all records of a partition.
+// wipe removes all records of a partition's copy. What peers were known to hold
+// is not the copy's, and stays.
 func (s *Set) wipe(p kv.Partition) error {
 	for _, kind := range []byte{'e', 'd', 'c', 't', 's', 'm'} {
 		lower, upper := cache.Range(kind, p, 0)
@@ -191,7 +192,9 @@ func (s *Set) wipe(p kv.Partition) error {
 			var b cache.Batch
 			more = false
 			err := s.cfg.Store.Scan(lower, upper, func(key, _ []byte) (bool, error) {
-				b.Delete(key)
+				if kind != 's' || key[5] != knownRecord {
+					b.Delete(key)
+				}
 				more = b.Len() >= 4096
 				return !more, nil
 			})

@@ -44,7 +44,11 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 			lost[c.Partition] = true
 		}
 	}
+	due := r.machine.TakeLost(name)
 	r.mu.Unlock()
+	if err := r.keepLost(due); err != nil {
+		return nil, fmt.Errorf("answer hello of %s: %w", name, err)
+	}
 	have := map[kv.Partition]kv.Clock{}
 	var stream []kv.Partition
 	rec := &answered{}

@@ -133,8 +133,12 @@ func New(cfg Config) (*Replica, error) {
 	r.liveSeq.Store(uint64(cfg.Boot) << 32)
 	r.parts.data = make([]atomic.Pointer[core.Part], cfg.Partitions)
 	r.sessions.init()
+	known, err := recall(&cfg)
+	if err != nil {
+		return nil, err
+	}
 	r.machine = core.New(core.Config{
-		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter,
+		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter, Known: known,
 	})
 	return r, nil
 }
@@ -179,14 +183,19 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.tasks.run(r.acknowledge)
 	r.tasks.run(r.collect)
 	pass, ping := time.NewTicker(passEvery), time.NewTicker(time.Duration(core.PingEvery))
+	keep := time.NewTicker(keepEvery)
 	defer pass.Stop()
 	defer ping.Stop()
+	defer keep.Stop()
+	defer r.keepKnown() // committed yet: the committer stops after this
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ping.C:
 			r.pingAll()
+		case <-keep.C:
+			r.keepKnown()
 		case <-pass.C:
 			r.step(core.Passed{})
 			r.expireStale()

@@ -14,6 +14,7 @@ import (
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/replica"
+	"edged.dev/edged/replica/core"
 	"edged.dev/edged/transport/wire"
 )
 
@@ -378,6 +379,67 @@ func TestRollBackIsNoticed(t *testing.T) {
 		c.equal(c.names...)
 		require.Equal(t, "v", c.nodes["n3"].holds(key))
 	})
+}
+
+// TestRollBackIsNoticedByDonorsThatRestarted restores an older disk under a node
+// while the others are down: what they knew of it must be on their disks.
+func TestRollBackIsNoticedByDonorsThatRestarted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		var alarms atomic.Int64
+		c.nodes["n3"].cfg = func(cfg *replica.Config) {
+			cfg.Events.Note = func(n core.Note) {
+				if n.Kind == "alarm" && strings.Contains(n.Text, "rolled back") {
+					alarms.Add(1)
+				}
+			}
+		}
+		c.up()
+		c.nodes["n3"].kill()
+		older := c.nodes["n3"].store.Backup()
+		c.back("n3")
+		c.live(c.names...)
+		key := c.keyFirstAt("n1")
+		c.set("n1", key, "v") // n3 acknowledges it
+		c.equal(c.names...)
+		time.Sleep(2 * time.Second) // virtual: what is known is kept in time
+		for _, name := range c.names {
+			c.nodes[name].kill()
+		}
+		for _, name := range c.names[:2] {
+			c.nodes[name].start()
+		}
+		require.Zero(t, alarms.Load())
+		c.nodes["n3"].store.Restore(older)
+		c.nodes["n3"].start()
+		p := kv.PartitionOf(kv.Hash([]byte(key)), testPartitions)
+		require.Equal(t, kv.Whole, c.nodes["n3"].set.Shard(p).Trust(), "so its record says")
+		c.wires.connect("n1", "n3") // the two others hold the write, too; what matters is what they remember
+		c.wait("told", func() bool { return alarms.Load() > 0 })
+		c.wait("suspect", func() bool { return c.nodes["n3"].set.Shard(p).Trust() == kv.Suspect })
+		c.wires.connect("n1", "n2")
+		c.wires.connect("n2", "n3")
+		c.live(c.names...)
+		c.equal(c.names...)
+		require.Equal(t, "v", c.nodes["n3"].holds(key))
+		before := alarms.Load()
+		for _, name := range []string{"n1", "n3"} {
+			c.nodes[name].kill()
+			c.back(name)
+			c.live(c.names...)
+		}
+		require.Equal(t, before, alarms.Load(), "it knows, and is not told again")
+	})
+}
+
+// back starts a node again and connects it to the others, which are up.
+func (c *cluster) back(name string) {
+	c.nodes[name].start()
+	for _, other := range c.names {
+		if other != name {
+			c.wires.connect(name, other)
+		}
+	}
 }
 
 func TestSplitHeals(t *testing.T) {

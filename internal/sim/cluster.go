@@ -9,7 +9,6 @@ import (
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/layout"
 	"edged.dev/edged/merkle"
-	"edged.dev/edged/transport/wire"
 
 	"github.com/zeebo/xxh3"
 )
@@ -23,6 +22,7 @@ const (
 	LieCovers      Lie = "a clock is said to cover what it does not"
 	LieTrust       Lie = "a copy on a new disk says that it is whole"
 	LieNotLost     Lie = "a copy that was rolled back is not told so"
+	LieForgets     Lie = "what peers were known to hold goes with the process"
 	LieLease       Lie = "a copy answers without its lease"
 	LieEarlyReport Lie = "a report from before it was asked counts"
 )
@@ -270,15 +270,4 @@ func (c *Cluster) disconnect(a, b *member) {
 // redial connects what may be connected, every now and then.
 func (c *Cluster) redial(a, b *member) {
 	c.after(c.between(5, 300), func() { c.connect(a, b) })
-}
-
-// told is what a process heard of a peer's copy in answers that it remembers.
-type told struct{ clock [Nodes]kv.Clock }
-
-func (t *told) hear(peer int, copies []wire.CopyClock) {
-	for _, c := range copies {
-		if c.Partition == 0 {
-			t.clock[peer].Join(c.Clock)
-		}
-	}
 }

@@ -61,7 +61,7 @@ func TestOneCluster(t *testing.T) {
 func TestLiesAboutLivenessAreCaught(t *testing.T) {
 	t.Parallel()
 	const seeds = 200
-	for _, lie := range []sim.Lie{sim.LieCovers, sim.LieTrust, sim.LieNotLost, sim.LieLease, sim.LieEarlyReport} {
+	for _, lie := range []sim.Lie{sim.LieCovers, sim.LieTrust, sim.LieNotLost, sim.LieForgets, sim.LieLease, sim.LieEarlyReport} {
 		t.Run(string(lie), func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(seeds) {

@@ -38,7 +38,7 @@ func (c *Cluster) fault() {
 		}
 	default:
 		if m.up && !m.paused {
-			m.backup, m.saved = m.store.Backup(), true
+			m.backup, m.backed, m.saved = m.store.Backup(), m.kept.clone(), true
 			c.log("%s is backed up", m.name())
 		}
 	}
@@ -52,15 +52,16 @@ func (c *Cluster) restart(m *member) {
 	}
 	m.crash()
 	switch {
-	case c.budget && c.lie != LieNotLost && c.rng.IntN(4) == 0:
+	case c.budget && !onlyRestores(c.lie) && c.rng.IntN(4) == 0:
 		c.log("%s loses its disk", m.name())
 		c.stats.Wipes++
-		m.store, m.id, m.saved = NewStore(), c.newID(), false
+		m.store, m.id, m.saved, m.kept = NewStore(), c.newID(), false, told{}
 		m.lost, m.rolled, c.budget = true, false, false
-	case c.budget && m.saved && (c.lie == LieNotLost || c.rng.IntN(3) == 0):
+	case c.budget && m.saved && (onlyRestores(c.lie) || c.rng.IntN(3) == 0):
 		c.log("%s is restored", m.name())
 		c.stats.Restores++
 		m.store.Restore(m.backup)
+		m.kept = m.backed.clone()
 		m.lost, m.rolled, c.budget = true, true, false
 	}
 	c.after(c.between(10, 4000), func() {
@@ -69,6 +70,10 @@ func (c *Cluster) restart(m *member) {
 		}
 	})
 }
+
+// onlyRestores reports whether a broken rule shows with disks that were rolled
+// back, so that those are all that is lost.
+func onlyRestores(lie Lie) bool { return lie == LieNotLost || lie == LieForgets }
 
 // cutLink breaks the way between two nodes for a while.
 func (c *Cluster) cutLink(a, b *member) {

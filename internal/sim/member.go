@@ -28,10 +28,12 @@ type member struct {
 	due      bool // a commit is on its way
 	pulls    map[uint64]*pull
 	told     told
+	kept     told // what of it is durable
 
 	lost    bool // it lost a disk, and has not been LIVE since
 	excused map[*clusterOp]bool
 	backup  Backup
+	backed  told // kept, in the backup
 	saved   bool
 	rolled  bool // it came back from a backup
 }
@@ -71,17 +73,18 @@ func (m *member) boot() {
 		m.shard().SetTrust(kv.Whole, nil)
 	}
 	m.up, m.paused, m.inbox, m.due, m.since = true, false, nil, false, c.now
-	m.pulls, m.part, m.told, m.excused = map[uint64]*pull{}, core.Part{}, told{}, map[*clusterOp]bool{}
+	m.pulls, m.part, m.excused = map[uint64]*pull{}, core.Part{}, map[*clusterOp]bool{}
 	c.stats.Boots++
 	c.log("%s boots as %v.%d, %v", m.name(), m.id, m.bootNo, m.shard().Trust())
 	m.machine = core.New(core.Config{
-		Self: m.name(), Node: m.id, Boot: m.bootNo, Copies: m, W: W, Jitter: c.rng.Uint64,
+		Self: m.name(), Node: m.id, Boot: m.bootNo, Copies: m, W: W, Jitter: c.rng.Uint64, Known: m.recall(),
 	})
 	m.commit()
 	m.step(core.LayoutChanged{Layout: c.layout})
 	life := m.life
 	m.every(life, core.PingEvery, m.ping)
 	m.every(life, 50*millisecond, func() { m.step(core.Passed{}) })
+	m.every(life, second, m.keepKnown)
 	for _, o := range c.members {
 		if o != m {
 			c.redial(m, o)

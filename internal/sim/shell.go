@@ -120,10 +120,12 @@ func (m *member) hello(e core.SendHello) {
 func (m *member) answerHello(from *member, e core.SendHello, asked []wire.CopyClock, at int64) {
 	ack := wire.HelloAck{}
 	var stream []wire.CopyClock
+	told := false
 	for _, a := range asked {
 		lost := m.machine.Greet(from.name(), a) && m.c.lie != LieNotLost
 		c := m.copyClock(a.Partition)
 		c.Lost = lost
+		told = told || lost && a.Partition == 0
 		st := m.set.Shard(a.Partition).Status()
 		if !lost && c.Clock.Equal(a.Clock) && st.Comparable() {
 			ack.Equal = append(ack.Equal, c)
@@ -134,7 +136,7 @@ func (m *member) answerHello(from *member, e core.SendHello, asked []wire.CopyCl
 			stream = append(stream, a)
 		}
 	}
-	m.told.hear(from.index, asked)
+	m.keepLost(from, asked, told)
 	m.step(core.HelloAsked{Name: from.name(), Node: from.id, Copies: asked})
 	m.c.send(m, from, func() { from.helloAnswered(e, ack, at) })
 	m.donate(from, e.Session, stream)

@@ -75,6 +75,7 @@ type Config struct {
 	Boot   uint32        // of this process; makes session numbers unique
 	W      int           // acknowledgements configured
 	Jitter func() uint64 // randomness for the tick's jitter
+	Known  []Known       // what earlier processes of this node knew of the peers (R8)
 }
 
 // Part is what the shell needs of one partition at every request. It is replaced
@@ -111,15 +112,9 @@ type Machine struct {
 	stateV uint64
 
 	sessions uint64 // last session number given
-	known    map[string]map[kv.Partition]known
-	lost     map[string]map[kv.Partition]bool
-	pinged   bool // PingAll is among the effects already
-}
-
-// known is what a peer's copy said is durable there, by one incarnation.
-type known struct {
-	actor kv.Actor
-	clock kv.Clock // the machine's own
+	known    map[string]map[kv.Partition]*known
+	taken    knownAt // where TakeKnown goes on, if it could not hand out all
+	pinged   bool    // PingAll is among the effects already
 }
 
 type peer struct {
@@ -168,10 +163,14 @@ type part struct {
 
 // New returns a machine that knows of no layout and no peers.
 func New(cfg Config) *Machine {
-	return &Machine{
+	m := &Machine{
 		cfg: cfg, sessions: uint64(cfg.Boot) << 32, peers: map[string]*peer{}, parts: map[kv.Partition]*part{},
-		known: map[string]map[kv.Partition]known{}, lost: map[string]map[kv.Partition]bool{},
+		known: map[string]map[kv.Partition]*known{},
 	}
+	for _, k := range cfg.Known {
+		m.knownOf(k.Peer)[k.Partition] = &known{actor: k.Actor, clock: k.Clock, lost: k.Lost}
+	}
+	return m
 }
 
 // Step takes one event at its time and returns what is to be done, in order.

@@ -301,61 +301,6 @@ func (m *Machine) learn(name string, node kv.NodeID, copies []wire.CopyClock) {
 	}
 }
 
-// know remembers what a peer said is durable there, for R8.
-func (m *Machine) know(name string, copies []wire.CopyClock) {
-	k := m.knownOf(name)
-	for _, c := range copies {
-		old, ok := k[c.Partition]
-		switch {
-		case !ok:
-			k[c.Partition] = known{c.Actor, c.Clock.Clone()}
-		case old.actor == c.Actor: // of another incarnation only a HELLO may tell
-			old.clock.Join(c.Clock)
-			k[c.Partition] = old
-		}
-	}
-}
-
-func (m *Machine) knownOf(name string) map[kv.Partition]known {
-	k := m.known[name]
-	if k == nil {
-		k = map[kv.Partition]known{}
-		m.known[name] = k
-	}
-	return k
-}
-
-// Greet takes the clock that a peer's HELLO reports of its copy, which replaces
-// what was known of it, and returns whether the copy was rolled back (R8). It is
-// told so until it reports that it is not whole.
-//
-// Only another incarnation can hold less: a running one's durable clock grows,
-// and a HELLO may be overtaken by an ACK that was sent behind it.
-func (m *Machine) Greet(name string, c wire.CopyClock) (lost bool) {
-	k, l := m.knownOf(name), m.lost[name]
-	if l == nil {
-		l = map[kv.Partition]bool{}
-		m.lost[name] = l
-	}
-	old, ok := k[c.Partition]
-	switch {
-	case ok && old.actor == c.Actor:
-		old.clock.Join(c.Clock)
-		k[c.Partition] = old
-	case ok && old.actor.Node == c.Actor.Node && old.actor.Boot > c.Actor.Boot: // late, of a process that is gone
-		return l[c.Partition]
-	default:
-		if ok && !c.Clock.Covers(old.clock) {
-			l[c.Partition] = true
-		}
-		k[c.Partition] = known{c.Actor, c.Clock.Clone()}
-	}
-	if c.Trust != kv.Whole {
-		delete(l, c.Partition)
-	}
-	return l[c.Partition]
-}
-
 func (m *Machine) partEnded(e PartEnded) {
 	x := m.parts[e.Partition]
 	if x == nil {

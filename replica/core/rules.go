@@ -37,10 +37,13 @@ func (m *Machine) settle(x *part) {
 // trust is the copy's, or what is on its way to its record.
 func (m *Machine) trust(x *part) kv.Trust {
 	t := m.cfg.Copies.Trust(x.Partition)
-	if t != kv.Whole {
-		x.lost = false
-	} else if x.lost {
+	switch {
+	case !x.lost:
+	case t == kv.Whole:
 		return kv.Suspect
+	default:
+		x.lost = false
+		m.askAgain() // who told it is told that it knows, before the copy is whole again
 	}
 	return t
 }
@@ -357,16 +360,6 @@ func (m *Machine) holdersAnswered(x *part) bool {
 // the question, and since it connected, for it may have come long after that.
 func (m *Machine) hadItsTime(x *part, p *peer) bool {
 	return m.now >= max(x.asked, p.upAt)+AnswerWait
-}
-
-// wholeAt reports whether a peer's copy counts as WHOLE: it says so, and this node
-// does not remember more of it than it reports, so that it was rolled back (R8).
-func (m *Machine) wholeAt(name string, c wire.CopyClock) bool {
-	if c.Trust != kv.Whole || m.lost[name][c.Partition] {
-		return false
-	}
-	k, ok := m.known[name][c.Partition]
-	return !ok || k.actor == c.Actor || c.Clock.Covers(k.clock)
 }
 
 // systemLive is the rule of the system partition: its clock covers one LIVE
