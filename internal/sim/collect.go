@@ -7,14 +7,14 @@ import (
 	"edged.dev/edged/partition"
 )
 
-// heardOf names a peer's copy.
-type heardOf struct {
+// peerCopy names a peer's copy.
+type peerCopy struct {
 	peer int
 	part kv.Partition
 }
 
-// heard is the base that a peer's process told durable of its copy.
-type heard struct {
+// said is the base that a peer's process told durable of its copy.
+type said struct {
 	life int
 	base kv.VV
 }
@@ -22,15 +22,15 @@ type heard struct {
 // hear takes a durable clock that a peer told. Its HELLO replaces what was heard
 // before (R8); anything else adds to what its present process told.
 func (n *Node) hear(peer, life int, p kv.Partition, c kv.Clock, hello bool) {
-	at := heardOf{peer, p}
-	h := n.heard[at]
+	at := peerCopy{peer, p}
+	h := n.said[at]
 	switch {
 	case hello:
-		h = heard{life, c.Base()}
+		h = said{life, c.Base()}
 	case h.life == life:
 		h.base = h.base.Join(c.Base())
 	}
-	n.heard[at] = h
+	n.said[at] = h
 }
 
 // stable is what all owners are known to hold of a partition.
@@ -42,7 +42,7 @@ func (n *Node) stable(p kv.Partition) kv.VV {
 			continue
 		}
 		var least kv.VV
-		h := n.heard[heardOf{i, p}]
+		h := n.said[peerCopy{i, p}]
 		for _, d := range vv {
 			if seq := min(d.Seq, h.base.Get(d.Actor)); seq > 0 {
 				least = least.With(kv.Dot{Actor: d.Actor, Seq: seq})

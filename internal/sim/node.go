@@ -27,7 +27,7 @@ type Node struct {
 
 	seq    map[kv.Partition]uint64   // dots issued by this process
 	known  [Nodes]int                // the lives of peers, as heard of
-	heard  map[heardOf]heard         // durable clocks, as peers told them
+	said   map[peerCopy]said         // durable clocks, as peers told them
 	shown  map[kv.Partition]kv.Clock // what peers were told; a disk that is whole keeps it
 	due    []due                     // acknowledgements owed once it is durable
 	copies map[kv.Partition]*copyState
@@ -81,7 +81,7 @@ func (n *Node) start() {
 	n.set, n.tier, n.up = set, cfg.Tier, true
 	n.planned, n.published = n.durable, n.durable
 	n.tail, n.due, n.fresh = nil, nil, nil
-	n.known, n.heard = [Nodes]int{}, map[heardOf]heard{}
+	n.known, n.said = [Nodes]int{}, map[peerCopy]said{}
 	n.life++
 	n.seq, n.copies = map[kv.Partition]uint64{}, map[kv.Partition]*copyState{}
 	if len(set.Quarantined()) > 0 {

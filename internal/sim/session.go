@@ -61,7 +61,7 @@ func (w *World) Begin(to, from *Node, p kv.Partition) *Session {
 	c.Clock = clock
 	s.hello = wire.Ack{Seq: s.id, Copies: []wire.CopyClock{c}}.Append(nil)
 	w.hash(s.hello)
-	to.hear(from.index, from.life, p, kv.Clock{}, to.heard[heardOf{from.index, p}].life != from.life)
+	to.hear(from.index, from.life, p, kv.Clock{}, to.said[peerCopy{from.index, p}].life != from.life)
 	w.sessions = append(w.sessions, s)
 	w.log("s%d begins n%d<-n%d p%d at %v", s.id, to.index, from.index, p, clock)
 	return s

@@ -16,8 +16,8 @@ func (m *Machine) Stable(p kv.Partition) kv.VV {
 	mine := m.cfg.Copies.Copy(p).Clock
 	stable := mine.Base()
 	for _, name := range x.others {
-		k, ok := m.known[name][p]
-		if !ok || m.lost[name][p] {
+		k := m.known[name][p]
+		if k == nil || k.lost {
 			return nil
 		}
 		least := make(kv.VV, 0, len(stable))
@@ -34,11 +34,11 @@ func (m *Machine) Stable(p kv.Partition) kv.VV {
 // level takes that a peer's durable clocks were found equal to these: of the
 // process that is known already.
 func (m *Machine) level(name string, copies []wire.CopyClock) {
-	k := m.known[name]
+	of := m.known[name]
 	for _, c := range copies {
-		if old, ok := k[c.Partition]; ok {
-			old.clock.Join(c.Clock)
-			k[c.Partition] = old
+		if k := of[c.Partition]; k != nil && !k.clock.Covers(c.Clock) {
+			k.clock.Join(c.Clock)
+			k.dirty = true
 		}
 	}
 }
