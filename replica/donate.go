@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -27,7 +28,10 @@ const (
 
 // serveHello answers HELLO and begins to stream what is wanted and differs.
 func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
-	h, err := wire.ParseHello(request, r.codec)
+	h, err := wire.ParseHello(request, r.codec, func(id uint64) []wire.CopyClock { return r.checkpoints.find(name, id) })
+	if errors.Is(err, wire.ErrNeedClocks) {
+		return wire.HelloAck{Code: wire.HelloNeedClocks, View: r.view()}.Append(nil, r.codec, nil), nil
+	}
 	if err != nil {
 		return nil, err
 	}

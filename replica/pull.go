@@ -73,7 +73,16 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 }
 
 func (r *Replica) askHello(ctx context.Context, name string, h wire.Hello) (wire.HelloAck, error) {
-	req := h.Append(nil, r.codec)
+	ack, err := r.askHelloOn(ctx, name, h, r.checkpoints.newest(name))
+	if err == nil && ack.Code == wire.HelloNeedClocks {
+		return r.askHelloOn(ctx, name, h, nil)
+	}
+	return ack, err
+}
+
+// askHelloOn asks with clocks told relative to a checkpoint.
+func (r *Replica) askHelloOn(ctx context.Context, name string, h wire.Hello, checkpoint []wire.CopyClock) (wire.HelloAck, error) {
+	req := h.Append(nil, r.codec, checkpoint)
 	r.stats.SyncBytesOut.Add(int64(len(req)))
 	resp, err := r.call(ctx, name, req)
 	if err != nil {

@@ -100,6 +100,8 @@ type Replica struct {
 	offsetMS atomic.Int64 // of cluster time, changed under peersMu
 	layout   atomic.Pointer[layout.Layout]
 	sessions sessions
+
+	checkpoints *checkpoints
 }
 
 // Stats counts, for metrics and reports. All fields are totals of the process.
@@ -135,6 +137,9 @@ func New(cfg Config) (*Replica, error) {
 	r.sessions.init()
 	known, err := recall(&cfg)
 	if err != nil {
+		return nil, err
+	}
+	if r.checkpoints, err = openCheckpoints(&cfg); err != nil {
 		return nil, err
 	}
 	r.machine = core.New(core.Config{

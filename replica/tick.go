@@ -24,6 +24,7 @@ func (r *Replica) tick(ctx context.Context, name string) {
 	ack, err := wire.ParseTickAck(resp, r.codec)
 	if err == nil && ack.Code == wire.HelloEqual {
 		r.stats.TicksEqual.Add(1)
+		r.checkpoint(name, mine)
 	} else {
 		r.stats.TicksDifferent.Add(1)
 	}
@@ -109,6 +110,7 @@ func (r *Replica) serveTick(name string, request []byte) ([]byte, error) {
 	}
 	if ack.Code == wire.HelloEqual {
 		r.step(core.TickEqual{Name: name, Copies: copies})
+		r.checkpoint(name, copies)
 	}
 	return ack.Append(nil, r.codec), nil
 }

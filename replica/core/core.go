@@ -37,6 +37,9 @@ const (
 	PingEvery = 500 * ms
 	// TickEvery is the mean anti-entropy interval a peer; jitter is a quarter.
 	TickEvery = 10_000 * ms
+	// idleAfter is how long after the last ACK of a peer roots are compared out of
+	// turn: both sides then know that they are level, and have a checkpoint.
+	idleAfter = 1000 * ms
 	// retryEvery spaces repeated questions to one peer.
 	retryEvery = 100 * ms
 	// settle is how long a gap to a running peer may be replication under way.
@@ -130,6 +133,7 @@ type peer struct {
 	busyTill int64
 	askedAt  int64
 	tickAt   int64
+	ackAt    int64 // of the newest ACK since roots were equal, 0: none, or asked since
 	clocksAt int64
 	compared int64  // when digests were last compared for want of verification
 	leaveIt  int64  // the first HELLO is left to the peer until then

@@ -45,12 +45,18 @@ func (m *Machine) handle(ev Event) {
 		m.compared(e.Name, wire.DoneAck{Compared: e.Parts})
 	case Acked:
 		m.know(e.Name, e.Copies)
+		if p := m.peers[e.Name]; p != nil {
+			p.ackAt = m.now
+		}
 	case ClocksAnswered:
 		m.clocksAnswered(e)
 	case TickAnswered:
 		m.tickAnswered(e)
 	case TickEqual:
 		m.level(e.Name, e.Copies)
+		if p := m.peers[e.Name]; p != nil {
+			p.ackAt = 0
+		}
 	case StreamBroke:
 		if p := m.peers[e.Name]; p != nil {
 			p.tickAt = m.now + settle

@@ -18,8 +18,9 @@ func (m *Machine) schedule(p *peer) {
 		m.hello(p, wants)
 	}
 	m.verify(p)
-	if m.now >= p.tickAt && p.answered {
-		p.tickAt = m.nextTick()
+	idle := p.ackAt != 0 && m.now >= p.ackAt+idleAfter
+	if (idle || m.now >= p.tickAt) && p.answered {
+		p.tickAt, p.ackAt = m.nextTick(), 0
 		m.emit(SendTick{p.name})
 	}
 }

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -73,7 +74,30 @@ func TestAppendAppends(t *testing.T) {
 	require.Equal(t, append([]byte("before"), a.Append(nil)...), a.Append([]byte("before")))
 	h := wire.Hello{Session: 4}
 	c := newCodec(t)
-	require.Equal(t, append([]byte("before"), h.Append(nil, c)...), h.Append([]byte("before"), c))
+	require.Equal(t, append([]byte("before"), h.Append(nil, c, nil)...), h.Append([]byte("before"), c, nil))
+}
+
+// In a table near the checkpoint only what changed costs anything.
+func TestAHelloLeansOnACheckpoint(t *testing.T) {
+	c := newCodec(t)
+	var table []wire.CopyClock
+	for p := range 256 {
+		table = append(table, wire.CopyClock{Partition: kv.Partition(p), Clock: kv.ClockOf(kv.Span{Actor: someActor(p % 7), Base: uint64(1000 + p*p)})})
+	}
+	now := slices.Clone(table)
+	now[7].Clock = kv.ClockOf(kv.Span{Actor: someActor(0), Base: 1234})
+	for i := range now {
+		now[i].Actor = someActor(9)
+	}
+	h := wire.Hello{Session: 1, Copies: now}
+	leaning, whole := h.Append(nil, c, table), h.Append(nil, c, nil)
+	require.Less(t, len(leaning), 110)
+	require.Greater(t, len(whole), 400)
+	got, err := wire.ParseHello(leaning, c, checkpointOf(table))
+	require.NoError(t, err)
+	require.Equal(t, h, got)
+	_, err = wire.ParseHello(leaning, c, checkpointOf(now))
+	require.ErrorIs(t, err, wire.ErrNeedClocks)
 }
 
 // The receiver learns first which answer a DONE leans on.

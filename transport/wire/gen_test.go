@@ -262,9 +262,14 @@ func packedFrames(c *wire.Codec, ref []wire.CopyClock) []frameCase {
 	u64 := func(t *rapid.T, name string) uint64 { return rapid.Uint64().Draw(t, name) }
 	return []frameCase{
 		{"hello", func(t *rapid.T) ([]byte, any) {
-			h := wire.Hello{Session: u64(t, "session"), View: u64(t, "view"), Root: drawRoot(t), Pending: u64(t, "pending"), Copies: drawCopies(t), Wants: drawPartitions(t)}
-			return h.Append(nil, c), h
-		}, func(b []byte) (any, error) { return wire.ParseHello(b, c) }},
+			h := wire.Hello{Session: u64(t, "session"), View: u64(t, "view"), Root: drawRoot(t), Pending: u64(t, "pending"), Wants: drawPartitions(t)}
+			if rapid.Bool().Draw(t, "leans") {
+				h.Copies = drawNear(t, ref)
+				return h.Append(nil, c, ref), h
+			}
+			h.Copies = drawCopies(t)
+			return h.Append(nil, c, nil), h
+		}, func(b []byte) (any, error) { return wire.ParseHello(b, c, checkpointOf(ref)) }},
 		{"hello ack", func(t *rapid.T) ([]byte, any) {
 			h := wire.HelloAck{Code: wire.HelloCode(rapid.IntRange(0, 3).Draw(t, "code")), View: u64(t, "view"), Copies: drawNear(t, ref)}
 			h.Equal = drawCopies(t)
@@ -284,6 +289,15 @@ func packedFrames(c *wire.Codec, ref []wire.CopyClock) []frameCase {
 			a := wire.TickAck{Code: wire.HelloCode(rapid.IntRange(0, 3).Draw(t, "code")), Copies: drawCopies(t)}
 			return a.Append(nil, c), a
 		}, func(b []byte) (any, error) { return wire.ParseTickAck(b, c) }},
+	}
+}
+
+func checkpointOf(ref []wire.CopyClock) func(uint64) []wire.CopyClock {
+	return func(id uint64) []wire.CopyClock {
+		if id == wire.CheckpointID(ref) {
+			return ref
+		}
+		return nil
 	}
 }
 

@@ -1,24 +1,66 @@
 package wire
 
-// Append appends the frame.
-func (h Hello) Append(dst []byte, c *Codec) []byte {
+import (
+	"errors"
+	"fmt"
+
+	"github.com/zeebo/xxh3"
+)
+
+// ErrNeedClocks reports a HELLO whose table leans on a checkpoint that the
+// receiver has not got: it is answered with HelloNeedClocks.
+var ErrNeedClocks = errors.New("the checkpoint that it leans on is not here")
+
+// CheckpointID names a table of clocks: both sides of a pair have one of the same
+// id only if they have the same table.
+func CheckpointID(table []CopyClock) uint64 {
+	e := newEncoder(nil, 0)
+	e.table(table, nil)
+	return xxh3.Hash(e.finish())
+}
+
+// Append appends the frame. checkpoint is a table that the receiver is thought to
+// have too, and which this one is told relative to; nil makes a longer frame that
+// leans on nothing.
+func (h Hello) Append(dst []byte, c *Codec, checkpoint []CopyClock) []byte {
 	e := newEncoder(dst, TypeHello)
+	e.byte(b2u(len(checkpoint) > 0))
+	var ref reference
+	if len(checkpoint) > 0 {
+		e.u64(CheckpointID(checkpoint))
+		ref = refer(&e.dict, checkpoint)
+		e.known = len(e.dict.actors)
+	}
+	e.head = len(e.b)
 	e.u64(h.Session)
 	e.u64(h.View)
 	e.raw(h.Root[:])
 	e.u64(h.Pending)
-	e.table(h.Copies, nil)
+	e.table(h.Copies, ref)
 	e.partitions(h.Wants)
 	return c.pack(e.finish(), len(dst)+1)
 }
 
-// ParseHello reads a HELLO.
-func ParseHello(frame []byte, c *Codec) (Hello, error) {
+// ParseHello reads a HELLO. checkpoint returns the table of an id, nil if it is
+// not here (a nil function has none), which is ErrNeedClocks.
+func ParseHello(frame []byte, c *Codec, checkpoint func(id uint64) []CopyClock) (Hello, error) {
 	r := newReader(frame, TypeHello)
 	c.unpack(r)
+	var ref reference
+	if leans := r.upTo("a mark", 1); leans == 1 {
+		id := r.u64()
+		var table []CopyClock
+		if checkpoint != nil {
+			table = checkpoint(id)
+		}
+		if r.err == nil && len(table) == 0 {
+			return Hello{}, fmt.Errorf("parse hello: checkpoint %016x: %w", id, ErrNeedClocks)
+		}
+		ref = refer(r.dict, table)
+	}
 	r.dictionary()
 	h := Hello{Session: r.u64(), View: r.u64(), Root: r.root(), Pending: r.u64()}
-	h.Copies = r.table(nil)
+	h.Copies = r.table(ref)
 	h.Wants = r.partitions()
 	return h, r.end("hello")
 }

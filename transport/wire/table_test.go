@@ -47,7 +47,7 @@ func TestHelloOf256PartitionsIsSmall(t *testing.T) {
 	for p := range 256 {
 		h.Wants = append(h.Wants, kv.Partition(p))
 	}
-	hello := h.Append(nil, c)
+	hello := h.Append(nil, c, nil)
 	ack := wire.HelloAck{Copies: grown(r, h.Copies, 8)}
 	lean, whole := ack.Append(nil, c, h.Copies), ack.Append(nil, c, nil)
 	done := wire.Done{Session: 1, Copies: ack.Copies}.Append(nil, c, ack.Copies)
@@ -71,10 +71,10 @@ func TestHelloWithAnActorACopyStaysLinear(t *testing.T) {
 		h.Copies[i].Clock = clock
 		h.Copies[i].Actor = clock.Spans()[0].Actor
 	}
-	frame := h.Append(nil, c)
+	frame := h.Append(nil, c, nil)
 	t.Logf("hello of 256 partitions with 768 actors: %d bytes", len(frame))
 	require.Less(t, len(frame), 12*768)
-	got, err := wire.ParseHello(frame, c)
+	got, err := wire.ParseHello(frame, c, nil)
 	require.NoError(t, err)
 	require.Equal(t, h, got)
 }
@@ -102,14 +102,14 @@ func TestATableOfTheLargestClusterRoundTrips(t *testing.T) {
 	c, r := newCodec(t), rand.New(rand.NewPCG(7, 8))
 	h := wire.Hello{Copies: testTable(r, kv.MaxPartitions, 1000, 900)}
 	h.Copies = append(h.Copies, wire.CopyClock{Partition: kv.System, Actor: testActor(0)})
-	frame := h.Append(nil, c)
+	frame := h.Append(nil, c, nil)
 	t.Logf("hello of %d copies: %d bytes", len(h.Copies), len(frame))
-	got, err := wire.ParseHello(frame, c)
+	got, err := wire.ParseHello(frame, c, nil)
 	require.NoError(t, err)
 	require.Equal(t, h, got)
 
 	h.Copies = append(h.Copies, wire.CopyClock{Partition: 9, Actor: testActor(0)})
-	_, err = wire.ParseHello(h.Append(nil, c), c)
+	_, err = wire.ParseHello(h.Append(nil, c, nil), c, nil)
 	require.ErrorIs(t, err, wire.ErrMalformed)
 }
 
@@ -136,7 +136,7 @@ func TestATableBombTakesBoundedMemory(t *testing.T) {
 		return z.EncodeAll(make([]byte, plain), []byte{byte(wire.TypeHello), 1})
 	}
 	atLimit := pack(wire.MaxTableBytes)
-	_, err := wire.ParseHello(atLimit, c)
+	_, err := wire.ParseHello(atLimit, c, nil)
 	require.NoError(t, err, "zeros are an empty hello")
 	bombs := map[string][]byte{
 		"one over":      pack(wire.MaxTableBytes + 1),
@@ -145,7 +145,7 @@ func TestATableBombTakesBoundedMemory(t *testing.T) {
 		"no size given": streamed(t, 64<<20),
 	}
 	for name, bomb := range bombs {
-		took := allocated(func() { _, err = wire.ParseHello(bomb, c) })
+		took := allocated(func() { _, err = wire.ParseHello(bomb, c, nil) })
 		require.ErrorIs(t, err, wire.ErrMalformed, name)
 		require.Less(t, took, uint64(3*wire.MaxTableBytes), name)
 	}
@@ -178,17 +178,17 @@ func (s *sink) Write(p []byte) (int, error) { s.b = append(s.b, p...); return le
 func BenchmarkHello(b *testing.B) {
 	c, r := newCodec(b), rand.New(rand.NewPCG(5, 6))
 	h := wire.Hello{Copies: testTable(r, 256, 400, 20)}
-	frame := h.Append(nil, c)
+	frame := h.Append(nil, c, nil)
 	b.Run("append", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			h.Append(nil, c)
+			h.Append(nil, c, nil)
 		}
 	})
 	b.Run("parse", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, err := wire.ParseHello(frame, c)
+			_, err := wire.ParseHello(frame, c, nil)
 			require.NoError(b, err)
 		}
 	})

@@ -1,0 +1,83 @@
+package replica
+
+import (
+	"sync"
+
+	"edged.dev/edged/transport/wire"
+)
+
+// checkpoints are tables of clocks that this node and a peer once had alike, found
+// by equal roots. A HELLO is told relative to one, so that it costs what changed
+// since and not what there is. They only save bytes: a HELLO names its table by a
+// hash over all of it, and a peer that has no such table asks for the whole.
+type checkpoints struct {
+	mu     sync.Mutex
+	tables map[string][]checkpoint // newest first
+}
+
+type checkpoint struct {
+	id    uint64
+	table []wire.CopyClock
+}
+
+// maxCheckpoints is how many a peer are remembered: it may have kept the newest
+// or, killed before that, the one before.
+const maxCheckpoints = 2
+
+// openCheckpoints reads what earlier processes kept.
+func openCheckpoints(cfg *Config) (*checkpoints, error) {
+	kept, err := cfg.Set.Checkpoints()
+	if err != nil {
+		return nil, err
+	}
+	c := &checkpoints{tables: map[string][]checkpoint{}}
+	for name, blob := range kept {
+		if ack, err := wire.ParseAck(blob); err == nil { // another format only costs bytes
+			c.add(name, ack.Copies)
+		}
+	}
+	return c, nil
+}
+
+// add takes a table, and reports whether it is not the newest already.
+func (c *checkpoints) add(name string, table []wire.CopyClock) bool {
+	id := wire.CheckpointID(table)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.tables[name]
+	if len(table) == 0 || len(old) > 0 && old[0].id == id {
+		return false
+	}
+	list := append([]checkpoint{{id, table}}, old...)
+	c.tables[name] = list[:min(len(list), maxCheckpoints)]
+	return true
+}
+
+// newest returns the table to lean on towards a peer, nil if there is none.
+func (c *checkpoints) newest(name string) []wire.CopyClock {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if list := c.tables[name]; len(list) > 0 {
+		return list[0].table
+	}
+	return nil
+}
+
+// find returns the table of an id that a peer leans on, nil if it is not here.
+func (c *checkpoints) find(name string, id uint64) []wire.CopyClock {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range c.tables[name] {
+		if x.id == id {
+			return x.table
+		}
+	}
+	return nil
+}
+
+// checkpoint keeps clocks that a peer was found to have too.
+func (r *Replica) checkpoint(name string, table []wire.CopyClock) {
+	if r.checkpoints.add(name, table) {
+		r.cfg.Set.KeepCheckpoint(name, wire.Ack{Copies: table}.Append(nil))
+	}
+}
