@@ -53,11 +53,11 @@ func TestAReturnLeansOnWhatWasLastEqual(t *testing.T) {
 				c.live("n3")
 				c.equal(c.names...)
 				require.NotEmpty(t, sizes)
-				if forgets { // each is asked again, with everything
-					require.Len(t, sizes, 4)
+				if forgets { // who is asked, is asked again, with everything
+					require.Zero(t, len(sizes)%2)
 					require.Less(t, sizes[0], sizes[1])
 				} else {
-					require.Len(t, sizes, 2)
+					require.LessOrEqual(t, len(sizes), 2)
 				}
 				require.Equal(t, "w", c.nodes["n3"].holds("k1"))
 			})

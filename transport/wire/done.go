@@ -7,7 +7,7 @@ func (d Done) Append(dst []byte, c *Codec, answered []CopyClock) []byte {
 	e.u64(d.Session)
 	body := len(e.b)
 	ref := e.lean(answered)
-	e.table(d.Copies, ref)
+	e.answer(d.Copies, nil, answered, ref)
 	e.uvarint(uint64(len(d.Digests)))
 	prev := int64(-1)
 	for _, g := range d.Digests {
@@ -38,7 +38,7 @@ func ParseDone(frame []byte, c *Codec, answered []CopyClock) (Done, error) {
 	d := Done{Session: r.u64()}
 	c.unpack(r)
 	ref := r.lean(answered)
-	d.Copies = r.table(ref)
+	d.Copies, _ = r.answer(answered, ref)
 	if n := r.count("digests", MaxCopies, 18); n > 0 {
 		d.Digests = make([]Digest, n)
 	}

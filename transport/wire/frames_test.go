@@ -100,6 +100,36 @@ func TestAHelloLeansOnACheckpoint(t *testing.T) {
 	require.ErrorIs(t, err, wire.ErrNeedClocks)
 }
 
+// An answer to a table costs little where it is equal, or has no such copy.
+func TestAnAnswerCostsWhatDiffers(t *testing.T) {
+	c := newCodec(t)
+	var asked []wire.CopyClock
+	for p := range 256 {
+		asked = append(asked, wire.CopyClock{Partition: kv.Partition(p), Clock: kv.ClockOf(
+			kv.Span{Actor: someActor(0), Base: uint64(1000 + 17*p)}, kv.Span{Actor: someActor(1), Base: uint64(5000 - 13*p)})})
+	}
+	h := wire.HelloAck{}
+	for i, a := range asked {
+		a.Actor = someActor(2)
+		switch {
+		case i%3 == 0:
+			a.Clock = a.Clock.Clone()
+			a.Clock.AddRun(someActor(i%2), kv.Run{From: 1, To: a.Clock.BaseOf(someActor(i%2)) + 1 + uint64(i%4)})
+			h.Copies = append(h.Copies, a)
+		case i%50 != 1:
+			a.Clock = kv.Clock{}
+			h.Equal = append(h.Equal, a)
+		}
+	}
+	frame := h.Append(nil, c, asked)
+	require.Less(t, len(frame), 180)
+	got, err := wire.ParseHelloAck(frame, c, asked)
+	require.NoError(t, err)
+	require.Equal(t, h, got)
+	done := wire.Done{Session: 1, Copies: h.Copies}
+	require.Less(t, len(done.Append(nil, c, h.Copies)), 70)
+}
+
 // The receiver learns first which answer a DONE leans on.
 func TestTheSessionOfADoneNeedsNoReference(t *testing.T) {
 	c, ref := newCodec(t), testRef()

@@ -272,7 +272,15 @@ func packedFrames(c *wire.Codec, ref []wire.CopyClock) []frameCase {
 		}, func(b []byte) (any, error) { return wire.ParseHello(b, c, checkpointOf(ref)) }},
 		{"hello ack", func(t *rapid.T) ([]byte, any) {
 			h := wire.HelloAck{Code: wire.HelloCode(rapid.IntRange(0, 3).Draw(t, "code")), View: u64(t, "view"), Copies: drawNear(t, ref)}
-			h.Equal = drawCopies(t)
+			if h.Equal = drawNear(t, ref); rapid.Bool().Draw(t, "others") {
+				h.Equal = drawCopies(t)
+			}
+			h.Equal = slices.DeleteFunc(h.Equal, func(c wire.CopyClock) bool {
+				return slices.ContainsFunc(h.Copies, func(d wire.CopyClock) bool { return c.Partition == d.Partition })
+			})
+			if len(h.Equal) == 0 {
+				h.Equal = nil
+			}
 			for i := range h.Equal {
 				h.Equal[i].Clock = kv.Clock{}
 			}

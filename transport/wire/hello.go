@@ -77,8 +77,7 @@ func (h HelloAck) Append(dst []byte, c *Codec, asked []CopyClock) []byte {
 	ref := e.lean(asked)
 	e.byte(byte(h.Code))
 	e.u64(h.View)
-	e.table(h.Copies, ref)
-	e.table(h.Equal, nil)
+	e.answer(h.Copies, h.Equal, asked, ref)
 	return c.pack(e.finish(), len(dst)+1)
 }
 
@@ -88,8 +87,7 @@ func ParseHelloAck(frame []byte, c *Codec, asked []CopyClock) (HelloAck, error) 
 	c.unpack(r)
 	ref := r.lean(asked)
 	h := HelloAck{Code: r.helloCode(), View: r.u64()}
-	h.Copies = r.table(ref)
-	h.Equal = r.table(nil)
+	h.Copies, h.Equal = r.answer(asked, ref)
 	return h, r.end("hello ack")
 }
 

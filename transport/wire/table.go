@@ -149,11 +149,20 @@ func (e *encoder) table(copies []CopyClock, ref reference) {
 	}
 	for i := range copies {
 		c := &copies[i]
-		e.byte(byte(c.State) | byte(c.Trust)<<packTrust | b2u(c.Lost)<<packLost)
+		e.byte(pack(c))
 	}
 	for i := range copies {
 		e.actor(copies[i].Actor)
 	}
+	e.columns(copies, ref)
+}
+
+func pack(c *CopyClock) byte {
+	return byte(c.State) | byte(c.Trust)<<packTrust | b2u(c.Lost)<<packLost
+}
+
+// columns appends the clocks of a table, actor by actor.
+func (e *encoder) columns(copies []CopyClock, ref reference) {
 	cols, want := columnsOf(copies), expect(copies, ref)
 	e.uvarint(uint64(len(cols)))
 	for _, c := range cols {
@@ -258,28 +267,35 @@ func (r *reader) table(ref reference) []CopyClock {
 		copies[i].Partition = r.partitionAfter(&prev)
 	}
 	for i := range copies {
-		r.packed(&copies[i])
+		r.unpackRow(r.byte(), &copies[i])
 	}
 	for i := range copies {
 		copies[i].Actor = r.actor()
 	}
-	spans, want := make([][]kv.Span, n), expect(copies, ref)
+	r.columns(copies, ref)
+	if r.err != nil {
+		return nil
+	}
+	return copies
+}
+
+// columns reads the clocks of a table's copies.
+func (r *reader) columns(copies []CopyClock, ref reference) {
+	spans, want := make([][]kv.Span, len(copies)), expect(copies, ref)
 	left := MaxTableSpans
 	for range r.count("columns", MaxDictActors, 4) {
 		a := r.actor()
 		left -= r.column(a, want[a], spans, left)
 	}
 	if r.err != nil {
-		return nil
+		return
 	}
 	for i := range copies {
 		copies[i].Clock = kv.ClockOf(spans[i]...)
 	}
-	return copies
 }
 
-func (r *reader) packed(c *CopyClock) {
-	b := r.byte()
+func (r *reader) unpackRow(b byte, c *CopyClock) {
 	c.State = kv.State(b & 7)
 	c.Trust = kv.Trust(b >> packTrust & 3)
 	c.Lost = b>>packLost&1 == 1
