@@ -135,6 +135,9 @@ func (w *World) randomRead() {
 			want.add(i)
 		}
 	})
+	if len(o.Live(nil, w.now)) > 1 {
+		w.stats.Siblings++
+	}
 	if got != want {
 		w.fail("read", "n%d: key %d reads %v", n.index, k, o.Versions)
 	}

@@ -20,7 +20,7 @@ type Lie string
 const (
 	NoLie          Lie = ""
 	LieCovers      Lie = "a clock is said to cover what it does not"
-	LieTrust       Lie = "a copy on a new disk says that it is whole"
+	LieTrust       Lie = "a copy on a new disk says that it is whole, and nobody remembers it"
 	LieNotLost     Lie = "a copy that was rolled back is not told so"
 	LieForgets     Lie = "what peers were known to hold goes with the process"
 	LieLease       Lie = "a copy answers without its lease"
@@ -36,7 +36,7 @@ type ClusterOptions struct {
 
 // ClusterStats counts what a run did.
 type ClusterStats struct {
-	Steps, Ops, Acked, Lives, Reads, Boots, Wipes, Restores, Cuts, Pauses, Exempt int
+	Steps, Ops, Acked, Lives, Reads, Boots, Wipes, Restores, Cuts, Pauses, Exempt, Collected, Below int
 }
 
 // Cluster is three owners of one partition in virtual time: real copies, and

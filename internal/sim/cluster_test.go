@@ -40,7 +40,11 @@ func TestLiveCopiesKnowWhatWasAcknowledged(t *testing.T) {
 		sum.Cuts += s.Cuts
 		sum.Pauses += s.Pauses
 		sum.Exempt += s.Exempt
+		sum.Collected += s.Collected
+		sum.Below += s.Below
 	}
+	require.Positive(t, sum.Collected)
+	require.Positive(t, sum.Below)
 	t.Logf("%d seeds: %+v", n, sum)
 }
 

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"math"
+
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition"
 	"edged.dev/edged/partition/state"
@@ -83,6 +85,7 @@ func (m *member) boot() {
 	m.step(core.LayoutChanged{Layout: c.layout})
 	life := m.life
 	m.every(life, core.PingEvery, m.ping)
+	m.every(life, 3*second, m.collect)
 	m.every(life, 50*millisecond, func() { m.step(core.Passed{}) })
 	m.every(life, second, m.keepKnown)
 	for _, o := range c.members {
@@ -246,6 +249,25 @@ func (m *member) read() {
 	m.look("answers")
 }
 
+// collect gives up the tombstones that all owners are known to hold, and at times
+// the others too.
+func (m *member) collect() {
+	if m.part.State != kv.Live || !m.shard().Tombstoned() {
+		return
+	}
+	c := partition.Collection{Stable: m.machine.Stable(0), Limit: maxOps}
+	if m.c.rng.IntN(8) == 0 {
+		c.Horizon = math.MaxUint64
+	}
+	got, err := m.shard().Collect(c)
+	m.c.must(err)
+	if n := got.Stable + got.Forced; n > 0 {
+		m.c.stats.Collected += n
+		m.c.log("%s collects %d and %d", m.name(), got.Stable, got.Forced)
+		m.commitSoon()
+	}
+}
+
 // commitSoon lets what is planned be durable after a moment.
 func (m *member) commitSoon() {
 	if m.due {
@@ -281,6 +303,9 @@ func (m *member) write(key []byte) {
 	op := &clusterOp{}
 	life := m.life
 	v := kv.Version{HLC: kv.HLCAt(m.c.now / millisecond), Value: key}
+	if m.c.rng.IntN(4) == 0 {
+		v.Flags, v.Value = kv.Tombstone, nil
+	}
 	m.shard().Write(key, func(kv.Object) (*partition.Mutation, error) {
 		return &partition.Mutation{Version: v, Covers: state.Covers{Held: true}}, nil
 	}, func(ch *state.Change, err error) {
@@ -289,7 +314,7 @@ func (m *member) write(key []byte) {
 		m.c.ops = append(m.c.ops, op)
 		m.c.log("%s writes op%d %v", m.name(), len(m.c.ops)-1, op.dot)
 		m.ack(op, m.index, m.life)
-		w := wire.Write{Seq: 1, Partition: 0, Copy: wire.Copy{Key: key, Object: ch.Filled(0)}}
+		w := wire.Write{Seq: 1, Partition: 0, Copy: wire.Copy{Key: key, Object: ch.Filled(0)}, Floor: ch.Below}
 		for _, o := range m.c.members {
 			if o != m {
 				m.c.send(m, o, func() { o.apply(m, life, op, w) })
@@ -315,7 +340,7 @@ func (m *member) apply(from *member, fromLife int, op *clusterOp, w wire.Write) 
 	frame := wire.Apply{Writes: []wire.Write{w}}.Append(nil)
 	a, err := wire.ParseApply(frame)
 	m.c.must(err)
-	m.c.must(m.shard().Apply(state.Received{Key: a.Writes[0].Key, Object: a.Writes[0].Object, From: from.id}, answer))
+	m.c.must(m.shard().Apply(state.Received{Key: a.Writes[0].Key, Object: a.Writes[0].Object, Floor: a.Writes[0].Floor, From: from.id}, answer))
 	m.commitSoon()
 }
 

@@ -36,6 +36,7 @@ type Node struct {
 	backupOf  ghost
 	hasBackup bool
 
+	broken   bool // a session that had brought something broke off
 	peeked   bool // a commit is visible in the store and not published yet
 	lost     bool // its disk was lost or rolled back, and it is not refilled yet
 	refilled map[refill]bool
@@ -122,6 +123,7 @@ func (n *Node) commitGroup() bool {
 	done, err := n.set.Committer().CommitGroup()
 	if errors.Is(err, ErrCrash) {
 		n.w.log("n%d dies in its commit", n.index)
+		n.w.stats.Torn++
 		n.durable = n.group
 		n.stop()
 		return false

@@ -3,6 +3,8 @@ package sim_test
 import (
 	"flag"
 	"os"
+	"reflect"
+	"sync"
 	"testing"
 
 	"edged.dev/edged/internal/sim"
@@ -42,6 +44,9 @@ func mixOf(t *testing.T, name string) sim.Mix {
 // printed with the command that replays it.
 func TestSeeds(t *testing.T) {
 	t.Parallel()
+	var mu sync.Mutex
+	var total sim.Stats
+	mixes := 0
 	for _, m := range sim.Mixes() {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
@@ -52,20 +57,26 @@ func TestSeeds(t *testing.T) {
 					t.Errorf("seed %d: %v\nreplay: go test ./internal/sim -run TestOneSeed -sim.mix=%s -sim.seed=%d -sim.trace -v",
 						seed, v[0], m.Name, seed)
 				}
-				s := w.Stats()
-				sum.Events += s.Events
-				sum.Ops += s.Ops
-				sum.Acked += s.Acked
-				sum.Sessions += s.Sessions
-				sum.Crashes += s.Crashes
-				sum.Losses += s.Losses
-				sum.Restores += s.Restores
-				sum.Below += s.Below
-				sum.Collected += s.Collected
+				sum.Add(w.Stats())
 			}
 			t.Logf("%d seeds: %+v", *seeds, sum)
+			mu.Lock()
+			defer mu.Unlock()
+			total.Add(sum)
+			mixes++
 		})
 	}
+	t.Cleanup(func() {
+		if mixes < len(sim.Mixes()) {
+			return // one of them was asked for
+		}
+		v := reflect.ValueOf(total)
+		for i := range v.NumField() {
+			if v.Field(i).Int() == 0 {
+				t.Errorf("no run of any mix had %s", v.Type().Field(i).Name)
+			}
+		}
+	})
 }
 
 // TestSeedReplaysExactly runs seeds twice: every event, frame bytes included, is

@@ -76,6 +76,9 @@ func (s *Session) Abort() {
 		return
 	}
 	s.done = true
+	if s.sofar.Len() > 0 {
+		s.to.broken = true
+	}
 	s.w.log("s%d breaks", s.id)
 	if s.receiverLives() {
 		s.in.Cancel()
@@ -187,6 +190,7 @@ func (s *Session) tail(keys []string) {
 	if s.w.bug == BugSkipTail {
 		return
 	}
+	s.w.stats.Tails++
 	s.batch(chunk, s.lane.Tail)
 	s.keep()
 }
@@ -236,6 +240,7 @@ func (s *Session) keep() bool {
 		return true
 	}
 	s.w.must(s.lane.Keep(wire.Keep{Dots: dots}))
+	s.w.stats.Kept++
 	s.push(ghost{})
 	s.w.log("s%d keeps %v", s.id, dots)
 	return true
@@ -345,6 +350,10 @@ func (s *Session) finish(end wire.End, g *ghost) {
 	}))
 	s.done = true
 	s.w.stats.Sessions++
+	if s.to.broken {
+		s.to.broken = false
+		s.w.stats.Resumed++
+	}
 	s.w.log("s%d has ended", s.id)
 	s.close()
 }

@@ -122,7 +122,7 @@ func (m *member) answerHello(from *member, e core.SendHello, asked []wire.CopyCl
 	var stream []wire.CopyClock
 	told := false
 	for _, a := range asked {
-		lost := m.machine.Greet(from.name(), a) && m.c.lie != LieNotLost
+		lost := m.c.lie != LieTrust && m.machine.Greet(from.name(), a) && m.c.lie != LieNotLost
 		c := m.copyClock(a.Partition)
 		c.Lost = lost
 		told = told || lost && a.Partition == 0
@@ -246,6 +246,7 @@ func (s *stream) step() {
 func (s *stream) live() {
 	clock, dots, err := s.out.LiveDots()
 	s.m.c.must(err)
+	s.m.c.stats.Below++
 	s.m.c.send(s.m, s.to, func() {
 		if pl := s.to.pulls[s.session]; pl != nil && pl.in[s.part] != nil {
 			s.to.c.must(pl.in[s.part].Live(clock, dots, false))

@@ -35,10 +35,36 @@ type Violation struct {
 // String returns rule and text.
 func (v Violation) String() string { return v.Rule + ": " + v.Text }
 
-// Stats counts what a run did.
+// Stats counts what a run did. Where one of them is zero over many runs, the runs
+// no longer reach what it counts.
 type Stats struct {
 	Events, Ops, Acked, Sessions, Crashes, Losses, Restores int
-	Below, Collected                                        int
+
+	Below     int // sessions that told which dots are live (L2)
+	Collected int // tombstones given up
+	Kept      int // records of what the receiver had already
+	Tails     int // records of what changed during a session
+	Resumed   int // sessions that went on where an earlier one broke off
+	Siblings  int // keys seen with concurrent values
+	Torn      int // processes that died in a commit
+}
+
+// Add adds t to s.
+func (s *Stats) Add(t Stats) {
+	s.Events += t.Events
+	s.Ops += t.Ops
+	s.Acked += t.Acked
+	s.Sessions += t.Sessions
+	s.Crashes += t.Crashes
+	s.Losses += t.Losses
+	s.Restores += t.Restores
+	s.Below += t.Below
+	s.Collected += t.Collected
+	s.Kept += t.Kept
+	s.Tails += t.Tails
+	s.Resumed += t.Resumed
+	s.Siblings += t.Siblings
+	s.Torn += t.Torn
 }
 
 // World is one run: three owners, a network, sessions, and the oracle.
