@@ -1,10 +1,12 @@
 package node
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"edged.dev/edged/api/admin"
 	"edged.dev/edged/api/resp"
@@ -184,7 +186,21 @@ func (s status) Partitions() []admin.Partition {
 }
 
 // Rejoin implements httpapi.Status.
-func (s status) Rejoin() admin.Rejoin {
+func (s status) Rejoin(ctx context.Context, wait time.Duration) admin.Rejoin {
+	if wait == 0 {
+		return s.rejoin()
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err := s.n.replica.Level(ctx)
+	out, synced := s.rejoin(), err == nil
+	if out.Synced = &synced; err != nil {
+		out.Unsynced = err.Error()
+	}
+	return out
+}
+
+func (s status) rejoin() admin.Rejoin {
 	n := s.n
 	st := n.replica.Stats()
 	out := admin.Rejoin{

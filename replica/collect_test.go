@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -119,5 +120,28 @@ func TestDeletesStayDeletedPastTheHorizon(t *testing.T) {
 			}
 			require.Equal(t, "mine", c.nodes[name].holds("alone"))
 		}
+	})
+}
+
+// A sync point is there once all owners hold what there was when it was asked for,
+// whatever is written meanwhile; while an owner is away there is none.
+func TestASyncPoint(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		level := func(d time.Duration) error {
+			ctx, cancel := context.WithTimeout(context.Background(), d)
+			defer cancel()
+			return c.nodes["n1"].replica.Level(ctx)
+		}
+		require.NoError(t, level(time.Second))
+		c.nodes["n3"].kill()
+		c.set("n1", "k", "v")
+		require.ErrorContains(t, level(2*time.Second), "n3 does not answer")
+		c.nodes["n3"].start()
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		require.NoError(t, level(30*time.Second))
+		require.Equal(t, "v", c.nodes["n3"].holds("k"))
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -86,6 +87,11 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 func (c *Client) Partitions(ctx context.Context) ([]Partition, error) {
 	parts, err := get[Partitions](ctx, c, PathPartitions)
 	return parts.Partitions, err
+}
+
+// WaitSynced waits at the node for a sync point, and tells how it came back.
+func (c *Client) WaitSynced(ctx context.Context, wait time.Duration) (Rejoin, error) {
+	return get[Rejoin](ctx, c, PathRejoin+"?wait="+wait.String())
 }
 
 // Rejoin returns how the node's process came back.

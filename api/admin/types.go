@@ -7,6 +7,8 @@
 // is left out; a client ignores fields that it does not know.
 package admin
 
+import "time"
+
 // Paths of the admin API. A server mounts exactly these.
 const (
 	PathLivez      = "/livez"
@@ -155,6 +157,9 @@ type Partition struct {
 	Root        string `json:"root,omitempty"` // digest of the live versions, hex
 }
 
+// MaxWait bounds ?wait= of /v1/rejoin: a request holds a connection meanwhile.
+const MaxWait = 10 * time.Minute
+
 // Rejoin is the answer of /v1/rejoin: how this process came back. Every
 // moment is in milliseconds since the process started, and left out while it
 // has not come.
@@ -164,6 +169,11 @@ type Rejoin struct {
 	// start and this start; 0 on a node's first start.
 	OfflineMS  int64           `json:"offline_ms"`
 	Partitions PartitionCounts `json:"partitions"`
+	// Synced is there where the question had a wait: whether every owner of this
+	// node's partitions holds all that any of them held when it was asked.
+	// Unsynced says what was missing, if it was not.
+	Synced   *bool  `json:"synced,omitempty"`
+	Unsynced string `json:"unsynced,omitempty"`
 	// PerStep says how many partitions took which step: {"L0": 250, "L1": 6}.
 	PerStep map[string]int `json:"per_step"`
 	// SyncBytesIn and SyncBytesOut are the compressed bytes of session frames

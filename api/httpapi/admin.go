@@ -20,7 +20,9 @@ type Status interface {
 	Status() admin.Status
 	Nodes() []admin.Node
 	Partitions() []admin.Partition
-	Rejoin() admin.Rejoin
+	// Rejoin tells how this process came back. With a wait it first waits that
+	// long, at most, for a sync point, and says whether there was one.
+	Rejoin(ctx context.Context, wait time.Duration) admin.Rejoin
 }
 
 // Policies are the merge policies of the cluster as the node holds them. An
@@ -164,9 +166,25 @@ func (a *Admin) partitions(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, admin.Partitions{Partitions: orEmpty(a.cfg.Status.Partitions())})
 }
 
-func (a *Admin) rejoin(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, a.cfg.Status.Rejoin())
+func (a *Admin) rejoin(w http.ResponseWriter, r *http.Request) {
+	var wait time.Duration
+	if text := r.URL.Query().Get("wait"); text != "" {
+		var err error
+		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > admin.MaxWait {
+			fail(w, http.StatusBadRequest, "bad-wait", "wait=%s: want a duration up to %s, such as 30s", text, admin.MaxWait)
+			return
+		}
+		// The answer may come later than the server lets others take.
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + waitGrace)); err != nil {
+			fail(w, http.StatusInternalServerError, "no-wait", "this connection cannot wait: %v", err)
+			return
+		}
+	}
+	writeJSON(w, http.StatusOK, a.cfg.Status.Rejoin(r.Context(), wait))
 }
+
+// waitGrace is what an answer may take beyond what it was told to wait.
+const waitGrace = 10 * time.Second
 
 func (a *Admin) policies(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, admin.Policies{Policies: orEmpty(a.cfg.Policies.Policies())})

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -45,8 +47,15 @@ func (n *node) Ready() admin.Ready            { return n.ready }
 func (n *node) Status() admin.Status          { return n.status }
 func (n *node) Nodes() []admin.Node           { return n.nodes }
 func (n *node) Partitions() []admin.Partition { return n.parts }
-func (n *node) Rejoin() admin.Rejoin          { return n.rejoin }
-func (n *node) Policies() []admin.Policy      { return n.policies }
+func (n *node) Rejoin(_ context.Context, wait time.Duration) admin.Rejoin {
+	r := n.rejoin
+	if wait > 0 {
+		synced := wait >= time.Minute
+		r.Synced = &synced
+	}
+	return r
+}
+func (n *node) Policies() []admin.Policy { return n.policies }
 
 func (n *node) DeployPolicy(_ context.Context, name, prefix string, wasm []byte) (admin.Deployed, error) {
 	n.deployed = fmt.Sprintf("%s %s %d", name, prefix, len(wasm))
@@ -353,6 +362,29 @@ func TestDumpsHaveALimit(t *testing.T) {
 		n.dumpOn <- struct{}{}
 	}
 	wg.Wait()
+}
+
+func TestRejoinWaits(t *testing.T) {
+	t.Parallel()
+	n := &node{}
+	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Metrics: http.NotFoundHandler()})
+	require.NoError(t, err)
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	for wait, want := range map[string]string{
+		"":      `"started_ms"`,
+		"1s":    `"synced":false`,
+		"10m":   `"synced":true`,
+		"10m1s": "want a duration up to 10m0s",
+		"-1s":   "want a duration",
+		"soon":  "want a duration",
+	} {
+		resp, err := http.Get(server.URL + admin.PathRejoin + "?wait=" + wait)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, errors.Join(err, resp.Body.Close()))
+		require.Contains(t, strings.ReplaceAll(string(body), " ", ""), strings.ReplaceAll(want, " ", ""), wait)
+	}
 }
 
 func TestDumpLinesAreOneObjectEach(t *testing.T) {

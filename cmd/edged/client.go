@@ -23,6 +23,7 @@ const (
 	askTimeout    = 10 * time.Second
 	deployTimeout = time.Minute
 	dumpTimeout   = 30 * time.Minute
+	waitTimeout   = 30 * time.Second
 )
 
 // target is the node that a command asks, as its flags say.

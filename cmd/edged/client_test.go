@@ -126,6 +126,31 @@ func TestNodeIsFoundByItsPortsFile(t *testing.T) {
 	}
 }
 
+func TestWaitSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	yes, no := true, false
+	for _, tc := range []struct {
+		answer admin.Rejoin
+		code   int
+		says   string
+	}{
+		{admin.Rejoin{Synced: &yes, Partitions: admin.PartitionCounts{Live: 256, Owned: 256}}, exitOK, "synced: 256 live partitions"},
+		{admin.Rejoin{Synced: &no, Unsynced: "n3 lacks versions of partition 7"}, exitNotReady, "n3 lacks versions of partition 7"},
+		{admin.Rejoin{}, exitNotReady, "does not know how to wait"},
+	} {
+		server := fakeNode(t, map[string]any{"GET /v1/rejoin?wait=2s": tc.answer})
+		code, out, talk := at(t, nil, "wait", "--synced", "--admin", server.URL, "--timeout", "2s")
+		require.Equal(t, tc.code, code)
+		require.Contains(t, out+talk, tc.says)
+	}
+	code, _, talk := at(t, nil, "wait")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, talk, "--synced")
+	code, _, talk = at(t, nil, "wait", "--synced", "--timeout", "11m")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, talk, "want up to 10m0s")
+}
+
 func TestTokenIsSent(t *testing.T) {
 	t.Parallel()
 	var sent []string

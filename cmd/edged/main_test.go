@@ -82,6 +82,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		{"policy", "rollback"},
 		{"rejoin"},
 		{"rejoin", "status"},
+		{"wait"},
 		{"dump"},
 		{"version"},
 	} {

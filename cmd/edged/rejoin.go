@@ -44,6 +44,46 @@ func rejoinStatusCommand(sys system) *cobra.Command {
 	return cmd
 }
 
+func waitCommand(sys system) *cobra.Command {
+	var to target
+	synced := false
+	cmd := &cobra.Command{
+		Use:   "wait --synced",
+		Short: "Wait until a node's partitions are level on all their owners",
+		Long: `Wait until every owner of the node's partitions durably holds all that any of
+them held when the command began, and the node's own copies are live. Writes that
+come meanwhile do not hold it up. Exit code 3 where that did not come about within
+--timeout; what was missing is said.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !synced {
+				return fmt.Errorf("%w: say what to wait for: --synced", errUsage)
+			}
+			wait := to.timeout
+			if wait <= 0 || wait > admin.MaxWait {
+				return fmt.Errorf("%w: --timeout %s: want up to %s", errUsage, wait, admin.MaxWait)
+			}
+			to.timeout += askTimeout // for the answer itself
+			return to.call(cmd, sys, func(ctx context.Context, client *admin.Client) error {
+				rejoin, err := client.WaitSynced(ctx, wait)
+				switch {
+				case err != nil:
+					return err
+				case rejoin.Synced == nil:
+					return fmt.Errorf("%w: it does not know how to wait; is it of an earlier version?", errNotReady)
+				case !*rejoin.Synced:
+					return fmt.Errorf("%w within %s: %s", errNotReady, wait, rejoin.Unsynced)
+				}
+				_, err = fmt.Fprintf(sys.out, "synced: %s partitions\n", countsText(rejoin.Partitions))
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&synced, "synced", false, "wait for a sync point")
+	to.add(cmd.Flags(), waitTimeout)
+	return cmd
+}
+
 func rejoinTable(t *table, r admin.Rejoin) {
 	t.row("STARTED", dateText(r.StartedMS))
 	t.row("OFFLINE FOR", (time.Duration(r.OfflineMS) * time.Millisecond).String())
