@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"sync"
 
 	"edged.dev/edged/transport/wire"
@@ -80,4 +81,26 @@ func (r *Replica) checkpoint(name string, table []wire.CopyClock) {
 	if r.checkpoints.add(name, table) {
 		r.cfg.Set.KeepCheckpoint(name, wire.Ack{Copies: table}.Append(nil))
 	}
+}
+
+// askHello asks a peer by HELLO, and again with whole clocks where it has not got the
+// checkpoint.
+func (r *Replica) askHello(ctx context.Context, name string, h wire.Hello) (wire.HelloAck, error) {
+	ack, err := r.askHelloOn(ctx, name, h, r.checkpoints.newest(name))
+	if err == nil && ack.Code == wire.HelloNeedClocks {
+		return r.askHelloOn(ctx, name, h, nil)
+	}
+	return ack, err
+}
+
+// askHelloOn asks with clocks told relative to a checkpoint.
+func (r *Replica) askHelloOn(ctx context.Context, name string, h wire.Hello, checkpoint []wire.CopyClock) (wire.HelloAck, error) {
+	req := h.Append(nil, r.codec, checkpoint)
+	r.stats.SyncBytesOut.Add(int64(len(req)))
+	resp, err := r.call(ctx, name, req)
+	if err != nil {
+		return wire.HelloAck{}, err
+	}
+	r.stats.SyncBytesIn.Add(int64(len(resp)))
+	return wire.ParseHelloAck(resp, r.codec, h.Copies)
 }

@@ -72,26 +72,6 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 	pl.await(func() { r.drop(pl, errLaneStalled) })
 }
 
-func (r *Replica) askHello(ctx context.Context, name string, h wire.Hello) (wire.HelloAck, error) {
-	ack, err := r.askHelloOn(ctx, name, h, r.checkpoints.newest(name))
-	if err == nil && ack.Code == wire.HelloNeedClocks {
-		return r.askHelloOn(ctx, name, h, nil)
-	}
-	return ack, err
-}
-
-// askHelloOn asks with clocks told relative to a checkpoint.
-func (r *Replica) askHelloOn(ctx context.Context, name string, h wire.Hello, checkpoint []wire.CopyClock) (wire.HelloAck, error) {
-	req := h.Append(nil, r.codec, checkpoint)
-	r.stats.SyncBytesOut.Add(int64(len(req)))
-	resp, err := r.call(ctx, name, req)
-	if err != nil {
-		return wire.HelloAck{}, err
-	}
-	r.stats.SyncBytesIn.Add(int64(len(resp)))
-	return wire.ParseHelloAck(resp, r.codec, h.Copies)
-}
-
 // take notes what the donor told; receiving sides of what it will not stream are
 // closed. It is false if the session is over already.
 func (p *pull) take(ack wire.HelloAck) bool {
