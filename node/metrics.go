@@ -107,6 +107,8 @@ func (n *Node) counterSet() map[string]counter {
 		"ticks_different_total":        total("Anti-entropy ticks that found a difference.", st.TicksDifferent.Load()),
 		"tombstones_collected_total":   total("Tombstones given up.", st.Collected.Load()),
 		"tombstones_forced_total":      total("Of them, those that not every owner was known to hold.", st.CollectedForced.Load()),
+		"versions_reaped_total":        total("Versions that this node removed from all copies because they had expired.", st.Reaped.Load()),
+		"reap_errors_total":            total("Removals of expired or evicted versions that the store failed.", st.ReapErrors.Load()),
 		"lease_waits_total":            total("Requests that found a lease lapsed.", st.LeaseWaits.Load()),
 		"memory_tier_hits_total":       total("Reads that the memory tier answered.", int64(tier.Hits)),
 		"memory_tier_misses_total":     total("Reads that went to the store.", int64(tier.Misses)),

@@ -118,6 +118,7 @@ type Stats struct {
 	Sessions, SessionsCut       atomic.Int64
 	StreamOverflows, LeaseWaits atomic.Int64
 	Collected, CollectedForced  atomic.Int64
+	Reaped, Evicted, ReapErrors atomic.Int64 // versions removed by their expiry, to make room; removals that failed
 }
 
 // New returns a replica that does nothing until Run.
@@ -187,6 +188,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.tasks.run(r.carryOut)
 	r.tasks.run(r.acknowledge)
 	r.tasks.run(r.collect)
+	r.tasks.run(r.reap)
 	pass, ping := time.NewTicker(passEvery), time.NewTicker(time.Duration(core.PingEvery))
 	keep := time.NewTicker(keepEvery)
 	defer pass.Stop()
