@@ -43,6 +43,7 @@ func (w *World) table() []event {
 		}},
 		{m.Read, w.randomRead},
 		{m.Collect, w.randomCollect},
+		{m.Reap, w.randomReap},
 		{m.Break, w.randomBreak},
 	}
 }
