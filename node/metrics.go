@@ -108,6 +108,8 @@ func (n *Node) counterSet() map[string]counter {
 		"tombstones_collected_total":   total("Tombstones given up.", st.Collected.Load()),
 		"tombstones_forced_total":      total("Of them, those that not every owner was known to hold.", st.CollectedForced.Load()),
 		"versions_reaped_total":        total("Versions that this node removed from all copies because they had expired.", st.Reaped.Load()),
+		"versions_evicted_total":       total("Versions that this node removed from all copies to keep the store below its limit.", st.Evicted.Load()),
+		"store_weighed_bytes":          gauge("Bytes of keys and values in the store as last weighed; 0 without a limit.", float64(st.StoreBytes.Load())),
 		"reap_errors_total":            total("Removals of expired or evicted versions that the store failed.", st.ReapErrors.Load()),
 		"lease_waits_total":            total("Requests that found a lease lapsed.", st.LeaseWaits.Load()),
 		"memory_tier_hits_total":       total("Reads that the memory tier answered.", int64(tier.Hits)),

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"edged.dev/edged/internal/kv"
@@ -74,18 +75,33 @@ func (w *reaper) walk(ctx context.Context) {
 	}
 }
 
-// batch removes what has expired of some keys and waits until the copies have it:
-// reaping must not fill the queues in which clients' writes wait.
+// batch removes what has expired of some keys.
 func (w *reaper) batch(ctx context.Context, due []partition.Due, now int64) {
-	settled, under := make(chan struct{}, len(due)), 0
+	going := make([]removal, 0, len(due))
 	for _, d := range due {
-		part := w.r.part(d.Partition)
-		if !w.r.reaps(part) {
-			continue
-		}
-		if sh := w.r.cfg.Set.Shard(d.Partition); sh != nil {
+		going = append(going, removal{d.Partition, d.Key, expired(now), &w.r.stats.Reaped})
+	}
+	w.r.removeAll(ctx, going)
+}
+
+// removal is what is to go of one key.
+type removal struct {
+	part   kv.Partition
+	key    []byte
+	choose func(held kv.Object) []kv.Dot
+	count  *atomic.Int64 // of the values that went
+}
+
+// removeAll removes those of its list whose partition this node is first in, and
+// waits until the copies have it: that must not fill the queues in which clients'
+// writes wait.
+func (r *Replica) removeAll(ctx context.Context, list []removal) {
+	settled, under := make(chan struct{}, len(list)), 0
+	for _, x := range list {
+		sh := r.cfg.Set.Shard(x.part)
+		if sh != nil && r.reaps(r.part(x.part)) {
 			under++
-			w.r.reapKey(sh, d.Key, expired(now), func() { settled <- struct{}{} })
+			r.remove(sh, x, func() { settled <- struct{}{} })
 		}
 	}
 	for ; under > 0; under-- { // each ends within reapWait of its commit
@@ -114,12 +130,12 @@ func expired(now int64) func(kv.Object) []kv.Dot {
 	}
 }
 
-// reapKey removes what choose lists of a key. settled is called when the other
-// owners have it, or need not be waited for; it must not block.
-func (r *Replica) reapKey(sh *partition.Shard, key []byte, choose func(kv.Object) []kv.Dot, settled func()) {
-	sh.Reap(key, func(held kv.Object) ([]kv.Dot, kv.HLC) {
-		dots := choose(held)
-		if len(dots) == 0 || !r.reaps(r.part(sh.ID())) {
+// remove removes what is to go of a key. settled is called when the other owners
+// have it, or need not be waited for; it must not block.
+func (r *Replica) remove(sh *partition.Shard, x removal, settled func()) {
+	sh.Reap(x.key, func(held kv.Object) ([]kv.Dot, kv.HLC) {
+		dots := x.choose(held)
+		if len(dots) == 0 || !r.reaps(r.part(x.part)) {
 			return nil, 0
 		}
 		return dots, r.nextHLC(held)
@@ -127,12 +143,12 @@ func (r *Replica) reapKey(sh *partition.Shard, key []byte, choose func(kv.Object
 		if err != nil {
 			r.stats.ReapErrors.Add(1)
 		}
-		part := r.part(sh.ID())
+		part := r.part(x.part)
 		if ch == nil || part == nil {
 			settled()
 			return
 		}
-		r.stats.Reaped.Add(removed(ch))
+		x.count.Add(removed(ch))
 		r.spread(part, ch, settled)
 	})
 }
