@@ -20,6 +20,10 @@ const (
 	// what expired at another owner that is gone, or was brought by a session. In
 	// between only what is new is looked at, not what is left to others each time.
 	reapAnew = 10 * time.Second
+	// reapRest is how much longer than such a walk it is to the next one, up to
+	// reapAnewMost: a node cut off for long may have much that it must leave alone.
+	reapRest     = 20
+	reapAnewMost = time.Minute
 	// reapBatch is how many versions are under way at once: a commit group of some
 	// 30 KB, so that a client's write behind it waits for one short fsync.
 	reapBatch = 256
@@ -56,8 +60,13 @@ func (r *Replica) reap(ctx context.Context) {
 // walk removes what has expired since the last one.
 func (w *reaper) walk(ctx context.Context) {
 	r := w.r
-	if now := r.cfg.Boottime(); now >= w.anewAt {
-		w.place, w.anewAt = partition.ExpiryPlace{}, now+int64(reapAnew)
+	if began := r.cfg.Boottime(); began >= w.anewAt {
+		w.place = partition.ExpiryPlace{}
+		defer func() {
+			end := r.cfg.Boottime()
+			rest := min(max(time.Duration(end-began)*reapRest, reapAnew), reapAnewMost)
+			w.anewAt = end + int64(rest)
+		}()
 	}
 	for done := false; !done && ctx.Err() == nil; {
 		now, ok := r.reapMS()

@@ -11,6 +11,7 @@ type Mix struct {
 	Break                                          int // crash a receiver in its session
 	Collect                                        int
 	Reap                                           int // what has expired of a key, at any node
+	Evict                                          int // all values of a key, at any node
 
 	DeletePM, BlindPM, TokenPM, OldTokenPM, TTLPM int
 	DropPM, DoublePM, AckDropPM                   int
@@ -50,7 +51,7 @@ func TTL() Mix {
 	m := Hot()
 	m.Name, m.System, m.Tier = "ttl", false, false
 	m.TTLPM, m.BlindPM, m.DropPM = 700, 400, 500
-	m.Reap, m.SkewMS = 14, 150
+	m.Reap, m.Evict, m.SkewMS = 14, 2, 150
 	return m
 }
 

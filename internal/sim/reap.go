@@ -22,14 +22,37 @@ func (w *World) randomReap() {
 	}
 }
 
+func (w *World) randomEvict() {
+	if n := w.someNode(); n != nil {
+		w.Evict(n, w.rng.IntN(len(w.keys)))
+	}
+}
+
 // Reap lets a node remove what has expired of a key by its clock. Any node may:
 // nodes can differ over who is first. It returns nil if there was nothing.
 func (w *World) Reap(n *Node, key int) *Op {
-	if len(w.ops) == maxOps {
-		return nil
-	}
 	if w.bug == BugOwnClock {
 		w.forgetExpired(n, key)
+		return nil
+	}
+	return w.remove(n, key, n.expired)
+}
+
+// Evict lets a node remove all values of a key. What a client wrote at another
+// node meanwhile stays.
+func (w *World) Evict(n *Node, key int) *Op {
+	return w.remove(n, key, func(o kv.Object) (dots []kv.Dot) {
+		for _, v := range o.Versions {
+			if !v.Tombstone() {
+				dots = append(dots, v.Dot)
+			}
+		}
+		return dots
+	})
+}
+
+func (w *World) remove(n *Node, key int, choose func(kv.Object) []kv.Dot) *Op {
+	if len(w.ops) == maxOps {
 		return nil
 	}
 	part := w.partOf(key)
@@ -63,7 +86,7 @@ func (w *World) Reap(n *Node, key int) *Op {
 		return op
 	}
 	sh.Reap(w.keys[key], func(held kv.Object) ([]kv.Dot, kv.HLC) {
-		dots := n.expired(held)
+		dots := choose(held)
 		if goes := covered(held, removable(held, dots)); len(goes) > 0 {
 			begin(held, w.opsOf(part, goes))
 		}

@@ -50,6 +50,28 @@ func TestWhatIsReapedStaysAway(t *testing.T) {
 	require.Equal(t, 1, p.Stats().Reaps)
 }
 
+// What is evicted is gone from every copy; what was written elsewhere meanwhile is
+// not.
+func TestWhatIsEvictedStaysAwayAndWhatIsNewStays(t *testing.T) {
+	t.Parallel()
+	p := newPlay(sim.Options{Mix: sim.TTL()})
+	x := p.put(p.a, sim.Put{Key: 0, Expires: later})
+	p.tell(x, 1)
+	p.tell(x, 2)
+	y := p.put(p.c, sim.Put{Key: 0, Held: true})
+	gone := p.Evict(p.a, 0)
+	require.NotNil(t, gone)
+	p.a.Commit()
+	require.Nil(t, p.Evict(p.a, 0))
+	p.tell(gone, 1)
+	p.tell(y, 1)
+	p.tell(x, 1)
+	p.Heal()
+	p.Final()
+	require.Empty(t, p.Violations())
+	require.NotNil(t, p.Evict(p.b, 0), "y is there")
+}
+
 // The lower of two versions of one actor is removed alone, the higher one waits.
 func TestReapTakesNoLiveVersionAlong(t *testing.T) {
 	t.Parallel()
