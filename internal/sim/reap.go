@@ -35,13 +35,17 @@ func (w *World) Reap(n *Node, key int) *Op {
 		w.forgetExpired(n, key)
 		return nil
 	}
-	return w.remove(n, key, n.expired)
+	op := w.remove(n, key, n.expired)
+	if op != nil {
+		w.stats.Reaps++
+	}
+	return op
 }
 
 // Evict lets a node remove all values of a key. What a client wrote at another
 // node meanwhile stays.
 func (w *World) Evict(n *Node, key int) *Op {
-	return w.remove(n, key, func(o kv.Object) (dots []kv.Dot) {
+	op := w.remove(n, key, func(o kv.Object) (dots []kv.Dot) {
 		for _, v := range o.Versions {
 			if !v.Tombstone() {
 				dots = append(dots, v.Dot)
@@ -49,6 +53,10 @@ func (w *World) Evict(n *Node, key int) *Op {
 		}
 		return dots
 	})
+	if op != nil {
+		w.stats.Evictions++
+	}
+	return op
 }
 
 func (w *World) remove(n *Node, key int, choose func(kv.Object) []kv.Dot) *Op {
@@ -78,7 +86,6 @@ func (w *World) remove(n *Node, key int, choose func(kv.Object) []kv.Dot) *Op {
 		w.register(op)
 		n.planned[key].add(op.Index)
 		reflected = n.planned[key]
-		w.stats.Reaps++
 		w.log("n%d reaps op%d k%d %v of %v", n.index, op.Index, key, op.Dot, held.Versions)
 	}
 	if w.bug == BugReapRaw {

@@ -48,6 +48,7 @@ type Stats struct {
 	Siblings  int // keys seen with concurrent values
 	Torn      int // processes that died in a commit
 	Reaps     int // removals of what has expired
+	Evictions int // removals of what has not
 }
 
 // Add adds t to s.
@@ -67,6 +68,7 @@ func (s *Stats) Add(t Stats) {
 	s.Siblings += t.Siblings
 	s.Torn += t.Torn
 	s.Reaps += t.Reaps
+	s.Evictions += t.Evictions
 }
 
 // World is one run: three owners, a network, sessions, and the oracle.
