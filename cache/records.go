@@ -17,6 +17,8 @@ import (
 //	s partition kind id      -> what a copy keeps of sessions and peers
 //	a id                     -> Actor of that id
 //	n                        -> the node
+//	x expiry partition hash48 key actor seq -> nothing; a value with an expiry
+//	x                        -> nothing; the index x is whole (see partition)
 //
 // Versions of one actor lie in the order they were issued in, so a catch-up is
 // one range scan that needs no other read.
@@ -29,6 +31,7 @@ const (
 	recordSession = 's'
 	recordActor   = 'a'
 	recordNode    = 'n'
+	recordExpiry  = 'x'
 )
 
 func partitionKey(dst []byte, record byte, p kv.Partition) []byte {

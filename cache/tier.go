@@ -111,6 +111,16 @@ func (t *Tier) View(part uint32, hash uint64, key []byte, fn func(record []byte)
 	return ok
 }
 
+// Holds tells whether the record of key is held. It counts as no read.
+func (t *Tier) Holds(part uint32, hash uint64, key []byte) bool {
+	mixed := mix(part, hash)
+	s := t.shard(mixed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, at, ok := s.findLocked(mixed, part, hash)
+	return ok && s.keyIs(at, key)
+}
+
 // Put holds a copy of record for key, in place of an older one and of another
 // key's with the same partition and hash. It tells whether the record is held
 // now; one of more than a quarter of a shard is not, and neither is the older.

@@ -31,6 +31,9 @@ const (
 	minMemoryBytes = 16 << 20
 	// defaultMemoryBytes fits beside other programs on a small edge host.
 	defaultMemoryBytes = 256 << 20
+	// minStoreLimitBytes is what a few of the largest values take, which would
+	// otherwise come and go.
+	minStoreLimitBytes = 16 << 20
 	// maxPartitions, maxCopies and maxNameBytes are the layout's limits.
 	maxPartitions = 4096
 	maxCopies     = 16
@@ -90,6 +93,10 @@ type Config struct {
 	// TombstoneHorizon is how long what is left of a delete waits for an owner that
 	// is away; one that comes back later is told which versions are still live.
 	TombstoneHorizon time.Duration
+	// StoreLimitBytes bounds the keys and values in the store, before compression:
+	// beyond it the coldest are evicted, cluster-wide. It is looked at every half
+	// minute, so bursts pass it. Nodes should have the same. 0 is no bound.
+	StoreLimitBytes int64
 	// Durability is DurabilitySync or DurabilityRelaxed.
 	Durability string
 	// IsolatedWrites is IsolatedAccept or IsolatedRefuse.
@@ -202,6 +209,9 @@ func (c *Config) validateStore() error {
 	}
 	if c.TombstoneHorizon < minHorizon {
 		errs = append(errs, Invalid("tombstones.horizon", c.TombstoneHorizon.String(), "want at least "+minHorizon.String()))
+	}
+	if n := c.StoreLimitBytes; n != 0 && n < minStoreLimitBytes {
+		errs = append(errs, Invalid("store.limit", FormatSize(n), "want 0, for none, or at least "+FormatSize(minStoreLimitBytes)))
 	}
 	errs = append(errs,
 		oneOf("durability", c.Durability, DurabilitySync, DurabilityRelaxed),

@@ -101,6 +101,8 @@ func storeSettings() []Setting {
 	return []Setting{
 		value(Setting{Key: "memory", Form: "SIZE", Usage: "bound of the memory tier, such as 256MiB"},
 			FormatSize, ParseSize, func(c *Config) *int64 { return &c.MemoryBytes }),
+		value(Setting{Key: "store.limit", Form: "SIZE", Usage: "bound of keys and values in the store, beyond which the coldest are evicted; 0 for none"},
+			FormatSize, ParseSize, func(c *Config) *int64 { return &c.StoreLimitBytes }),
 		text("durability", "sync|relaxed", "whether a write is answered when it is on disk", func(c *Config) *string { return &c.Durability }),
 		value(Setting{Key: "tombstones.horizon", Form: "DURATION", Usage: "how long a delete waits for owners that are away"},
 			time.Duration.String, time.ParseDuration, func(c *Config) *time.Duration { return &c.TombstoneHorizon }),

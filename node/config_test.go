@@ -64,6 +64,9 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		"little memory":        {func(c *node.Config) { c.MemoryBytes = 16<<20 - 1 }, "want at least 16MiB"},
 		"least horizon":        {func(c *node.Config) { c.TombstoneHorizon = time.Minute }, ""},
 		"short horizon":        {func(c *node.Config) { c.TombstoneHorizon = time.Minute - 1 }, "tombstones.horizon \"59.999999999s\": want at least 1m0s"},
+		"no limit":             {func(c *node.Config) { c.StoreLimitBytes = 0 }, ""},
+		"least limit":          {func(c *node.Config) { c.StoreLimitBytes = 16 << 20 }, ""},
+		"little limit":         {func(c *node.Config) { c.StoreLimitBytes = 16<<20 - 1 }, "want 0, for none, or at least 16MiB"},
 		"unknown durability":   {func(c *node.Config) { c.Durability = "none" }, "durability \"none\": want one of [sync relaxed]"},
 		"unknown when cut off": {func(c *node.Config) { c.IsolatedWrites = "x" }, "isolated-writes"},
 		"unknown level":        {func(c *node.Config) { c.LogLevel = "loud" }, "log.level"},
@@ -129,6 +132,7 @@ func TestSettingsRoundTrip(t *testing.T) {
 	t.Parallel()
 	want := node.Default()
 	want.ClusterJoin, want.ClusterFound, want.NodeName = []string{"a:1", "b:2"}, true, "n1"
+	want.StoreLimitBytes = 3 << 30
 	var got node.Config
 	seen := map[string]bool{}
 	for _, s := range node.Settings() {

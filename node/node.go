@@ -247,7 +247,8 @@ func (n *Node) build() error {
 	n.replica, err = replica.New(replica.Config{
 		Self: n.id.Name, Node: n.self.Node, Boot: n.self.Boot, Set: n.set, Peers: n.links, Merger: merger{n},
 		Partitions: n.self.Partitions, R: n.cfg.ReadQuorum, W: n.cfg.WriteQuorum,
-		Refuse: n.cfg.IsolatedWrites == IsolatedRefuse, TokenKey: tokenKey(n.id), Relaxed: n.cfg.Durability == DurabilityRelaxed, Horizon: n.cfg.TombstoneHorizon,
+		Refuse: n.cfg.IsolatedWrites == IsolatedRefuse, TokenKey: tokenKey(n.id), Relaxed: n.cfg.Durability == DurabilityRelaxed,
+		Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes,
 		Boottime: n.clocks.boottime, WallMS: n.clocks.wallMS, Jitter: rand.Uint64, Events: n.replicaEvents(),
 	})
 	if err != nil {

@@ -28,6 +28,7 @@ type Tier interface {
 	Value(dst []byte, part uint32, hash uint64, key []byte) (value []byte, shown cache.Shown, ok bool)
 	Put(part uint32, hash uint64, key, record []byte) (held bool)
 	Delete(part uint32, hash uint64, key []byte)
+	Holds(part uint32, hash uint64, key []byte) bool // counts as no read
 }
 
 // ErrFull refuses a client's write while the disk is at its watermark.

@@ -66,7 +66,7 @@ func TestDamagedCopyIsQuarantined(t *testing.T) {
 	require.Equal(t, kv.New, b.Trust())
 	require.Empty(t, b.values("k"), "what it holds cannot be told from what was deleted")
 	require.False(t, covers(b, a.Actor(), 1))
-	for _, kind := range []byte("edcsm") {
+	for _, kind := range []byte("edctsm") {
 		lower, upper := cache.Range(kind, part, 0)
 		require.NoError(t, b.store.Scan(lower, upper, func(key, _ []byte) (bool, error) {
 			t.Errorf("record %q is left", key)

@@ -38,6 +38,10 @@ func (s *Shard) ReadFast(dst []byte, hash uint64, key []byte) (value []byte, sho
 // contexts explicit, and returns where to go on; done means there is no more.
 // Values are left out. Of keys that share an order either all are given or none.
 func (s *Shard) Scan(from uint64, limit int, fn func(key []byte, o kv.Object)) (next uint64, done bool, err error) {
+	return s.entries(from, limit, func(key []byte, o kv.Object, _ []cache.Check) { fn(key, o) })
+}
+
+func (s *Shard) entries(from uint64, limit int, fn func(key []byte, o kv.Object, checks []cache.Check)) (next uint64, done bool, err error) {
 	lower, upper := cache.Range('e', s.id, from)
 	n, last := 0, uint64(0)
 	done = true
@@ -50,11 +54,11 @@ func (s *Shard) Scan(from uint64, limit int, fn func(key []byte, o kv.Object)) (
 			next, done = order, false
 			return false, nil
 		}
-		e, _, err := cache.ParseEntry(value, s.set.actors)
+		e, checks, err := cache.ParseEntry(value, s.set.actors)
 		if err != nil {
 			return false, fmt.Errorf("scan key %q: %w", key, err)
 		}
-		fn(key, e.Object)
+		fn(key, e.Object, checks)
 		n, last = n+1, order
 		return true, nil
 	})

@@ -32,16 +32,22 @@ func (s *Shard) records(o *op, k *state.KeyChange) {
 	for _, v := range k.Before.Object.Versions {
 		if _, kept := k.After.Object.Find(v.Dot); !kept {
 			o.batch.Delete(s.versionKey(versionRoom[:0], v.Dot))
-			if v.Tombstone() {
+			switch {
+			case v.Tombstone():
 				o.batch.Delete(s.tombstoneKey(versionRoom[:0], v.Dot))
+			case v.ExpiresMS != 0:
+				o.batch.Delete(s.expiryKey(room[:0], hash, k.Key, v))
 			}
 		}
 	}
 	for _, v := range k.After.Object.Versions {
 		if _, had := k.Before.Object.Find(v.Dot); !had {
 			o.batch.Set(s.versionKey(versionRoom[:0], v.Dot), cache.AppendVersion(room[:0], k.Key, v))
-			if v.Tombstone() {
+			switch {
+			case v.Tombstone():
 				o.batch.Set(s.tombstoneKey(versionRoom[:0], v.Dot), cache.AppendTombstone(room[:0], k.Key, v.HLC))
+			case v.ExpiresMS != 0:
+				o.batch.Set(s.expiryKey(room[:0], hash, k.Key, v), nil)
 			}
 		}
 	}

@@ -72,6 +72,9 @@ func Open(cfg Config) (*Set, error) {
 		return nil, fmt.Errorf("open copies: %w", err)
 	}
 	complexKeys, err := s.readComplex()
+	if err == nil {
+		err = s.indexExpiries()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open copies: %w", err)
 	}
@@ -186,6 +189,9 @@ func (s *Set) readComplex() (map[kv.Partition]map[string]kv.VV, error) {
 // wipe removes all records of a partition's copy. What peers were known to hold
 // is not the copy's, and stays.
 func (s *Set) wipe(p kv.Partition) error {
+	if err := s.wipeExpiries(p); err != nil {
+		return err
+	}
 	for _, kind := range []byte{'e', 'd', 'c', 't', 's', 'm'} {
 		lower, upper := cache.Range(kind, p, 0)
 		for more := true; more; {

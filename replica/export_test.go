@@ -1,9 +1,31 @@
 package replica
 
+import (
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
+)
+
 // OpenSessions returns how many sessions in which this node receives are kept,
 // and how many it streams.
 func (r *Replica) OpenSessions() (in, out int) {
 	r.sessions.mu.Lock()
 	defer r.sessions.mu.Unlock()
 	return len(r.sessions.pulls), r.sessions.outgoing
+}
+
+// AgeSteps is how many ages there are.
+const AgeSteps = len(ages{})
+
+// AgeOf and Untouched are how eviction chooses.
+func AgeOf(w partition.Weight, nowMS int64) int { return ageOf(w, nowMS) }
+
+func Untouched(newest kv.HLC) func(kv.Object) []kv.Dot { return untouched(newest) }
+
+// Cut cuts a partition whose bytes by age are given.
+func Cut(weights map[int]int64, bytes int64) (age int, some int64) {
+	var a ages
+	for age, n := range weights {
+		a[age] = n
+	}
+	return a.cut(bytes)
 }

@@ -18,9 +18,11 @@ type remote struct {
 	boot uint32
 
 	pongAt   atomic.Int64 // stamp of the newest PING it answered
-	offsetMS atomic.Int64 // its wall clock minus this one's
+	offsetMS atomic.Int64 // its wall clock minus this one's, once that is known
 	rttNS    atomic.Int64
 	stateDue atomic.Bool // the last STATE did not get into the queue
+
+	clockKnown atomic.Bool // it has told its wall clock
 
 	mu     sync.Mutex
 	flight []inFlight             // ascending
@@ -179,6 +181,7 @@ func (r *Replica) ponged(p *remote, pong wire.Pong) {
 	p.pongAt.Store(max(p.pongAt.Load(), pong.Stamp))
 	p.rttNS.Store(now - pong.Stamp)
 	p.offsetMS.Store(pong.WallMS - r.cfg.WallMS())
+	p.clockKnown.Store(true)
 	r.peersMu.Lock()
 	r.moveOffsetLocked()
 	r.peersMu.Unlock()
@@ -194,7 +197,9 @@ func (r *Replica) NowMS() int64 { return r.cfg.WallMS() + r.offsetMS.Load() }
 func (r *Replica) moveOffsetLocked() {
 	offsets := make([]int64, 1, 1+len(r.peers))
 	for _, p := range r.peers {
-		offsets = append(offsets, p.offsetMS.Load())
+		if p.clockKnown.Load() {
+			offsets = append(offsets, p.offsetMS.Load())
+		}
 	}
 	if len(offsets) <= 2 {
 		r.offsetMS.Store(0)

@@ -62,6 +62,9 @@ type Config struct {
 	TokenKey   [32]byte // of the cluster
 	Relaxed    bool
 	Horizon    time.Duration // tombstones older than this are not waited for; 0: all are
+	// StoreLimit bounds the bytes of keys and values in this node's copies, by
+	// evicting the coldest; 0 = no bound.
+	StoreLimit int64
 
 	Boottime func() int64 // CLOCK_BOOTTIME, nanoseconds
 	WallMS   func() int64
@@ -118,6 +121,8 @@ type Stats struct {
 	Sessions, SessionsCut       atomic.Int64
 	StreamOverflows, LeaseWaits atomic.Int64
 	Collected, CollectedForced  atomic.Int64
+	Reaped, Evicted, ReapErrors atomic.Int64 // versions removed by their expiry, to make room; removals that failed
+	StoreBytes                  atomic.Int64 // of keys and values, as last weighed; 0 without a limit
 }
 
 // New returns a replica that does nothing until Run.
@@ -187,6 +192,10 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.tasks.run(r.carryOut)
 	r.tasks.run(r.acknowledge)
 	r.tasks.run(r.collect)
+	r.tasks.run(r.reap)
+	if r.cfg.StoreLimit > 0 {
+		r.tasks.run(r.evict)
+	}
 	pass, ping := time.NewTicker(passEvery), time.NewTicker(time.Duration(core.PingEvery))
 	keep := time.NewTicker(keepEvery)
 	defer pass.Stop()

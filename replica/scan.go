@@ -122,7 +122,7 @@ func (r *Replica) serveScan(request []byte) ([]byte, error) {
 
 // Count returns the number of values in the cluster, counted at one serving owner
 // of each partition. Siblings count each, and so do expired ones until they are
-// removed.
+// removed, within about a second.
 func (r *Replica) Count(ctx context.Context) (int64, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()

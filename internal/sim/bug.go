@@ -28,6 +28,8 @@ const (
 	BugMarkLost        Bug = "the marks of complex objects are lost by a restart"
 	BugNoLiveDots      Bug = "a receiver below the floor is not told what lives"
 	BugFloorForgotten  Bug = "the floor does not travel"
+	BugOwnClock        Bug = "each copy forgets by its own clock what has expired"
+	BugReapRaw         Bug = "an expiry takes with it what of its actor lies below"
 	BugContextStripped Bug = "an object travels without its explicit context"
 )
 

@@ -36,6 +36,8 @@ func plants() []plant {
 		{sim.BugRecordLost, lateWords},
 		{sim.BugMarkLost, sim.OldTokens},
 		{sim.BugContextStripped, sim.OldTokens},
+		{sim.BugOwnClock, sim.TTL},
+		{sim.BugReapRaw, sim.TTL},
 		{sim.BugNoLiveDots, sim.Collecting},
 		{sim.BugFloorForgotten, sim.Collecting},
 	}

@@ -59,7 +59,7 @@ type schedule struct {
 }
 
 func schedules() []schedule {
-	return slices.Concat(sessionSchedules(), otherSchedules(), collectionSchedules())
+	return slices.Concat(sessionSchedules(), otherSchedules(), collectionSchedules(), reapSchedules())
 }
 
 func sessionSchedules() []schedule {

@@ -43,6 +43,8 @@ func (w *World) table() []event {
 		}},
 		{m.Read, w.randomRead},
 		{m.Collect, w.randomCollect},
+		{m.Reap, w.randomReap},
+		{m.Evict, w.randomEvict},
 		{m.Break, w.randomBreak},
 	}
 }

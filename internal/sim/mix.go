@@ -10,6 +10,8 @@ type Mix struct {
 	Read                                           int
 	Break                                          int // crash a receiver in its session
 	Collect                                        int
+	Reap                                           int // what has expired of a key, at any node
+	Evict                                          int // all values of a key, at any node
 
 	DeletePM, BlindPM, TokenPM, OldTokenPM, TTLPM int
 	DropPM, DoublePM, AckDropPM                   int
@@ -18,6 +20,7 @@ type Mix struct {
 	DieInCommitPM                                 int
 	PeekPM                                        int // of commits: sessions read before they are published
 
+	SkewMS      int64 // clocks are wrong by up to so much; a step takes 10
 	MaxSessions int
 	Relaxed     bool // durability: publish first, sync later
 	System      bool // a second partition beside the first
@@ -42,11 +45,13 @@ func Hot() Mix {
 	return m
 }
 
-// TTL has many expiring versions, blind writes and little replication.
+// TTL has many expiring versions, which are removed by nodes whose clocks are up to
+// fifteen steps wrong, blind writes and little replication.
 func TTL() Mix {
 	m := Hot()
 	m.Name, m.System, m.Tier = "ttl", false, false
 	m.TTLPM, m.BlindPM, m.DropPM = 700, 400, 500
+	m.Reap, m.Evict, m.SkewMS = 14, 2, 150
 	return m
 }
 

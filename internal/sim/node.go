@@ -19,6 +19,7 @@ type Node struct {
 	store *Store
 	set   *partition.Set
 	tier  partition.Tier
+	skew  int64 // of its wall clock, milliseconds
 
 	// The oracle's view of the three states, and of each commit not yet synced.
 	planned, published, durable ghost

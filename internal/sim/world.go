@@ -47,6 +47,8 @@ type Stats struct {
 	Resumed   int // sessions that went on where an earlier one broke off
 	Siblings  int // keys seen with concurrent values
 	Torn      int // processes that died in a commit
+	Reaps     int // removals of what has expired
+	Evictions int // removals of what has not
 }
 
 // Add adds t to s.
@@ -65,6 +67,8 @@ func (s *Stats) Add(t Stats) {
 	s.Resumed += t.Resumed
 	s.Siblings += t.Siblings
 	s.Torn += t.Torn
+	s.Reaps += t.Reaps
+	s.Evictions += t.Evictions
 }
 
 // World is one run: three owners, a network, sessions, and the oracle.
@@ -131,6 +135,7 @@ func New(o Options) *World {
 	}
 	for i := range w.nodes {
 		w.nodes[i] = &Node{w: w, index: i, id: w.newNodeID(), store: NewStore()}
+		w.drawSkew(w.nodes[i])
 	}
 	for _, n := range w.nodes {
 		n.start()
@@ -228,6 +233,7 @@ func (w *World) Run(events int) {
 	if len(w.violations) == 0 {
 		w.Heal()
 	}
+	w.sweep()
 	if len(w.violations) == 0 {
 		w.Final()
 	}

@@ -41,12 +41,13 @@ func (c *Copy) PlanWrite(key []byte, cur Entry, covers Covers, v kv.Version) (*C
 // PlanReap plans the removal of exactly the listed dots of a key, as a tombstone
 // of this copy's own (an expiry or an eviction). Dots that are not held, or that
 // have a live dot of the same actor below them that is not listed, are left out;
-// nil means that nothing was left to do.
+// nil means that nothing was left to do. Tombstones of the same actor below a dot
+// that goes are covered with it, as by any write that covers them.
 func (c *Copy) PlanReap(key []byte, cur Entry, dots []kv.Dot, hlc kv.HLC) *Change {
 	held := c.Load(cur)
 	var ctx kv.VV
 	for _, v := range held.Versions { // ascending by dot: the lowest of an actor first
-		if !listed(dots, v.Dot) {
+		if v.Tombstone() || !listed(dots, v.Dot) {
 			continue
 		}
 		if lowerKept(held, ctx, v.Dot) {
@@ -70,11 +71,11 @@ func listed(dots []kv.Dot, d kv.Dot) bool {
 	return false
 }
 
-// lowerKept reports whether a lower dot of d's actor stays: a context is a
-// vector, so covering d would cover that one too.
+// lowerKept reports whether a value with a lower dot of d's actor stays: a context
+// is a vector, so covering d would cover that one too.
 func lowerKept(o kv.Object, ctx kv.VV, d kv.Dot) bool {
 	for _, v := range o.Versions {
-		if v.Dot.Actor == d.Actor && v.Dot.Seq < d.Seq && !ctx.Has(v.Dot) {
+		if v.Dot.Actor == d.Actor && v.Dot.Seq < d.Seq && !v.Tombstone() && !ctx.Has(v.Dot) {
 			return true
 		}
 	}
