@@ -19,7 +19,8 @@ func (s apiStore) to() (*replica.Replica, error) {
 	if r := s.n.serving.Load(); r != nil {
 		return r, nil
 	}
-	return nil, kv.Errorf(kv.CodeUnavailable, "this node is still joining its cluster; it serves nothing yet")
+	_, text := s.n.whyNot()
+	return nil, kv.Errorf(kv.CodeUnavailable, "%s", text)
 }
 
 var _ api.Store = apiStore{}

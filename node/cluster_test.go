@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +20,8 @@ import (
 	"edged.dev/edged/node"
 	"edged.dev/edged/transport"
 )
+
+var logs = flag.Bool("node.logs", false, "show the nodes' logs")
 
 // lab is a cluster whose nodes run in this process, on loopback.
 type lab struct {
@@ -56,11 +60,15 @@ func (l *lab) config(name string, join ...string) node.Config {
 
 func (l *lab) start(cfg node.Config) *life {
 	l.t.Helper()
-	n, err := node.New(cfg, node.Options{Exit: func(code int) { l.t.Errorf("the process would end with %d", code) }})
+	opts := node.Options{Exit: func(code int) { l.t.Errorf("the process would end with %d", code) }}
+	if *logs {
+		opts.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With(slog.String("of", filepath.Base(filepath.Dir(cfg.DataDir))+"/"+filepath.Base(cfg.DataDir)))
+	}
+	n, err := node.New(cfg, opts)
 	require.NoError(l.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &life{lab: l, ports: n.Ports(), end: cancel, done: make(chan error, 1), admin: admin.NewClient("http://"+n.Ports().Admin, "")}
-	go func() { f.done <- n.Run(ctx) }()
+	go func() { f.done <- node.RunOn(ctx, n, opts) }()
 	l.t.Cleanup(func() {
 		cancel()
 		f.admin.Close()

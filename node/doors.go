@@ -168,10 +168,8 @@ func (d *doors) joining(next http.Handler) http.Handler {
 			next.ServeHTTP(w, req)
 			return
 		}
-		var body any = admin.Problem{
-			Type: "joining", Title: "joining", Status: http.StatusServiceUnavailable,
-			Detail: "this node is still joining its cluster; its log says whom it asks",
-		}
+		kind, text := d.node.whyNot()
+		var body any = admin.Problem{Type: kind, Title: kind, Status: http.StatusServiceUnavailable, Detail: text}
 		w.Header().Set("Content-Type", admin.MediaProblem)
 		if req.URL.Path == admin.PathReadyz {
 			body = admin.Ready{}

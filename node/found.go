@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"edged.dev/edged/transport/wire"
 )
 
 // foundedFile in tls.dir says that this certificate's node has founded its
@@ -69,7 +67,7 @@ func (n *Node) learn(ctx context.Context) error {
 			return err
 		}
 		n.self.Partitions = p
-		n.self.Boot = max(n.self.Boot+1, boot)
+		n.self.Boot = n.bootTold(boot)
 		if err := n.self.save(n.store); err != nil {
 			return err
 		}
@@ -78,23 +76,6 @@ func (n *Node) learn(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// conflict takes a peer's word that another life holds this node's name with a
-// boot number that is no lower. A node that is still joining takes the number it
-// is told; one that runs ends, and has it at its next start.
-func (n *Node) conflict(ack wire.ConnAck) {
-	if n.serving.Load() == nil {
-		select {
-		case n.links.boot <- ack.Boot:
-		default: // one was told already
-		}
-		return
-	}
-	next := n.self // for the next start; this life keeps its number
-	next.Boot = max(next.Boot, ack.Boot)
-	err := next.save(n.store)
-	n.halt(errors.Join(fmt.Errorf("refused by %s: boot number %d is taken: start the node again, it takes a higher one", ack.Self.Name, n.self.Boot), err))
 }
 
 // askPartitions returns how many partitions a member says there are, or the boot

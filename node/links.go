@@ -28,6 +28,7 @@ type links struct {
 	replica *replica.Replica
 	cond    chan uint32 // partitions told by peers, while learning
 	boot    chan uint32 // boot numbers told by peers, while learning
+	twin    chan string // who told of a twin, while standing by
 }
 
 var (
@@ -37,7 +38,7 @@ var (
 )
 
 func newLinks(n *Node) (*links, error) {
-	l := &links{node: n, cond: make(chan uint32, 16), boot: make(chan uint32, 16)}
+	l := &links{node: n, cond: make(chan uint32, 16), boot: make(chan uint32, 16), twin: make(chan string, 16)}
 	cfg := transport.Config{
 		Identity: n.id, Node: uint64(n.self.Node), Boot: n.self.Boot, Listen: n.cfg.NodeListen,
 		StatelessResetKey: n.self.resetKey(), Handler: l, Server: l,
@@ -74,29 +75,31 @@ func (l *links) Conn(remote wire.Conn) wire.ConnAck {
 			ack.Code = wire.ConnFenced
 		}
 	}
-	if kv.NodeID(remote.Node) == l.node.self.Node && remote.Name == l.node.id.Name {
-		ack.Code, ack.Boot = wire.ConnBootConflict, max(remote.Boot, l.node.self.Boot)+1
-	}
-	// Of two directories under one name the one that came last has the higher boot;
-	// boots are seconds, so that it may have to be told.
-	if p := l.transport.Peer(remote.Name); p != nil && ack.Code == wire.ConnOK {
-		if have := p.Info(); have.Node != remote.Node && have.Boot >= remote.Boot {
-			ack.Code, ack.Boot = wire.ConnBootConflict, have.Boot+1
-		}
+	if ack.Code == wire.ConnOK {
+		l.judgeLife(remote, &ack)
 	}
 	return ack
 }
 
 // Refused implements transport.Handler.
 func (l *links) Refused(ack wire.ConnAck) {
-	l.node.log.Error("a node refused this one", slog.String("peer", ack.Self.Name), slog.String("code", ack.Code.String()))
+	n := l.node
+	level := slog.LevelError
+	if n.standing.Load() {
+		level = slog.LevelDebug // it was told, and asks again and again
+	}
+	n.log.Log(context.Background(), level, "a node refused this one", slog.String("peer", ack.Self.Name), slog.String("code", ack.Code.String()))
 	switch ack.Code {
 	case wire.ConnBootConflict:
-		l.node.conflict(ack)
+		n.conflict(ack)
+	case wire.ConnTwin:
+		n.twin(ack)
 	case wire.ConnFenced:
-		l.node.halt(fmt.Errorf("refused by %s: another data directory has joined as %s since, and this one is fenced", ack.Self.Name, l.node.id.Name))
+		n.fence()
+		n.halt(fmt.Errorf("refused by %s: another data directory has joined as %s since, and this one is fenced", ack.Self.Name, n.id.Name))
 	case wire.ConnForgotten:
-		l.node.halt(fmt.Errorf("refused by %s: an operator has forgotten this node", ack.Self.Name))
+		n.fence()
+		n.halt(fmt.Errorf("refused by %s: an operator has forgotten this node", ack.Self.Name))
 	}
 }
 

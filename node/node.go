@@ -72,6 +72,8 @@ type Node struct {
 	badFrames atomic.Int64                    // frames of peers that were refused
 	badUpload atomic.Int64                    // policies that were refused
 	refusedBy sync.Map                        // address -> true: told in the log
+	fenced    atomic.Bool                     // it coordinates nothing more
+	standing  atomic.Bool                     // by, until another process of its data directory is gone
 	caught    caught
 }
 
@@ -198,6 +200,9 @@ func (n *Node) run(ctx context.Context) error {
 	n.doors.run(front, frontCtx)
 	err := n.learn(frontCtx)
 	if err == nil && frontCtx.Err() == nil {
+		err = n.standBy(frontCtx)
+	}
+	if err == nil && frontCtx.Err() == nil {
 		err = n.build()
 	}
 	if err == nil && frontCtx.Err() == nil {
@@ -209,7 +214,7 @@ func (n *Node) run(ctx context.Context) error {
 	}
 	var halt haltError
 	if errors.As(context.Cause(ctx), &halt) {
-		return errors.Join(halt.error, err)
+		return errors.Join(halt.error, n.noteAgain(halt.error), err)
 	}
 	if err != nil || n.replica == nil {
 		return err
@@ -319,7 +324,7 @@ const drainWait = 300 * time.Millisecond
 func (n *Node) drain() {
 	n.draining.Store(true)
 	n.replica.Leave()
-	if len(n.replica.Connected()) == 0 {
+	if n.fenced.Load() || len(n.replica.Connected()) == 0 {
 		return
 	}
 	wait := time.NewTimer(drainWait)

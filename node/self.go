@@ -31,10 +31,11 @@ type self struct {
 	Name       string    `json:"name"`       // of the node
 	Partitions uint32    `json:"partitions"` // 0: of no cluster yet
 	Durability string    `json:"durability"`
-	Clean      bool      `json:"clean"`     // the last life stopped in order
-	Epoch      uint64    `json:"epoch"`     // of this directory's member entry, 0: it had none yet
-	SeenMS     int64     `json:"seen_ms"`   // its last sign of life, Unix milliseconds
-	ResetKey   []byte    `json:"reset_key"` // of QUIC's stateless resets
+	Clean      bool      `json:"clean"`          // the last life stopped in order
+	Epoch      uint64    `json:"epoch"`          // of this directory's member entry, 0: it had none yet
+	SeenMS     int64     `json:"seen_ms"`        // its last sign of life, Unix milliseconds
+	ResetKey   []byte    `json:"reset_key"`      // of QUIC's stateless resets
+	Twin       bool      `json:"twin,omitempty"` // another process lives on a copy of this directory, a peer said
 
 	founding  bool  // this process founds the cluster
 	offlineMS int64 // between the last sign of life and this start

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"time"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/replica/core"
@@ -94,14 +95,48 @@ func (r *Replica) noteProgress() {
 // last one did not reach.
 func (r *Replica) pingAll() {
 	st := r.state()
-	frame := wire.Ping{
-		Stamp: r.cfg.Boottime(), StateVersion: st.Version, WallMS: r.cfg.WallMS(), HLC: kv.HLC(r.hlc.Load()),
-	}.Append(nil)
+	frame := r.ping(st.Version)
 	for _, p := range r.remotes() {
 		if p.stateDue.Load() {
 			p.stateDue.Store(r.cfg.Peers.SendControl(p.name, st.Append(nil)) != nil)
 		}
 		_ = r.cfg.Peers.SendControl(p.name, frame) // what is not asked is not answered, and no lease
+	}
+}
+
+func (r *Replica) ping(version uint64) []byte {
+	return wire.Ping{Stamp: r.cfg.Boottime(), StateVersion: version, WallMS: r.cfg.WallMS(), HLC: kv.HLC(r.hlc.Load())}.Append(nil)
+}
+
+// answerEvery spaces the looks of Answers.
+const answerEvery = 2 * time.Millisecond
+
+// Answers reports whether a connected peer answers a PING that is sent now, before
+// ctx ends. It is false at once for one that gave no sign of life lately, and as
+// soon as the connection ends.
+func (r *Replica) Answers(ctx context.Context, name string) bool {
+	p := r.remote(name)
+	if !r.fresh(p) {
+		return false
+	}
+	at := r.cfg.Boottime()
+	if r.cfg.Peers.SendControl(name, r.ping(r.state().Version)) != nil {
+		return false
+	}
+	tick := time.NewTicker(answerEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		if p.pongAt.Load() >= at {
+			return true
+		}
+		if r.remote(name) != p {
+			return false
+		}
 	}
 }
 
@@ -131,3 +166,8 @@ func (r *Replica) Leave() {
 		r.tellState()
 	}
 }
+
+// Fence ends all coordination at once: when it returns, no request begins here or
+// is answered, and nothing does again. Writes that are under way end as what their
+// copies make of them.
+func (r *Replica) Fence() { r.step(core.Fenced{}) }

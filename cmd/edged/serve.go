@@ -50,7 +50,8 @@ func serve(cmd *cobra.Command, sys system) error {
 	for _, warning := range settings.cfg.Warnings() {
 		log.Warn("setting needs care", slog.String("warning", warning))
 	}
-	n, err := node.New(settings.cfg, node.Options{Logger: log, Version: version})
+	opts := node.Options{Logger: log, Version: version}
+	n, err := node.New(settings.cfg, opts)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,8 @@ func serve(cmd *cobra.Command, sys system) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	return runUntilSignal(cmd.Context(), n.Run, signals, reload, log)
+	run := func(ctx context.Context) error { return node.RunOn(ctx, n, opts) }
+	return runUntilSignal(cmd.Context(), run, signals, reload, log)
 }
 
 // runUntilSignal runs a node until it returns. The first SIGTERM or SIGINT

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -48,6 +49,7 @@ type Cluster struct {
 	nodes   []*Node
 
 	mu      sync.Mutex
+	clones  []*Node
 	founded bool // the first node has been started once
 	closed  bool
 }
@@ -188,12 +190,13 @@ func (c *Cluster) Close() error {
 	c.mu.Lock()
 	closed := c.closed
 	c.closed = true
+	all := slices.Concat(c.nodes, c.clones)
 	c.mu.Unlock()
 	if closed {
 		return nil
 	}
 	var errs []error
-	for _, n := range c.nodes {
+	for _, n := range all {
 		errs = append(errs, n.Kill())
 		n.closeClient()
 	}

@@ -38,6 +38,7 @@ var ErrNotRunning = errors.New("node is not running")
 type Node struct {
 	cluster *Cluster
 	name    string
+	label   string // of its files: the name, but for a clone
 
 	mu     sync.Mutex
 	ports  admin.Ports // as last seen; a restart asks for the same
@@ -53,16 +54,16 @@ type process struct {
 	err    error         // how it ended; valid after exited
 }
 
-func newNode(c *Cluster, name string) *Node { return &Node{cluster: c, name: name} }
+func newNode(c *Cluster, name string) *Node { return &Node{cluster: c, name: name, label: name} }
 
 // Name returns the node's name in the cluster.
 func (n *Node) Name() string { return n.name }
 
 // DataDir returns the data directory's path.
-func (n *Node) DataDir() string { return filepath.Join(n.cluster.dir, n.name+"-data") }
+func (n *Node) DataDir() string { return filepath.Join(n.cluster.dir, n.label+"-data") }
 
 // LogFile returns the path of the log, which every life of the node adds to.
-func (n *Node) LogFile() string { return filepath.Join(n.cluster.dir, n.name+".log") }
+func (n *Node) LogFile() string { return filepath.Join(n.cluster.dir, n.label+".log") }
 
 func (n *Node) tlsDir() string { return filepath.Join(n.cluster.dir, n.name+"-tls") }
 

@@ -117,6 +117,7 @@ type Machine struct {
 	sessions uint64 // last session number given
 	known    map[string]map[kv.Partition]*known
 	taken    knownAt // where TakeKnown goes on, if it could not hand out all
+	fenced   bool    // this process serves nothing more
 	pinged   bool    // PingAll is among the effects already
 }
 

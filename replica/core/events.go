@@ -114,6 +114,9 @@ type (
 	StreamBroke struct{ Name string }
 	// Lapsed says that a request found the lease of a partition over.
 	Lapsed struct{ Partition kv.Partition }
+	// Fenced says that this process may coordinate nothing more: another one has
+	// its place. It serves nothing until it ends.
+	Fenced struct{}
 	// Passed says that time passed; at least every 50 ms while anything waits.
 	Passed struct{}
 )
@@ -136,6 +139,7 @@ func (TickAnswered) event()   {}
 func (TickEqual) event()      {}
 func (StreamBroke) event()    {}
 func (Lapsed) event()         {}
+func (Fenced) event()         {}
 func (Passed) event()         {}
 
 // Effect is something to do. The concrete types are below.

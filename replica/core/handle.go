@@ -63,6 +63,8 @@ func (m *Machine) handle(ev Event) {
 		}
 	case Lapsed:
 		m.lapsed(e.Partition)
+	case Fenced:
+		m.fenced = true
 	case Passed:
 	}
 }

@@ -161,3 +161,11 @@ func (m *Machine) hand(due []knownAt) []Known {
 	}
 	return out
 }
+
+// fence takes a copy of a process that has lost its place out of service.
+func (m *Machine) fence(x *part) {
+	if x.State.Serves() {
+		x.State, x.Reason, x.Verified = kv.CatchingUp, "this process is fenced", false
+		m.emit(Note{Kind: "partition.state", Partition: x.Partition, Text: x.State.String() + ": " + x.Reason})
+	}
+}

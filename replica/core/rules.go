@@ -27,7 +27,10 @@ func (m *Machine) settleAll() {
 
 func (m *Machine) settle(x *part) {
 	x.Trust = m.trust(x)
-	if x.Self {
+	switch {
+	case m.fenced:
+		m.fence(x)
+	case x.Self:
 		m.settleState(x)
 	}
 	x.Until = m.lease(x) // of the state it now has

@@ -228,6 +228,8 @@ func (s *scenario) do(words []string) {
 				s.effects = append(s.effects, fmt.Sprintf("%6.2fs leased: %t", float64(s.now-s.began)/float64(second), s.now <= p.Until))
 			}
 		}
+	case "fenced":
+		s.step(core.Fenced{})
 	case "broke":
 		s.step(core.StreamBroke{Name: name})
 	default:

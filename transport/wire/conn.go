@@ -64,11 +64,12 @@ const (
 	ConnWrongCluster          // cluster or name differ from the certificate or from ours
 	ConnVersion               // another protocol version
 	ConnFenced                // another data directory has taken this node's place since
+	ConnTwin                  // another process lives on this data directory, or on a copy of it
 )
 
 // String names the code as messages and logs show it.
 func (c ConnCode) String() string {
-	names := [...]string{"OK", "BOOT_CONFLICT", "FORGOTTEN", "WRONG_CLUSTER", "VERSION", "FENCED"}
+	names := [...]string{"OK", "BOOT_CONFLICT", "FORGOTTEN", "WRONG_CLUSTER", "VERSION", "FENCED", "TWIN"}
 	if int(c) < len(names) {
 		return names[c]
 	}
