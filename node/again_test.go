@@ -99,3 +99,8 @@ func (f *life) standsBy() bool {
 	var problem *admin.Problem
 	return errors.As(err, &problem) && problem.Type == "standby"
 }
+
+const (
+	aMinute   = time.Minute
+	pollEvery = 5 * time.Millisecond
+)

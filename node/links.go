@@ -99,7 +99,7 @@ func (l *links) Refused(ack wire.ConnAck) {
 		n.halt(fmt.Errorf("refused by %s: another data directory has joined as %s since, and this one is fenced", ack.Self.Name, n.id.Name))
 	case wire.ConnForgotten:
 		n.fence()
-		n.halt(fmt.Errorf("refused by %s: an operator has forgotten this node", ack.Self.Name))
+		n.halt(fmt.Errorf("refused by %s: %w", ack.Self.Name, forgotten(n.id.Name)))
 	}
 }
 

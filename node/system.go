@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"edged.dev/edged/api"
+	"edged.dev/edged/api/admin"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/layout"
 	"edged.dev/edged/partition"
@@ -61,6 +62,7 @@ type system struct {
 	members map[string]layout.Member
 	former  map[string][]kv.NodeID // by member's name
 	records []policies.Record
+	losses  []admin.AcceptedLoss
 }
 
 // maxFormer bounds the former directories of one name that are remembered.
@@ -222,6 +224,10 @@ func (s *system) enlist(ctx context.Context) {
 	}
 	mine := ok && m.Node == uint64(n.self.Node)
 	switch {
+	case mine && m.Status != layout.Active:
+		n.fence()
+		n.halt(forgotten(n.id.Name))
+		return
 	case mine && m.Epoch != n.self.Epoch:
 		if err := n.self.enlisted(n.store, m.Epoch); err != nil {
 			n.log.Error("epoch not kept", slog.Any("error", err))
@@ -232,6 +238,7 @@ func (s *system) enlist(ctx context.Context) {
 			return
 		}
 	case ok && n.self.Epoch > 0 && m.Epoch > n.self.Epoch:
+		n.fence()
 		n.halt(fenced(n.id.Name, kv.NodeID(m.Node)))
 		return
 	case ok:
@@ -269,6 +276,7 @@ func (s *system) take(ctx context.Context) error {
 	seen := sh.Changes() // before it is read: what comes meanwhile is taken next
 	members, former := map[string]layout.Member{}, map[string][]kv.NodeID{}
 	var records []policies.Record
+	var losses []admin.AcceptedLoss
 	var keys [][]byte
 	for from, done := uint64(0), false; !done; {
 		var err error
@@ -288,6 +296,8 @@ func (s *system) take(ctx context.Context) error {
 			for _, v := range live {
 				records = append(records, policies.Record{Key: name, Value: v.Value, HLC: uint64(v.HLC), Actor: actorHash(v.Dot.Actor), Counter: v.Dot.Seq})
 			}
+		case bytes.HasPrefix(key, []byte(lossPrefix)):
+			losses = append(losses, lossesOf(live)...)
 		case bytes.HasPrefix(key, []byte(memberPrefix)):
 			if m, was, ok := resolveMember(live); ok {
 				members[m.Name], former[m.Name] = m, was
@@ -295,11 +305,12 @@ func (s *system) take(ctx context.Context) error {
 		}
 	}
 	s.mu.Lock()
-	s.former = former
+	s.former, s.losses = former, losses
 	s.mu.Unlock()
 	if err := s.adopt(ctx, members, records); err != nil {
 		return err
 	}
+	s.dropForgotten(members)
 	s.taken.Store(seen + 1)
 	s.mu.Lock()
 	close(s.took)

@@ -59,6 +59,7 @@ type AdminConfig struct {
 	Policies Policies
 	Events   Events
 	Dumper   Dumper
+	Operator Operator
 	Metrics  http.Handler
 	// Token is asked for as Bearer of everything but /livez and /readyz, which
 	// tell a prober nothing; empty asks for none.
@@ -75,8 +76,8 @@ type Admin struct {
 
 // NewAdmin returns the handler of the paths that package admin names.
 func NewAdmin(cfg AdminConfig) (*Admin, error) {
-	if cfg.Status == nil || cfg.Policies == nil || cfg.Events == nil || cfg.Dumper == nil || cfg.Metrics == nil {
-		return nil, errors.New("configure admin API: status, policies, events, dumper and metrics must all be there")
+	if cfg.Status == nil || cfg.Policies == nil || cfg.Events == nil || cfg.Dumper == nil || cfg.Operator == nil || cfg.Metrics == nil {
+		return nil, errors.New("configure admin API: status, policies, events, dumper, operator and metrics must all be there")
 	}
 	a := &Admin{cfg: cfg, streams: make(chan struct{}, maxEventStreams), dumps: make(chan struct{}, maxDumps)}
 	// A page that an operator's browser shows must not be able to deploy a
@@ -122,6 +123,10 @@ func (a *Admin) route(w http.ResponseWriter, r *http.Request) {
 		only(a.rollback, w, r, http.MethodPost)
 	case path == admin.PathPolicies:
 		only(a.policies, w, r, http.MethodGet, http.MethodHead, http.MethodPost)
+	case path == admin.PathAcceptLoss:
+		only(a.acceptLoss, w, r, http.MethodGet, http.MethodHead, http.MethodPost)
+	case path == admin.PathForget:
+		only(a.forget, w, r, http.MethodGet, http.MethodHead, http.MethodPost)
 	case gets[path] != nil:
 		only(gets[path], w, r, http.MethodGet, http.MethodHead)
 	case strings.HasPrefix(path, admin.PathPolicies+"/"):

@@ -117,6 +117,9 @@ type (
 	// Fenced says that this process may coordinate nothing more: another one has
 	// its place. It serves nothing until it ends.
 	Fenced struct{}
+	// Decreed says that this node's NEW copy of a partition was made WHOLE by an
+	// operator who accepts the loss of the others.
+	Decreed struct{ Partition kv.Partition }
 	// Passed says that time passed; at least every 50 ms while anything waits.
 	Passed struct{}
 )
@@ -140,6 +143,7 @@ func (TickEqual) event()      {}
 func (StreamBroke) event()    {}
 func (Lapsed) event()         {}
 func (Fenced) event()         {}
+func (Decreed) event()        {}
 func (Passed) event()         {}
 
 // Effect is something to do. The concrete types are below.

@@ -65,6 +65,8 @@ func (m *Machine) handle(ev Event) {
 		m.lapsed(e.Partition)
 	case Fenced:
 		m.fenced = true
+	case Decreed:
+		m.decreed(e.Partition)
 	case Passed:
 	}
 }

@@ -1,0 +1,91 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"edged.dev/edged/api/admin"
+)
+
+// Operator carries out what an operator decides. An error may be a *kv.Error or,
+// to choose the answer's status, an *admin.Problem.
+type Operator interface {
+	// Losses tells what is given up where every copy of a partition is new.
+	Losses() admin.Losses
+	// AcceptLoss gives up one partition, or with admin.AllPartitions all that this
+	// node owns, and returns those that it has given up.
+	AcceptLoss(ctx context.Context, partition int) (admin.Losses, error)
+	// Forgetting tells what is given up with a member.
+	Forgetting(name string) (admin.Forgetting, error)
+	// Forget gives the member up.
+	Forget(ctx context.Context, name string) (admin.Forgetting, error)
+}
+
+// acceptLoss wants one partition, or all, to be named: forgetting the parameter
+// must not give up everything.
+func (a *Admin) acceptLoss(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		writeJSON(w, http.StatusOK, noNulls(a.cfg.Operator.Losses()))
+		return
+	}
+	query, err := parameters(r, "partition", "all-new")
+	partition := admin.AllPartitions
+	switch {
+	case err != nil:
+	case query.Has("partition") == query.Has("all-new"):
+		err = invalid("want one of partition and all-new")
+	case query.Has("partition"):
+		n, parseErr := strconv.ParseUint(query.Get("partition"), 10, 31)
+		if parseErr != nil {
+			err = invalid("partition %q is no number of a partition", query.Get("partition"))
+		}
+		partition = int(n)
+	case query.Get("all-new") != "true":
+		err = invalid("all-new is %q; want true", query.Get("all-new"))
+	}
+	if err != nil {
+		failWith(w, err)
+		return
+	}
+	ctx, cancel := a.patient(w, r)
+	defer cancel()
+	done, err := a.cfg.Operator.AcceptLoss(ctx, partition)
+	if err != nil {
+		failWith(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, noNulls(done))
+}
+
+func noNulls(l admin.Losses) admin.Losses {
+	l.Partitions = orEmpty(l.Partitions)
+	for i := range l.Partitions {
+		l.Partitions[i].Copies = orEmpty(l.Partitions[i].Copies)
+	}
+	return l
+}
+
+func (a *Admin) forget(w http.ResponseWriter, r *http.Request) {
+	query, err := parameters(r, "name")
+	if err == nil && query.Get("name") == "" {
+		err = invalid("name is missing; want a member's")
+	}
+	if err != nil {
+		failWith(w, err)
+		return
+	}
+	var f admin.Forgetting
+	if r.Method == http.MethodPost {
+		ctx, cancel := a.patient(w, r)
+		defer cancel()
+		f, err = a.cfg.Operator.Forget(ctx, query.Get("name"))
+	} else {
+		f, err = a.cfg.Operator.Forgetting(query.Get("name"))
+	}
+	if err != nil {
+		failWith(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, f)
+}
