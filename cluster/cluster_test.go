@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -64,8 +65,11 @@ type node struct {
 func (b *bed) start(name, addr string, boot uint32, join ...string) *node {
 	b.t.Helper()
 	dir := filepath.Join(b.dir, name)
-	require.NoError(b.t, transport.Issue(filepath.Join(b.dir, "ca"), name, dir, 24*time.Hour))
-	id, err := transport.LoadIdentity(dir)
+	require.NoError(b.t, os.MkdirAll(dir, 0o700))
+	keys, err := os.MkdirTemp(b.dir, name)
+	require.NoError(b.t, err)
+	require.NoError(b.t, transport.Issue(filepath.Join(b.dir, "ca"), name, keys, 24*time.Hour))
+	id, err := transport.LoadIdentity(keys)
 	require.NoError(b.t, err)
 	socket, err := b.net.Listen(addr)
 	require.NoError(b.t, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -41,7 +42,8 @@ func inBed(t *testing.T, link simnet.Link, test func(t *testing.T, b *bed)) {
 
 func (b *bed) identity(name string) transport.Identity {
 	b.t.Helper()
-	out := filepath.Join(b.dir, name)
+	out, err := os.MkdirTemp(b.dir, name)
+	require.NoError(b.t, err)
 	require.NoError(b.t, transport.Issue(filepath.Join(b.dir, "ca"), name, out, 24*time.Hour))
 	id, err := transport.LoadIdentity(out)
 	require.NoError(b.t, err)

@@ -77,7 +77,7 @@ func checkNode(node *x509.Certificate, key ed25519.PrivateKey, dir string, now t
 	path := filepath.Join(dir, nodeCertFile)
 	switch {
 	case now.After(node.NotAfter):
-		return fmt.Errorf("%s expired on %s: issue a new one with `edged ca issue`", path, node.NotAfter.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%s expired on %s: issue a new one with `edged ca issue NAME --renew`", path, node.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(node.NotBefore):
 		return fmt.Errorf("%s is not valid before %s: is the clock right?", path, node.NotBefore.UTC().Format(time.RFC3339))
 	}

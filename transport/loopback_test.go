@@ -19,7 +19,8 @@ import (
 // onLoopback runs a node on a kernel socket.
 func onLoopback(t testing.TB, dir, name, listen string, boot uint32) *node {
 	t.Helper()
-	out := filepath.Join(dir, name)
+	out, err := os.MkdirTemp(dir, name)
+	require.NoError(t, err)
 	require.NoError(t, transport.Issue(filepath.Join(dir, "ca"), name, out, time.Hour))
 	id, err := transport.LoadIdentity(out)
 	require.NoError(t, err)

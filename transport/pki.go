@@ -81,9 +81,48 @@ func InitCA(dir string) error {
 
 // Issue makes a certificate for the node name with the CA in caDir and writes
 // what the node needs to outDir: ca.crt, node.crt, node.key and cluster.key, all
-// readable by their owner only. An older certificate in outDir is replaced; a
-// directory that holds a CA's key, or another cluster's files, is refused.
+// readable by their owner only. A directory that holds a certificate already, a
+// CA's key, or another cluster's files is refused: a node's key is not to be lost
+// by a slip of the hand.
 func Issue(caDir, name, outDir string, validity time.Duration) error {
+	if err := checkUnissued(outDir); err != nil {
+		return fmt.Errorf("issue %s: %w", name, err)
+	}
+	return issue(caDir, name, outDir, validity)
+}
+
+// Renew does what Issue does where outDir holds a certificate of the same node,
+// which is replaced with its key.
+func Renew(caDir, name, outDir string, validity time.Duration) error {
+	old, _, err := readCert(filepath.Join(outDir, nodeCertFile))
+	if err != nil {
+		return fmt.Errorf("renew %s: %w", name, err)
+	}
+	if _, of, err := sanOf(old); err != nil || of != name {
+		return fmt.Errorf("renew %s: %s holds the certificate of %q", name, outDir, of)
+	}
+	return issue(caDir, name, outDir, validity)
+}
+
+// checkUnissued goes by the certificate, which is written last: what an issue left
+// that was cut short before it may be replaced.
+func checkUnissued(dir string) error {
+	path := filepath.Join(dir, nodeCertFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	of := "a node"
+	if old, _, err := readCert(path); err == nil {
+		if _, name, err := sanOf(old); err == nil {
+			of = name
+		}
+	}
+	return fmt.Errorf("%s holds the certificate and the key of %s already; give another directory, or renew it (`edged ca issue NAME --renew`)", dir, of)
+}
+
+func issue(caDir, name, outDir string, validity time.Duration) error {
 	if err := checkName(name); err != nil {
 		return fmt.Errorf("issue %q: %w", name, err)
 	}

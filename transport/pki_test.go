@@ -59,13 +59,26 @@ func TestSecondCAIsRefused(t *testing.T) {
 func TestIssueRenewsButMixesNothing(t *testing.T) {
 	t.Parallel()
 	ca, node := issued(t)
-	require.NoError(t, transport.Issue(ca, "n1", node, 2*time.Hour), "renewal")
+	key, err := os.ReadFile(filepath.Join(node, "node.key"))
+	require.NoError(t, err)
+	for _, name := range []string{"n1", "n2"} {
+		require.ErrorContains(t, transport.Issue(ca, name, node, time.Hour), "the key of n1 already")
+	}
+	require.ErrorContains(t, transport.Renew(ca, "n2", node, time.Hour), `the certificate of "n1"`)
+	require.ErrorIs(t, transport.Renew(ca, "n1", t.TempDir(), time.Hour), fs.ErrNotExist)
+	same, err := os.ReadFile(filepath.Join(node, "node.key"))
+	require.NoError(t, err)
+	require.Equal(t, key, same, "a refusal changes nothing")
+
+	require.NoError(t, os.Remove(filepath.Join(node, "node.crt")), "cut short before its end")
+	require.NoError(t, transport.Issue(ca, "n1", node, time.Hour))
+	require.NoError(t, transport.Renew(ca, "n1", node, 2*time.Hour))
 	id, err := transport.LoadIdentity(node)
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now().Add(2*time.Hour), id.NotAfter, time.Minute)
 
 	other, _ := issued(t)
-	require.ErrorContains(t, transport.Issue(other, "n1", node, time.Hour), "another cluster's files")
+	require.ErrorContains(t, transport.Renew(other, "n1", node, time.Hour), "another cluster's files")
 	require.ErrorContains(t, transport.Issue(ca, "n1", ca, time.Hour), "CA's key")
 	require.ErrorContains(t, transport.Issue(ca, "n1", t.TempDir(), 0), "not positive")
 	require.ErrorIs(t, transport.Issue(t.TempDir(), "n1", t.TempDir(), time.Hour), fs.ErrNotExist)

@@ -32,6 +32,9 @@ type node struct {
 	policyErr  error
 	deployed   string // name, prefix and module of the last deploy
 	rolledBack string
+	losses     admin.Losses
+	accepted   []int
+	forgotten  string
 
 	mu     sync.Mutex
 	subs   int
@@ -65,6 +68,22 @@ func (n *node) DeployPolicy(_ context.Context, name, prefix string, wasm []byte)
 func (n *node) RollbackPolicy(_ context.Context, prefix string) (admin.RolledBack, error) {
 	n.rolledBack = prefix
 	return admin.RolledBack{Prefix: prefix, Name: "lww", Epoch: 5}, n.policyErr
+}
+
+func (n *node) Losses() admin.Losses { return n.losses }
+
+func (n *node) AcceptLoss(_ context.Context, partition int) (admin.Losses, error) {
+	n.accepted = append(n.accepted, partition)
+	return n.losses, n.policyErr
+}
+
+func (n *node) Forgetting(name string) (admin.Forgetting, error) {
+	return admin.Forgetting{Name: name}, n.policyErr
+}
+
+func (n *node) Forget(_ context.Context, name string) (admin.Forgetting, error) {
+	n.forgotten = name
+	return admin.Forgetting{Name: name, Owned: 4}, n.policyErr
 }
 
 func (n *node) Subscribe(context.Context) <-chan admin.Event {

@@ -40,6 +40,7 @@ func caInitCommand(sys system) *cobra.Command {
 func caIssueCommand(sys system) *cobra.Command {
 	var dir, out string
 	var validity time.Duration
+	var renew bool
 	cmd := &cobra.Command{
 		Use:   "issue NAME",
 		Short: "Make a node's certificate, and put what the node needs into a directory",
@@ -53,7 +54,11 @@ func caIssueCommand(sys system) *cobra.Command {
 				return fmt.Errorf("%w: --validity %s: want more than nothing", errUsage, validity)
 			}
 			until := time.Now().Add(validity)
-			if err := transport.Issue(dir, name, out, validity); err != nil {
+			mint := transport.Issue
+			if renew {
+				mint = transport.Renew
+			}
+			if err := mint(dir, name, out, validity); err != nil {
 				return err
 			}
 			sys.talk("Made %s's certificate, valid until %s. Copy %s to the node and start it with --tls-dir.", name, until.UTC().Format(time.DateOnly), out)
@@ -62,6 +67,7 @@ func caIssueCommand(sys system) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&dir, "dir", "ca", "directory of the authority")
 	cmd.Flags().StringVar(&out, "out", "", "directory to write to (default: NAME)")
+	cmd.Flags().BoolVar(&renew, "renew", false, "replace the certificate and key that the directory holds of this node")
 	cmd.Flags().DurationVar(&validity, "validity", defaultValidity, "how long the certificate lasts")
 	return cmd
 }

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/api/admin"
+)
+
+func TestGivingUpIsShownFirst(t *testing.T) {
+	t.Parallel()
+	losses := admin.Losses{
+		Partitions: []admin.Loss{
+			{Partition: 3, Copies: []admin.LossCopy{{Node: "n2", Reached: true, Trust: "new"}, {Node: "n3", Known: 17}}},
+			{Partition: 5, Refused: "n4 is there, and has not reported its copy yet"},
+		},
+		Accepted: []admin.AcceptedLoss{{Partition: 9, Node: "n1", TimeMS: 1_700_000_000_000}},
+	}
+	forgetting := admin.Forgetting{Name: "n3", ID: "00aa", Owned: 7, Alone: 2}
+	server := fakeNode(t, map[string]any{
+		"GET /v1/accept-loss":               losses,
+		"POST /v1/accept-loss?partition=3":  admin.Losses{Partitions: losses.Partitions[:1]},
+		"POST /v1/accept-loss?all-new=true": losses,
+		"GET /v1/nodes/forget?name=n3":      forgetting,
+		"POST /v1/nodes/forget?name=n3":     forgetting,
+		"POST /v1/accept-loss?partition=4":  admin.Problem{Title: "nothing to accept", Status: 409, Detail: "it serves"},
+	})
+	for _, c := range []struct {
+		args []string
+		code int
+		out  string
+	}{
+		{[]string{"accept-loss", "--partition", "3"}, 1, "n2 new, n3 out of reach (was known to have seen 17 writes)"},
+		{[]string{"accept-loss", "--all-new"}, 1, "refused: n4 is there"},
+		{[]string{"accept-loss", "--partition", "3", "--yes"}, 0, "GIVEN UP"},
+		{[]string{"accept-loss", "--all-new", "--yes"}, 0, "Accepted before: partition 9"},
+		{[]string{"accept-loss", "--partition", "4", "--yes"}, 5, ""},
+		{[]string{"accept-loss"}, 2, ""},
+		{[]string{"accept-loss", "--partition", "3", "--all-new"}, 2, ""},
+		{[]string{"accept-loss", "--partition", "-1"}, 2, ""},
+		{[]string{"forget", "n3"}, 1, "7 owned, 2 served by no other owner"},
+		{[]string{"forget", "n3", "--yes"}, 0, "GIVEN UP"},
+		{[]string{"forget"}, 2, ""},
+	} {
+		code, out, _ := at(t, nil, append(c.args, "--admin", server.URL)...)
+		require.Equal(t, c.code, code, "%v", c.args)
+		require.Contains(t, out, c.out, "%v", c.args)
+	}
+}
