@@ -2,7 +2,6 @@ package testcluster_test
 
 import (
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -13,7 +12,8 @@ import (
 
 // A disk that is restored from an old copy lies about what its node had: it
 // lacks writes that the node acknowledged, and holds what was deleted since. The
-// others remember, and the node serves nothing before it is level.
+// others remember, though they were started anew meanwhile, and the node serves
+// nothing before it is level. What it writes then are dots of a new actor.
 func TestADiskRestoredFromAnOldCopyIsNoticed(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -36,7 +36,7 @@ func TestADiskRestoredFromAnOldCopyIsNoticed(t *testing.T) {
 	require.NoError(t, n3.WaitVerified(ctx))
 	require.NoError(t, n3.Stop(ctx))
 	saved := t.TempDir() + "/saved"
-	require.NoError(t, os.CopyFS(saved, os.DirFS(n3.DataDir())))
+	require.NoError(t, n3.Save(ctx, saved))
 	start(t, n3)
 
 	through(n3, func(pipe redis.Pipeliner, i int) {
@@ -44,19 +44,27 @@ func TestADiskRestoredFromAnOldCopyIsNoticed(t *testing.T) {
 		pipe.Del(ctx, fmt.Sprintf("old:%d", i))
 	})
 	require.NoError(t, n3.WaitVerified(ctx))
+	seen := dots{}
+	seen.add(t, c.Nodes()...)
 	require.NoError(t, n3.Kill())
-	require.NoError(t, n3.Wipe())
-	require.NoError(t, os.CopyFS(n3.DataDir(), os.DirFS(saved)))
+	require.NoError(t, c.Node(0).Stop(ctx)) // has kept what it knew when it ends
+	start(t, c.Node(0))
+	require.NoError(t, c.Node(1).Kill())
+	start(t, c.Node(1))
+	require.NoError(t, n3.Restore(ctx, saved))
 	start(t, n3)
 	require.Contains(t, n3.Tail(), "it was rolled back")
+	through(n3, func(pipe redis.Pipeliner, i int) { pipe.Set(ctx, fmt.Sprintf("later:%d", i), "v", 0) })
+	require.NoError(t, n3.WaitVerified(ctx))
+	seen.add(t, c.Nodes()...)
 	for _, n := range c.Nodes() {
 		var fresh, gone []*redis.IntCmd
 		through(n, func(pipe redis.Pipeliner, i int) {
-			fresh = append(fresh, pipe.Exists(ctx, fmt.Sprintf("new:%d", i)))
+			fresh = append(fresh, pipe.Exists(ctx, fmt.Sprintf("new:%d", i), fmt.Sprintf("later:%d", i)))
 			gone = append(gone, pipe.Exists(ctx, fmt.Sprintf("old:%d", i)))
 		})
 		for i := range fresh {
-			require.Equal(t, int64(1), fresh[i].Val(), "%s lost new:%d", n.Name(), i)
+			require.Equal(t, int64(2), fresh[i].Val(), "%s lost new:%d or later:%[2]d", n.Name(), i)
 			require.Zero(t, gone[i].Val(), "%s has deleted old:%d again", n.Name(), i)
 		}
 	}
