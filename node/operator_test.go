@@ -3,6 +3,7 @@ package node_test
 import (
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -57,6 +58,7 @@ func TestLostPartitionsServeByAnOperatorsWord(t *testing.T) {
 	r, err := n2.admin.Readyz(t.Context())
 	require.NoError(t, err)
 	require.False(t, r.Ready)
+	require.Contains(t, strings.Join(r.Degraded, "; "), "edged accept-loss")
 
 	_, err = n1.admin.AcceptLoss(t.Context(), lost)
 	require.ErrorContains(t, err, "does not own it")

@@ -61,6 +61,15 @@ func (s status) degraded(c admin.PartitionCounts) []string {
 	if c.Degraded > 0 {
 		out = append(out, fmt.Sprintf("%d partitions are degraded: too few owners could be asked", c.Degraded))
 	}
+	lost := 0
+	for _, l := range s.n.replica.Losses() {
+		if l.Refused == "" {
+			lost++
+		}
+	}
+	if lost > 0 {
+		out = append(out, fmt.Sprintf("%d partitions are served by nobody: every copy in reach is new (see edged accept-loss)", lost))
+	}
 	return out
 }
 

@@ -107,6 +107,9 @@ func (s *Shard) collect(t tombstone) (int, error) {
 	s.set.committer.admit()
 	s.gate.RLock()
 	defer s.gate.RUnlock()
+	if s.gone.Load() {
+		return 0, nil
+	}
 	hash := kv.Hash(t.key)
 	stripe := &s.stripes[hash%stripes]
 	stripe.Lock()

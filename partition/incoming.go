@@ -65,6 +65,9 @@ func (in *Incoming) End(clock kv.Clock, floor kv.VV, done func()) error {
 	s := in.shard
 	s.gate.Lock()
 	defer s.gate.Unlock()
+	if s.gone.Load() {
+		return fmt.Errorf("end session of partition %d: %w", s.id, ErrDropped)
+	}
 	s.mu.Lock()
 	keys, dots := in.in.Suspects(clock)
 	s.mu.Unlock()

@@ -43,6 +43,12 @@ func (s *Set) Known() ([]Known, error) {
 func (s *Shard) KeepKnown(list []Known, done func()) {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
+	if s.gone.Load() { // with the copy goes what it would be compared with
+		if done != nil {
+			done()
+		}
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.plannedLocked(s.copy.Noop())

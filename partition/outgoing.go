@@ -249,6 +249,9 @@ func (o *Outgoing) TakeKeep() kv.Clock {
 func (o *Outgoing) Dirty(n int) ([]string, error) {
 	o.shard.mu.Lock()
 	defer o.shard.mu.Unlock()
+	if o.shard.gone.Load() {
+		return nil, fmt.Errorf("stream partition %d: %w", o.shard.id, ErrDropped)
+	}
 	if o.donor.Overflowed() {
 		return nil, fmt.Errorf("stream partition %d: %w", o.shard.id, ErrOverflow)
 	}
@@ -280,7 +283,7 @@ func (o *Outgoing) End() (clock kv.Clock, floor kv.VV, mustSync, ended bool) {
 	s := o.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !o.donor.Clean() || !s.set.committer.published(o.seen) || o.needsLiveLocked() {
+	if s.gone.Load() || !o.donor.Clean() || !s.set.committer.published(o.seen) || o.needsLiveLocked() {
 		return kv.Clock{}, nil, false, false
 	}
 	s.copy.Close(o.donor)

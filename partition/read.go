@@ -16,6 +16,9 @@ func (s *Shard) Read(key []byte) (kv.Object, kv.VV, error) {
 	base := s.copy.NowBase() // before the object: an older base claims less
 	s.mu.Unlock()
 	e, err := s.loadPublished(kv.Hash(key), key, true)
+	if err == nil && s.gone.Load() { // what is there may be another copy's
+		err = fmt.Errorf("read partition %d: %w", s.id, ErrDropped)
+	}
 	if err != nil {
 		return kv.Object{}, nil, err
 	}

@@ -43,7 +43,8 @@ type Set struct {
 	actors    *actors
 	committer *Committer
 
-	rand        uint32 // of this process's actors; one for all copies keeps clock tables small
+	rand        uint32                  // of this process's actors; one for all copies keeps clock tables small
+	redrawn     map[kv.Partition]uint32 // of copies that are not the first in this process
 	mu          sync.RWMutex
 	shards      map[kv.Partition]*Shard
 	byNumber    []atomic.Pointer[Shard] // those of shards below Partitions, for every request
@@ -63,7 +64,7 @@ func Open(cfg Config) (*Set, error) {
 	}
 	s := &Set{
 		cfg: cfg, actors: a, rand: cfg.Rand(),
-		shards: map[kv.Partition]*Shard{}, byNumber: make([]atomic.Pointer[Shard], cfg.Partitions),
+		shards: map[kv.Partition]*Shard{}, redrawn: map[kv.Partition]uint32{}, byNumber: make([]atomic.Pointer[Shard], cfg.Partitions),
 	}
 	s.committer = newCommitter(cfg.Store, a, cfg.Sync, cfg.Fail)
 	s.committer.systemChanged = cfg.SystemChanged
@@ -115,7 +116,7 @@ func (s *Set) restore(p kv.Partition, rec cache.Copy, sessions map[uint64]kv.VV,
 }
 
 func (s *Set) newShard(p kv.Partition, pub state.Published, complexKeys map[string]kv.VV) *Shard {
-	actor := kv.Actor{Node: s.cfg.Node, Boot: s.cfg.Boot, Rand: s.rand}
+	actor := kv.Actor{Node: s.cfg.Node, Boot: s.cfg.Boot, Rand: s.bitsLocked(p)}
 	sh := &Shard{
 		id: p, set: s, copy: state.New(p, actor, s.cfg.DigestKey, pub, complexKeys),
 		overlay: map[string]*planned{},
@@ -200,6 +201,9 @@ func (s *Set) wipe(p kv.Partition) error {
 			err := s.cfg.Store.Scan(lower, upper, func(key, _ []byte) (bool, error) {
 				if kind != 's' || key[5] != knownRecord {
 					b.Delete(key)
+				}
+				if object, _, ok := cache.KeyOf(key); ok && kind == 'e' && s.cfg.Tier != nil {
+					s.cfg.Tier.Delete(uint32(p), kv.Hash(object), object)
 				}
 				more = b.Len() >= 4096
 				return !more, nil

@@ -19,6 +19,7 @@ type Shard struct {
 	set *Set
 
 	gate    sync.RWMutex
+	gone    atomic.Bool // dropped; set with the gate held alone
 	stripes [stripes]sync.Mutex
 	changes atomic.Uint64 // published groups; guards what readers put into the tier
 
@@ -125,6 +126,12 @@ func (s *Shard) Count() uint64 {
 func (s *Shard) SetTrust(t kv.Trust, done func()) {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
+	if s.gone.Load() {
+		if done != nil {
+			done()
+		}
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.enqueueLocked(s.copy.PlanTrust(t), done)
@@ -142,6 +149,10 @@ func (s *Shard) Write(key []byte, decide func(held kv.Object) (*Mutation, error)
 	s.set.committer.admit()
 	s.gate.RLock()
 	defer s.gate.RUnlock()
+	if s.gone.Load() {
+		done(nil, ErrDropped)
+		return
+	}
 	hash := kv.Hash(key)
 	stripe := &s.stripes[hash%stripes]
 	stripe.Lock()
@@ -192,6 +203,9 @@ func (s *Shard) Apply(r state.Received, done func()) error {
 	s.set.committer.admit()
 	s.gate.RLock()
 	defer s.gate.RUnlock()
+	if s.gone.Load() {
+		return fmt.Errorf("apply to partition %d: %w", s.id, ErrDropped)
+	}
 	hash := kv.Hash(r.Key)
 	stripe := &s.stripes[hash%stripes]
 	stripe.Lock()
