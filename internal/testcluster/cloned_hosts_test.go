@@ -85,6 +85,7 @@ func TestOneOfTwoProcessesOfOneDiskGoesOn(t *testing.T) {
 	_, err = n3.Resume()
 	require.NoError(t, err)
 	standsBy(t, n3)
+	require.Contains(t, n3.Tail(), "BOOT_CONFLICT", "its number is below the clone's: it starts again by itself, and is told of the twin")
 	require.Error(t, set(ctx, n3))
 	require.NoError(t, clone.WaitVerified(ctx))
 	seen.add(t, c.Node(0), c.Node(1), clone)
