@@ -19,8 +19,7 @@ import (
 // onLoopback runs a node on a kernel socket.
 func onLoopback(t testing.TB, dir, name, listen string, boot uint32) *node {
 	t.Helper()
-	out, err := os.MkdirTemp(dir, name)
-	require.NoError(t, err)
+	out := t.TempDir()
 	require.NoError(t, transport.Issue(filepath.Join(dir, "ca"), name, out, time.Hour))
 	id, err := transport.LoadIdentity(out)
 	require.NoError(t, err)
