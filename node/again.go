@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"edged.dev/edged/api/admin"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/transport"
 	"edged.dev/edged/transport/wire"
@@ -46,13 +47,17 @@ func RunOn(ctx context.Context, n *Node, opts Options) error {
 }
 
 // fence ends this node's coordination at once: no request of a client or a peer
-// begins any more. What ends the process comes behind it.
-func (n *Node) fence() {
-	n.fenced.Store(true)
+// begins any more. Then the node stops for that reason.
+func (n *Node) fence(reason error) {
+	first := n.fenced.CompareAndSwap(false, true)
 	n.serving.Store(nil)
 	if r := n.links.to(); r != nil {
 		r.Fence()
 	}
+	if first {
+		n.events.emit(admin.Event{Kind: "node.fenced", Node: n.id.Name, Text: reason.Error()})
+	}
+	n.halt(reason)
 }
 
 // conflict takes a peer's word that another life holds this node's name with a
@@ -66,8 +71,7 @@ func (n *Node) conflict(ack wire.ConnAck) {
 		}
 		return
 	}
-	n.fence()
-	n.halt(&againError{reason: fmt.Sprintf("refused by %s: boot number %d is taken", ack.Self.Name, n.self.Boot), boot: ack.Boot})
+	n.fence(&againError{reason: fmt.Sprintf("refused by %s: boot number %d is taken", ack.Self.Name, n.self.Boot), boot: ack.Boot})
 }
 
 // twin takes a peer's word that another process lives on this node's data
@@ -81,8 +85,7 @@ func (n *Node) twin(ack wire.ConnAck) {
 		}
 		return
 	}
-	n.fence()
-	n.halt(&againError{
+	n.fence(&againError{
 		reason: fmt.Sprintf("refused by %s: another process lives on a copy of this data directory (node ID %s)", ack.Self.Name, n.self.Node),
 		boot:   ack.Boot, twin: true,
 	})

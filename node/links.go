@@ -95,11 +95,9 @@ func (l *links) Refused(ack wire.ConnAck) {
 	case wire.ConnTwin:
 		n.twin(ack)
 	case wire.ConnFenced:
-		n.fence()
-		n.halt(fmt.Errorf("refused by %s: another data directory has joined as %s since, and this one is fenced", ack.Self.Name, n.id.Name))
+		n.fence(fmt.Errorf("refused by %s: another data directory has joined as %s since, and this one is fenced", ack.Self.Name, n.id.Name))
 	case wire.ConnForgotten:
-		n.fence()
-		n.halt(fmt.Errorf("refused by %s: %w", ack.Self.Name, forgotten(n.id.Name)))
+		n.fence(fmt.Errorf("refused by %s: %w", ack.Self.Name, forgotten(n.id.Name)))
 	}
 }
 

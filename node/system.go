@@ -225,8 +225,7 @@ func (s *system) enlist(ctx context.Context) {
 	mine := ok && m.Node == uint64(n.self.Node)
 	switch {
 	case mine && m.Status != layout.Active:
-		n.fence()
-		n.halt(forgotten(n.id.Name))
+		n.fence(forgotten(n.id.Name))
 		return
 	case mine && m.Epoch != n.self.Epoch:
 		if err := n.self.enlisted(n.store, m.Epoch); err != nil {
@@ -238,8 +237,7 @@ func (s *system) enlist(ctx context.Context) {
 			return
 		}
 	case ok && n.self.Epoch > 0 && m.Epoch > n.self.Epoch:
-		n.fence()
-		n.halt(fenced(n.id.Name, kv.NodeID(m.Node)))
+		n.fence(fenced(n.id.Name, kv.NodeID(m.Node)))
 		return
 	case ok:
 		former = append(former, kv.NodeID(m.Node))

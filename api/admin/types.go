@@ -248,6 +248,7 @@ type Event struct {
 	Seq    uint64 `json:"seq"`
 	TimeMS int64  `json:"time_ms"` // Unix milliseconds
 	// Kind names what happened: node.join, node.rejoin, node.leave,
+	// node.fenced, node.forgotten, accept-loss,
 	// rebalance.start, rebalance.complete, cluster.health, partition.state,
 	// repair.start, repair.progress, repair.done, policy.bound, alarm.
 	Kind string `json:"kind"`
