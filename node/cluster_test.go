@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -183,9 +184,14 @@ func TestACorruptStoreIsFetchedAnew(t *testing.T) {
 		require.Equal(t, http.StatusNoContent, status)
 	}
 	store := filepath.Join(l.data("n2"), "store")
-	require.Eventually(t, func() bool { // an idle store flushes its log
+	written := time.Now()
+	require.Eventually(t, func() bool { // an idle store flushes its log: this one, and not that of its start
 		tables, err := filepath.Glob(filepath.Join(store, "*.sst"))
-		return err == nil && len(tables) > 0
+		require.NoError(t, err)
+		return slices.ContainsFunc(tables, func(path string) bool {
+			info, err := os.Stat(path)
+			return err == nil && info.ModTime().After(written)
+		})
 	}, time.Minute, 20*time.Millisecond)
 	n2.stop()
 	damage(t, store)
