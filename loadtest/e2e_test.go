@@ -95,6 +95,8 @@ func TestRejoinMeasuresAndJudges(t *testing.T) {
 			require.Positive(t, r.FirstAnswerMS)
 			require.LessOrEqual(t, r.CaughtUpMS, r.VerifiedMS)
 			require.Less(t, r.CaughtUpMS, 10_000.0)
+			require.Positive(t, r.WireBytesIn)
+			require.Positive(t, r.WireBytesOut)
 			require.Positive(t, r.ReadsDuring)
 			require.Positive(t, r.ClientP99MS)
 			if r.Outage == outageKill {

@@ -26,6 +26,9 @@ type rejoinOptions struct {
 	attach, resp, http           []string
 	outageCmd, returnCmd, target string
 	tokenFile                    string
+
+	vs, redisServer string
+	pairs           int
 }
 
 // amount is a number or a share of all keys.
@@ -77,7 +80,7 @@ func defaultRejoin() *rejoinOptions {
 		changed: amount{percent: 1}, deleted: amount{percent: 0.1},
 		outage: outageKill, disk: diskKept, mix: mixJSON, durability: "sync",
 		down: 3 * time.Second, quietBefore: 3 * time.Second, measure: 2 * time.Second, timeout: 2 * time.Minute,
-		seed: 1, output: "table",
+		seed: 1, output: "table", redisServer: "redis-server", pairs: 5,
 	}
 }
 
@@ -134,28 +137,52 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.target, "target", "", "with --attach: name of the node that goes and returns")
 	f.StringVar(&o.outageCmd, "outage-cmd", "", "with --attach: shell command that takes it away")
 	f.StringVar(&o.returnCmd, "return-cmd", "", "with --attach: shell command that brings it back")
+	f.StringVar(&o.vs, "vs", "", "another server to measure beside the node, in turn: redis, a master and its replica")
+	f.IntVar(&o.pairs, "pairs", o.pairs, "with --vs: returns of each")
+	f.StringVar(&o.redisServer, "redis-server", o.redisServer, "with --vs: name or path of redis-server")
 	f.StringVar(&o.tokenFile, "token-file", "", "with --attach: file with the admin token")
 }
 
 func (o *rejoinOptions) validate() error {
-	if err := (values{mix: o.mix, bytes: o.valueBytes}).validate(); err != nil {
-		return err
-	}
-	if err := validOutage(o.outage, o.disk); err != nil {
-		return err
-	}
-	if err := errors.Join(oneOf("durability", o.durability, "sync", "relaxed"), oneOf("output", o.output, "table", "json")); err != nil {
+	if err := errors.Join(
+		values{mix: o.mix, bytes: o.valueBytes}.validate(),
+		validOutage(o.outage, o.disk),
+		oneOf("durability", o.durability, "sync", "relaxed"),
+		validOutput(o.output),
+		inRange("keys", o.keys, 1, maxKeys),
+		inRange("pairs", o.pairs, minPairs, maxPairs),
+	); err != nil {
 		return err
 	}
 	switch {
-	case o.keys < 1 || o.keys > maxKeys:
-		return fmt.Errorf("%w: --keys %d: want 1 to %d", errUsage, o.keys, maxKeys)
 	case o.conflicts < 0:
 		return fmt.Errorf("%w: --conflicts %d: want 0 or more", errUsage, o.conflicts)
 	case o.down < 0 || o.quietBefore < 0 || o.measure < 0 || o.timeout <= 0:
 		return fmt.Errorf("%w: --down, --quiet-before, --measure and --timeout must not be negative", errUsage)
 	}
-	return o.validateCluster()
+	return errors.Join(o.validateCluster(), o.validateVersus())
+}
+
+// loadRate is how many keys a second a run loads, reads or verifies at least.
+const loadRate = 1000
+
+// loadTimeout bounds a step that touches every key.
+func (o *rejoinOptions) loadTimeout() time.Duration {
+	return o.timeout + time.Duration(o.keys)*time.Second/loadRate
+}
+
+// validateVersus checks what is asked for beside another server: it is killed,
+// and so the node must be.
+func (o *rejoinOptions) validateVersus() error {
+	switch {
+	case o.vs == "":
+		return nil
+	case len(o.attach) > 0:
+		return fmt.Errorf("%w: --vs goes with a cluster that is started here, not with --attach", errUsage)
+	case o.outage != outageKill || o.disk != diskKept:
+		return fmt.Errorf("%w: --vs goes with --outage kill --disk kept", errUsage)
+	}
+	return errors.Join(oneOf("vs", o.vs, vsRedis), redisHere(o.redisServer))
 }
 
 // validOutage checks the words for how a node goes and what it loses.
@@ -164,13 +191,6 @@ func validOutage(outage, disk string) error {
 		return fmt.Errorf("%w: --outage pause --disk wiped: a paused process keeps its disk", errUsage)
 	}
 	return errors.Join(oneOf("outage", outage, outageKill, outagePause), oneOf("disk", disk, diskKept, diskWiped))
-}
-
-func oneOf(flag, value, a, b string) error {
-	if value != a && value != b {
-		return fmt.Errorf("%w: --%s %s: want %s or %s", errUsage, flag, value, a, b)
-	}
-	return nil
 }
 
 func (o *rejoinOptions) validateCluster() error {

@@ -17,8 +17,10 @@ type rejoinRun struct {
 	progress *progress
 	fleet    *fleet
 	kv       *kvClient
+	plans    []plan // of each outage; the first is the one that is told in full
 	plan     plan
 	ledger   *ledger
+	wire     wireCount // of the target just before it went
 	report   Report
 }
 
@@ -63,11 +65,14 @@ func (r *rejoinRun) write(sys system) error {
 // draw draws what the run will write.
 func (r *rejoinRun) draw() (err error) {
 	o := r.opts
-	changed, deleted := o.changed.of(o.keys), o.deleted.of(o.keys)
-	if r.plan, err = makePlan(rand.New(rand.NewPCG(o.seed, 1)), o.keys, changed, deleted, o.conflicts); err != nil {
+	size := planSize{keys: o.keys, changed: o.changed.of(o.keys), deleted: o.deleted.of(o.keys), conflicts: o.conflicts, outages: 1}
+	if o.vs != "" {
+		size.outages += o.pairs
+	}
+	if r.plans, err = makePlans(rand.New(rand.NewPCG(o.seed, 1)), size); err != nil {
 		return err
 	}
-	if len(r.plan.overwritten) == 0 {
+	if r.plan = r.plans[0]; len(r.plan.overwritten) == 0 {
 		return fmt.Errorf("%w: --changed %s overwrites none of %d keys, so that nothing shows when the node has come back", errUsage, o.changed.String(), o.keys)
 	}
 	prefix := ""
@@ -75,9 +80,9 @@ func (r *rejoinRun) draw() (err error) {
 		prefix = fmt.Sprintf("loadtest:%d:", time.Now().UnixMilli())
 	}
 	v := values{seed: o.seed, mix: o.mix, bytes: o.valueBytes}
-	r.ledger = newLedger(prefix, v, o.keys+len(r.plan.inserted))
+	r.ledger = newLedger(prefix, v, o.keys+size.outages*size.inserted())
 	r.report = Report{
-		Keys: o.keys, Changed: r.plan.changes(), Inserted: len(r.plan.inserted), Deleted: deleted, Conflicts: o.conflicts,
+		Keys: o.keys, Changed: r.plan.changes(), Inserted: size.inserted(), Deleted: size.deleted, Conflicts: o.conflicts,
 		Outage: o.outage, Disk: o.disk, Seed: o.seed, Mix: o.mix, ValueBytes: o.valueBytes, Durability: o.durability,
 	}
 	return nil
@@ -99,19 +104,36 @@ func (r *rejoinRun) bringUp(ctx context.Context) (err error) {
 	return err
 }
 
-// story is load, baseline, outage, changes, return, verification.
+// story is load, baseline, outage, changes, return, and what else is measured;
+// then the verification of all of it.
 func (r *rejoinRun) story(ctx context.Context) error {
-	if err := r.step(ctx, r.load); err != nil {
+	if err := r.stepFor(ctx, r.opts.loadTimeout(), r.load); err != nil {
 		return err
 	}
 	if err := r.step(ctx, r.baseline); err != nil {
 		return err
 	}
+	if err := r.outage(ctx); err != nil {
+		return err
+	}
+	if r.opts.vs != "" {
+		if err := r.versus(ctx); err != nil {
+			return fmt.Errorf("measure beside %s: %w", r.opts.vs, err)
+		}
+	}
+	return r.stepFor(ctx, r.opts.loadTimeout(), r.verify)
+}
+
+// outage is the outage that is told in full.
+func (r *rejoinRun) outage(ctx context.Context) error {
 	own, before, err := r.quiet(ctx)
 	if err != nil {
 		return err
 	}
 	r.progress.begin("take "+r.fleet.returning().name+" away", 0)
+	if r.wire, err = readWire(ctx, r.fleet.returning()); err != nil {
+		return err
+	}
 	if err := r.fleet.leave(ctx); err != nil {
 		return err
 	}
@@ -135,14 +157,18 @@ func (r *rejoinRun) story(ctx context.Context) error {
 		return err
 	}
 	r.report.lacked(missing)
-	return r.step(ctx, r.verify)
+	return nil
 }
 
 // step runs one part of the story under the timeout.
 func (r *rejoinRun) step(ctx context.Context, part func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, r.opts.timeout)
-	defer cancel()
-	return part(ctx)
+	return r.stepFor(ctx, r.opts.timeout, part)
+}
+
+// stepFor runs one part of the story under a time limit.
+func (r *rejoinRun) stepFor(ctx context.Context, limit time.Duration, part func(context.Context) error) error {
+	_, err := within(ctx, limit, func(ctx context.Context) (struct{}, error) { return struct{}{}, part(ctx) })
+	return err
 }
 
 // load writes every key through all nodes and waits until all copies are equal.
@@ -187,7 +213,7 @@ func (r *rejoinRun) quiet(ctx context.Context) (own nodeDump, before admin.Rejoi
 	r.progress.begin("no writes for a while", 0)
 	begun := time.Now()
 	target := r.fleet.returning()
-	asking, cancel := context.WithTimeout(ctx, r.opts.timeout)
+	asking, cancel := context.WithTimeout(ctx, r.opts.loadTimeout())
 	defer cancel()
 	if err := waitEqual(asking, r.fleet.doors); err != nil {
 		return own, before, err
@@ -208,15 +234,11 @@ func (r *rejoinRun) quiet(ctx context.Context) (own nodeDump, before admin.Rejoi
 func (r *rejoinRun) change(ctx context.Context) error {
 	p := r.plan
 	r.progress.begin("change keys meanwhile", p.changes()+len(p.deleted)+len(p.conflicting))
-	var writes []write
-	for _, list := range [][]int{p.overwritten, p.inserted} {
-		for _, key := range list {
-			writes = append(writes, write{key: key, number: r.ledger.number()})
-		}
-	}
-	for _, key := range p.deleted {
-		writes = append(writes, write{key: key, remove: true})
-	}
+	return r.apply(ctx, p, p.writes(r.ledger))
+}
+
+// apply makes writes and a plan's conflicts through the nodes that stay.
+func (r *rejoinRun) apply(ctx context.Context, p plan, writes []write) error {
 	l := &loader{ledger: r.ledger, doors: r.fleet.others(), step: r.progress.step}
 	err := l.run(ctx, writes)
 	r.retried(l)
@@ -235,7 +257,7 @@ func (r *rejoinRun) change(ctx context.Context) error {
 // missing is what the node lacks when it comes back.
 func (r *rejoinRun) missing(ctx context.Context, own nodeDump) (lack, error) {
 	r.progress.begin("weigh what it has missed", 0)
-	ctx, cancel := context.WithTimeout(ctx, r.opts.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.opts.loadTimeout())
 	defer cancel()
 	where, err := readPlacement(ctx, r.fleet.others()[0])
 	if err != nil {
@@ -259,7 +281,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	target := r.fleet.returning()
 	clients := newTraffic(r.ledger, r.fleet.others(), r.opts.keys)
 	through := &readers{
-		ledger: r.ledger, plan: r.plan, kv: r.kv, door: target, seed: r.opts.seed,
+		ledger: r.ledger, plan: r.plan, keys: r.opts.keys + len(r.plan.inserted), kv: r.kv, door: target, seed: r.opts.seed,
 		before: snapshot(&r.ledger.traffic),
 		brief:  r.opts.outage == outagePause && r.report.DownMS < float64(lease.Milliseconds()),
 	}
@@ -281,6 +303,9 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	}
 	r.report.reached(back, m)
 	r.report.took(before, m.session, back)
+	if before.StartedMS == m.session.StartedMS {
+		r.report.counted(r.wire, m.wire)
+	}
 	if err := pause(ctx, r.opts.measure-time.Since(back)); err != nil {
 		return err
 	}

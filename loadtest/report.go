@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -28,7 +27,7 @@ type Report struct {
 	SyncMS        float64 `json:"sync_ms"`         // from the first HELLO to the last PEND
 
 	SyncBytes    uint64         `json:"sync_bytes"`    // session frames, compressed, both directions
-	WireBytesIn  uint64         `json:"wire_bytes_in"` // at the UDP socket until caught up; not counted after a pause
+	WireBytesIn  uint64         `json:"wire_bytes_in"` // at the UDP socket until caught up; of a process that was there all the time, since it was cut off
 	WireBytesOut uint64         `json:"wire_bytes_out"`
 	NeededBytes  int            `json:"needed_bytes"` // one zstd frame over what the node lacked
 	Ratio        float64        `json:"ratio"`        // sync_bytes / needed_bytes
@@ -67,7 +66,8 @@ type Report struct {
 	Leftovers        int      `json:"leftovers"`         // keys that still show what a later write should have covered
 	Retries          int      `json:"retries"`           // writes of the run that were refused or unanswered, and sent again
 	RetryReasons     []string `json:"retry_reasons,omitempty"`
-	Faults           []string `json:"faults"` // the first few of what was wrong, in words
+	Versus           *Versus  `json:"versus,omitempty"` // with --vs
+	Faults           []string `json:"faults"`           // the first few of what was wrong, in words
 }
 
 // ok reports whether nothing was lost, stale, resurrected or diverged.
@@ -100,6 +100,12 @@ func (r *Report) took(before, after admin.Rejoin, resumed time.Time) {
 	if after.FirstHelloMS != nil && after.LastPendMS != nil {
 		r.SyncMS = max(0, *after.LastPendMS-max(*after.FirstHelloMS, from))
 	}
+}
+
+// counted fills the bytes at the UDP socket of a process that was there all the
+// time: those between the two counts.
+func (r *Report) counted(before, after wireCount) {
+	r.WireBytesIn, r.WireBytesOut = after.in-before.in, after.out-before.out
 }
 
 // lacked fills the yardstick.
@@ -146,12 +152,7 @@ func (r *Report) writeJSON(w io.Writer) error {
 	if r.Faults == nil {
 		r.Faults = []string{}
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(r); err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
+	return writeJSON(w, r)
 }
 
 // writeTable writes the report for people.
@@ -175,6 +176,13 @@ func (r *Report) writeTable(w io.Writer, p painter) error {
 	row("ratio", "%9.3f", r.Ratio)
 	row("at the UDP socket", "%9d B in, %d B out", r.WireBytesIn, r.WireBytesOut)
 	row("path", "%s", pathText(r.Path))
+	if v := r.Versus; v != nil {
+		section("Beside " + v.Server + " " + v.Version + ", in turn, without clients")
+		row("time, partial resync", "%s", v.timeText())
+		row("bytes, partial resync", "%d B, the node %d B at the UDP socket", v.PartialBytes, v.EdgedBytes)
+		row("a full resync", "%.1f ms, %d B", v.FullMS, v.FullBytes)
+		row("changes not there", "%s", p.count(v.Wrong))
+	}
 	section("Clients")
 	row("through other nodes", "p50 %.2f ms, p99 %.2f ms; before: p50 %.2f ms, p99 %.2f ms; %d errors", r.ClientP50MS, r.ClientP99MS, r.BaselineP50MS, r.BaselineP99MS, r.ClientErrors)
 	row("through the returning", "%d answers, %d lagging, %d exempt, %d unanswered", r.ReadsDuring, r.LaggingReads, r.ExemptReads, r.UnansweredReads)

@@ -63,6 +63,10 @@ func TestReportOfAPauseTakesTheDifference(t *testing.T) {
 	require.Equal(t, map[string]int{"L1": 4}, r.Path)
 	require.InDelta(t, 25, r.SyncMS, 1e-9)
 
+	r.counted(wireCount{in: 1000, out: 10}, wireCount{in: 1700, out: 60})
+	require.Equal(t, uint64(700), r.WireBytesIn)
+	require.Equal(t, uint64(50), r.WireBytesOut)
+
 	r = Report{}
 	r.took(before, before, time.UnixMilli(5000))
 	require.Zero(t, r.SyncMS, "no session: all came with the live writes")
@@ -158,7 +162,11 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 		"rejoin --target n1":                  "go with --attach",
 		"rejoin --attach a,b,c":               "needs --target",
 		"rejoin --nope":                       "unknown flag",
-		"rejoin --outage pause --disk wiped":  "a paused process keeps its disk",
+		"rejoin --vs memcached":               "--vs memcached: want redis",
+		"rejoin --vs redis --pairs 101":       "--pairs 101: want 1 to 100",
+		"rejoin --vs redis --disk wiped":      "--vs goes with --outage kill --disk kept",
+		"rejoin --vs redis --redis-server /nowhere/redis-server":              "Debian has it",
+		"rejoin --outage pause --disk wiped":                                  "a paused process keeps its disk",
 		"rejoin --attach a,b --target n1 --outage-cmd true --return-cmd true": "want 3 nodes or more",
 	} {
 		code, out, talk := runLine(t, line)
