@@ -112,6 +112,39 @@ func TestRejoinMeasuresAndJudges(t *testing.T) {
 	}
 }
 
+// Both sides of a partition take writes, and both sides' writes are there after it
+// has healed.
+func TestRejoinAfterAPartition(t *testing.T) {
+	line := "rejoin --keys 2000 --changed 100 --deleted 10 --conflicts 5 --quiet-before 0s --down 3s --measure 300ms --outage partition --net rtt=4ms,rate=1Gbit -o json"
+	code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
+	require.Zero(t, code, "%s\n%s", out, talk)
+	var r Report
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.True(t, r.ok(), out)
+	require.Equal(t, "rtt=4ms,rate=1000Mbit", r.Net)
+	require.GreaterOrEqual(t, r.MissedVersions, 60, "half of 110, and one of each conflict")
+	require.GreaterOrEqual(t, r.OthersMissed, 60, "and so the other side")
+	require.Positive(t, r.OthersNeeded)
+	require.Positive(t, r.WireBytesIn)
+	require.Positive(t, r.WireBytesOut)
+}
+
+// A return that is cut ends as one that is not, and the report says what it cost.
+func TestRejoinInterrupted(t *testing.T) {
+	line := "rejoin --keys 5000 --changed 800 --deleted 10 --conflicts 2 --quiet-before 0s --down 0s --measure 300ms --interrupt 2 -o json"
+	code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
+	require.Zero(t, code, "%s\n%s", out, talk)
+	var r Report
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.True(t, r.ok(), out)
+	require.Equal(t, 2, r.Interruptions)
+	i := r.Interrupted
+	require.Equal(t, 2, i.Asked)
+	require.Positive(t, i.OneBytesIn)
+	require.Greater(t, i.AllBytesIn, i.OneBytesIn, "at the least it connected three times")
+	require.Greater(t, i.AllCaughtUpMS, i.LastCaughtUpMS)
+}
+
 // What somebody else does to the keys of a run behind its back is a fault that
 // it must find: a key deleted, one set back, and a deleted one set again.
 func TestPlantedFaultsReachTheReport(t *testing.T) {

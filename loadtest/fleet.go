@@ -18,10 +18,11 @@ import (
 
 // The ways to take a node away, and what becomes of its disk.
 const (
-	outageKill  = "kill"
-	outagePause = "pause"
-	diskKept    = "kept"
-	diskWiped   = "wiped"
+	outageKill      = "kill"
+	outagePause     = "pause"
+	outagePartition = "partition"
+	diskKept        = "kept"
+	diskWiped       = "wiped"
 )
 
 // door is one node as clients and operators reach it.
@@ -40,6 +41,10 @@ type fleet struct {
 	// just before.
 	leave func(context.Context) error
 	back  func(context.Context) (time.Time, error)
+	// kill ends the target's process, where it is this run's own.
+	kill func() error
+	// relay is what lies between the nodes, nil where nothing does.
+	relay *relay
 	// failed says why the returning node cannot come back any more, if so.
 	failed func() error
 	// logs is the end of each node's log, where there are any.
@@ -56,15 +61,52 @@ func (f *fleet) others() []door {
 
 // startFleet starts a cluster of its own, whose last node is the target.
 func startFleet(ctx context.Context, o *rejoinOptions) (*fleet, error) {
-	args := []string{"--durability", o.durability}
-	cluster, err := testcluster.New(ctx, testcluster.Options{Binary: o.edged, Dir: o.dir, Nodes: o.nodes, Args: args})
+	opts := testcluster.Options{Binary: o.edged, Dir: o.dir, Nodes: o.nodes, Args: []string{"--durability", o.durability}}
+	var net *relay
+	if o.relayed() {
+		var err error
+		if net, err = startRelay(o.nodes, o.net, o.seed); err != nil {
+			return nil, err
+		}
+		opts.Routes = net.routes()
+	}
+	end := func(c *testcluster.Cluster) (err error) {
+		if c != nil {
+			err = c.Close()
+		}
+		if net != nil {
+			err = errors.Join(err, net.close())
+		}
+		return err
+	}
+	cluster, err := testcluster.New(ctx, opts)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, end(nil))
 	}
 	if err := cluster.Start(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w\n%s", err, logsOf(cluster)), cluster.Close())
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, logsOf(cluster)), end(cluster))
 	}
-	return fleetOf(cluster, o.outage, o.disk), nil
+	f := fleetOf(cluster, o.outage, o.disk)
+	f.relay, f.close = net, func() error { return end(cluster) }
+	if o.outage == outagePartition {
+		f.partitioned()
+	}
+	return f, nil
+}
+
+// partitioned takes the target away by cutting it off the others at the relay,
+// while its process and its clients go on.
+func (f *fleet) partitioned() {
+	gate := f.relay.gates[f.target]
+	f.leave = func(context.Context) error {
+		gate.cut.Store(true)
+		return nil
+	}
+	f.back = func(context.Context) (time.Time, error) {
+		at := time.Now()
+		gate.heal()
+		return at, nil
+	}
 }
 
 // fleetOf is a cluster of this run's own, which has been started. Its last node
@@ -90,6 +132,7 @@ func fleetOf(cluster *testcluster.Cluster, outage, disk string) *fleet {
 		}
 		return n.Start(ctx)
 	}
+	f.kill = n.Kill
 	f.failed = func() error {
 		if n.Running() {
 			return nil

@@ -29,6 +29,26 @@ type rejoinOptions struct {
 
 	vs, redisServer string
 	pairs           int
+	net             netProfile
+	interrupt       int
+}
+
+// relayed reports whether a relay has to lie between the nodes.
+func (o *rejoinOptions) relayed() bool {
+	return o.net != netProfile{} || o.interrupt > 0 || o.outage == outagePartition
+}
+
+// outages is how many outages there are: the one that is told in full, those in
+// turn with another server, and the two of which one is cut.
+func (o *rejoinOptions) outages() int {
+	n := 1
+	if o.vs != "" {
+		n += o.pairs
+	}
+	if o.interrupt > 0 {
+		n += 2
+	}
+	return n
 }
 
 // amount is a number or a share of all keys.
@@ -119,8 +139,10 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.Var(&o.changed, "changed", "keys that are overwritten or inserted during the outage")
 	f.Var(&o.deleted, "deleted", "keys that are deleted during the outage")
 	f.IntVar(&o.conflicts, "conflicts", o.conflicts, "keys that are written at two nodes with the same older token")
-	f.StringVar(&o.outage, "outage", o.outage, "kill (SIGKILL) or pause (SIGSTOP)")
+	f.StringVar(&o.outage, "outage", o.outage, "kill (SIGKILL), pause (SIGSTOP) or partition (cut off the others, while clients write to both sides)")
 	f.StringVar(&o.disk, "disk", o.disk, "kept or wiped: what becomes of the data directory")
+	f.Var(&o.net, "net", "the network between the nodes, such as rtt=40ms,rate=100Mbit,loss=1%, by a relay in user space")
+	f.IntVar(&o.interrupt, "interrupt", 0, "how often a further return is cut, by a kill at spread points of the bytes it receives")
 	f.DurationVar(&o.down, "down", o.down, "how long the node is away, at least")
 	f.DurationVar(&o.quietBefore, "quiet-before", o.quietBefore, "time without writes before the outage")
 	f.DurationVar(&o.measure, "measure", o.measure, "how long the clients of the other nodes are measured before, and at least after")
@@ -146,11 +168,12 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 func (o *rejoinOptions) validate() error {
 	if err := errors.Join(
 		values{mix: o.mix, bytes: o.valueBytes}.validate(),
-		validOutage(o.outage, o.disk),
+		validOutage(o.outage, o.disk, []string{outageKill, outagePause, outagePartition}, []string{diskKept, diskWiped}),
 		oneOf("durability", o.durability, "sync", "relaxed"),
 		validOutput(o.output),
 		inRange("keys", o.keys, 1, maxKeys),
 		inRange("pairs", o.pairs, minPairs, maxPairs),
+		inRange("interrupt", o.interrupt, 0, maxInterruptions),
 	); err != nil {
 		return err
 	}
@@ -160,7 +183,20 @@ func (o *rejoinOptions) validate() error {
 	case o.down < 0 || o.quietBefore < 0 || o.measure < 0 || o.timeout <= 0:
 		return fmt.Errorf("%w: --down, --quiet-before, --measure and --timeout must not be negative", errUsage)
 	}
-	return errors.Join(o.validateCluster(), o.validateVersus())
+	return errors.Join(o.validateCluster(), o.validateVersus(), o.validateRelay())
+}
+
+// validateRelay checks what needs a relay between the nodes.
+func (o *rejoinOptions) validateRelay() error {
+	switch {
+	case o.relayed() && len(o.attach) > 0:
+		return fmt.Errorf("%w: --net, --interrupt and --outage partition go with a cluster that is started here, not with --attach", errUsage)
+	case o.interrupt > 0 && (o.outage != outageKill || o.disk != diskKept):
+		return fmt.Errorf("%w: --interrupt goes with --outage kill --disk kept", errUsage)
+	case o.relayed() && o.vs != "":
+		return fmt.Errorf("%w: --vs goes without --net and --interrupt: no relay lies between the other server's processes", errUsage)
+	}
+	return nil
 }
 
 // loadRate is how many keys a second a run loads, reads or verifies at least.
@@ -186,11 +222,14 @@ func (o *rejoinOptions) validateVersus() error {
 }
 
 // validOutage checks the words for how a node goes and what it loses.
-func validOutage(outage, disk string) error {
-	if outage == outagePause && disk == diskWiped {
-		return fmt.Errorf("%w: --outage pause --disk wiped: a paused process keeps its disk", errUsage)
+func validOutage(outage, disk string, outages, disks []string) error {
+	if err := errors.Join(oneOf("outage", outage, outages...), oneOf("disk", disk, disks...)); err != nil {
+		return err
 	}
-	return errors.Join(oneOf("outage", outage, outageKill, outagePause), oneOf("disk", disk, diskKept, diskWiped))
+	if outage != outageKill && disk != diskKept {
+		return fmt.Errorf("%w: --outage %s --disk %s: a process that lives keeps its disk", errUsage, outage, disk)
+	}
+	return nil
 }
 
 func (o *rejoinOptions) validateCluster() error {

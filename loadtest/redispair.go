@@ -138,18 +138,22 @@ func (p *redisPair) waitLevel(ctx context.Context) error {
 	return nil
 }
 
-// save has the replica write its data to its file.
+// save has the replica write its data to its file, and returns when it has.
 func (p *redisPair) save(ctx context.Context) error {
-	before, err := p.replica.number(ctx, "persistence", "rdb_saves")
-	if err != nil {
-		return err
-	}
 	if _, err := p.replica.do(ctx, "BGSAVE"); err != nil {
 		return fmt.Errorf("save redis' replica: %w", err)
 	}
-	_, err = poll(ctx, watchEvery, func(ctx context.Context) (bool, error) {
-		after, err := p.replica.number(ctx, "persistence", "rdb_saves")
-		return after > before, err
+	_, err := poll(ctx, watchEvery, func(ctx context.Context) (bool, error) {
+		fields, err := p.replica.info(ctx, "persistence")
+		switch {
+		case err != nil:
+			return false, nil //nolint:nilerr // it may be slow to answer while it forks
+		case fields["rdb_bgsave_in_progress"] != "0":
+			return false, nil
+		case fields["rdb_last_bgsave_status"] != "ok":
+			return false, fmt.Errorf("save redis' replica: status %q", fields["rdb_last_bgsave_status"])
+		}
+		return true, nil
 	})
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"edged.dev/edged/api/admin"
 )
 
@@ -65,10 +67,7 @@ func (r *rejoinRun) write(sys system) error {
 // draw draws what the run will write.
 func (r *rejoinRun) draw() (err error) {
 	o := r.opts
-	size := planSize{keys: o.keys, changed: o.changed.of(o.keys), deleted: o.deleted.of(o.keys), conflicts: o.conflicts, outages: 1}
-	if o.vs != "" {
-		size.outages += o.pairs
-	}
+	size := planSize{keys: o.keys, changed: o.changed.of(o.keys), deleted: o.deleted.of(o.keys), conflicts: o.conflicts, outages: o.outages()}
 	if r.plans, err = makePlans(rand.New(rand.NewPCG(o.seed, 1)), size); err != nil {
 		return err
 	}
@@ -83,7 +82,7 @@ func (r *rejoinRun) draw() (err error) {
 	r.ledger = newLedger(prefix, v, o.keys+size.outages*size.inserted())
 	r.report = Report{
 		Keys: o.keys, Changed: r.plan.changes(), Inserted: size.inserted(), Deleted: size.deleted, Conflicts: o.conflicts,
-		Outage: o.outage, Disk: o.disk, Seed: o.seed, Mix: o.mix, ValueBytes: o.valueBytes, Durability: o.durability,
+		Outage: o.outage, Disk: o.disk, Net: o.net.String(), Seed: o.seed, Mix: o.mix, ValueBytes: o.valueBytes, Durability: o.durability,
 	}
 	return nil
 }
@@ -119,6 +118,11 @@ func (r *rejoinRun) story(ctx context.Context) error {
 	if r.opts.vs != "" {
 		if err := r.versus(ctx); err != nil {
 			return fmt.Errorf("measure beside %s: %w", r.opts.vs, err)
+		}
+	}
+	if r.opts.interrupt > 0 {
+		if err := r.stepFor(ctx, r.opts.loadTimeout(), r.interrupt); err != nil {
+			return fmt.Errorf("measure interruptions: %w", err)
 		}
 	}
 	return r.stepFor(ctx, r.opts.loadTimeout(), r.verify)
@@ -234,7 +238,30 @@ func (r *rejoinRun) quiet(ctx context.Context) (own nodeDump, before admin.Rejoi
 func (r *rejoinRun) change(ctx context.Context) error {
 	p := r.plan
 	r.progress.begin("change keys meanwhile", p.changes()+len(p.deleted)+len(p.conflicting))
+	if r.opts.outage == outagePartition {
+		return r.applyApart(ctx, p, p.writes(r.ledger))
+	}
 	return r.apply(ctx, p, p.writes(r.ledger))
+}
+
+// applyApart makes half of the writes through the side that stays and half
+// through the node that is cut off, and the conflicts through both.
+func (r *rejoinRun) applyApart(ctx context.Context, p plan, writes []write) error {
+	sides := [][]door{r.fleet.others(), {r.fleet.returning()}}
+	halves := make([][]write, len(sides))
+	for i, w := range writes { // the first, which shows when the node is back, stays
+		halves[i%len(sides)] = append(halves[i%len(sides)], w)
+	}
+	group, both := errgroup.WithContext(ctx)
+	for i, doors := range sides {
+		l := &loader{ledger: r.ledger, doors: doors, step: r.progress.step}
+		group.Go(func() error { return l.run(both, halves[i]) })
+		defer func() { r.retried(l) }()
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return r.conflicts(ctx, p, []door{sides[0][0], sides[1][0]})
 }
 
 // apply makes writes and a plan's conflicts through the nodes that stay.
@@ -245,8 +272,12 @@ func (r *rejoinRun) apply(ctx context.Context, p plan, writes []write) error {
 	if err != nil {
 		return err
 	}
+	return r.conflicts(ctx, p, r.fleet.others())
+}
+
+func (r *rejoinRun) conflicts(ctx context.Context, p plan, doors []door) error {
 	for _, key := range p.conflicting {
-		if err := conflict(ctx, r.kv, r.ledger, r.fleet.others(), key); err != nil {
+		if err := conflict(ctx, r.kv, r.ledger, doors, key); err != nil {
 			return err
 		}
 		r.progress.step(1)
@@ -267,6 +298,17 @@ func (r *rejoinRun) missing(ctx context.Context, own nodeDump) (lack, error) {
 	if err != nil {
 		return lack{}, err
 	}
+	if r.opts.outage == outagePartition { // the others lack what was written to it alone
+		alone, err := readDumps(ctx, []door{r.fleet.returning()})
+		if err != nil {
+			return lack{}, err
+		}
+		others, err := neededBy(r.ledger.value, where, alone, own)
+		if err != nil {
+			return lack{}, err
+		}
+		r.report.OthersMissed, r.report.OthersNeeded = others.versions, others.bytes
+	}
 	return neededBy(r.ledger.value, where, donors, own)
 }
 
@@ -283,7 +325,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	through := &readers{
 		ledger: r.ledger, plan: r.plan, keys: r.opts.keys + len(r.plan.inserted), kv: r.kv, door: target, seed: r.opts.seed,
 		before: snapshot(&r.ledger.traffic),
-		brief:  r.opts.outage == outagePause && r.report.DownMS < float64(lease.Milliseconds()),
+		brief:  r.opts.outage != outageKill && r.report.DownMS < float64(lease.Milliseconds()),
 	}
 	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -292,7 +334,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	wg.Go(func() { clients.run(meanwhile) })
 	wg.Go(func() { through.run(meanwhile) })
 
-	w := &watcher{fleet: r.fleet, paused: r.opts.outage == outagePause, first: func(ctx context.Context) (time.Time, error) {
+	w := &watcher{fleet: r.fleet, paused: r.opts.outage != outageKill, first: func(ctx context.Context) (time.Time, error) {
 		return firstAnswer(ctx, r.kv, r.ledger, target, r.plan.overwritten[0])
 	}}
 	watching, cancel := context.WithTimeout(ctx, r.opts.timeout)

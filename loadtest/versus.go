@@ -107,7 +107,13 @@ type versusWrites struct {
 // versusPair measures one return of each.
 func (r *rejoinRun) versusPair(ctx context.Context, pair *redisPair, i int, w versusWrites) error {
 	var out VersusPair
-	edged := func(ctx context.Context) (err error) { return r.bareReturn(ctx, w.plan, w.edged, &out) }
+	edged := func(ctx context.Context) error {
+		m, err := r.bareReturn(ctx, w.plan, w.edged, r.fleet.back)
+		out.EdgedMS = since(m.back, m.caughtUp)
+		out.EdgedBytes = m.session.WireBytesIn + m.session.WireBytesOut
+		out.SyncBytes = m.session.SyncBytesIn + m.session.SyncBytesOut
+		return err
+	}
 	redis := func(ctx context.Context) error {
 		got, err := pair.partial(ctx, w.redis)
 		out.PartialMS, out.PartialBytes = got.ms, got.bytes
@@ -130,34 +136,33 @@ func (r *rejoinRun) versusPair(ctx context.Context, pair *redisPair, i int, w ve
 	return nil
 }
 
-// bareReturn takes the node away, makes the writes and brings it back, while no
-// client does anything.
-func (r *rejoinRun) bareReturn(ctx context.Context, p plan, writes []write, out *VersusPair) error {
+// bareMoments are the moments of a return that began at back.
+type bareMoments struct {
+	moments
+	back time.Time
+}
+
+// bareReturn takes the node away, makes the writes and brings it back by back,
+// while no client does anything.
+func (r *rejoinRun) bareReturn(ctx context.Context, p plan, writes []write, back func(context.Context) (time.Time, error)) (m bareMoments, err error) {
 	if err := errors.Join(waitEqual(ctx, r.fleet.doors), pause(ctx, r.opts.quietBefore), r.fleet.leave(ctx)); err != nil {
-		return err
+		return m, err
 	}
 	left := time.Now()
 	if err := r.apply(ctx, p, writes); err != nil {
-		return err
+		return m, err
 	}
 	if err := pause(ctx, r.opts.down-time.Since(left)); err != nil {
-		return err
+		return m, err
 	}
-	back, err := r.fleet.back(ctx)
-	if err != nil {
-		return err
+	if m.back, err = back(ctx); err != nil {
+		return m, err
 	}
 	w := &watcher{fleet: r.fleet, first: func(ctx context.Context) (time.Time, error) {
 		return firstAnswer(ctx, r.kv, r.ledger, r.fleet.returning(), p.overwritten[0])
 	}}
-	m, err := w.run(ctx)
-	if err != nil {
-		return err
-	}
-	out.EdgedMS = since(back, m.caughtUp)
-	out.EdgedBytes = m.session.WireBytesIn + m.session.WireBytesOut
-	out.SyncBytes = m.session.SyncBytesIn + m.session.SyncBytesOut
-	return nil
+	m.moments, err = w.run(ctx)
+	return m, err
 }
 
 // held is what the cluster holds, as writes: of a conflict one of both values.

@@ -1,6 +1,7 @@
 package testcluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +39,7 @@ var ErrNotRunning = errors.New("node is not running")
 type Node struct {
 	cluster *Cluster
 	name    string
+	route   Route // empty where the node tells the address it listens on
 
 	mu     sync.Mutex
 	ports  admin.Ports // as last seen; a restart asks for the same
@@ -73,7 +75,14 @@ func (n *Node) Ports() admin.Ports {
 	return n.ports
 }
 
-func (n *Node) nodeAddr() string { return n.Ports().Node }
+// nodeAddr is where other nodes reach this one; empty before its first start.
+func (n *Node) nodeAddr() string {
+	addr := n.Ports().Node
+	if addr != "" && n.route.Advertise != "" {
+		return n.route.Advertise
+	}
+	return addr
+}
 
 // Start executes the node's process and returns the moment just before that.
 // It takes the ports it had before, or free ones at its first start, and does
@@ -119,11 +128,15 @@ func (n *Node) args() []string {
 		return addr
 	}
 	ports := n.Ports()
-	return []string{
+	args := []string{
 		"serve", "--data-dir", n.DataDir(), "--tls-dir", n.tlsDir(),
-		"--node-listen", free(ports.Node), "--resp-listen", free(ports.RESP),
+		"--node-listen", free(cmp.Or(n.route.Listen, ports.Node)), "--resp-listen", free(ports.RESP),
 		"--http-listen", free(ports.HTTP), "--admin-listen", free(ports.Admin),
 	}
+	if n.route.Advertise != "" {
+		args = append(args, "--node-advertise", n.route.Advertise)
+	}
+	return args
 }
 
 func (n *Node) portsFile() string { return filepath.Join(n.DataDir(), admin.PortsFile) }
