@@ -222,7 +222,11 @@ func (r *rejoinRun) quiet(ctx context.Context) (own nodeDump, before admin.Rejoi
 	if err := waitEqual(asking, r.fleet.doors); err != nil {
 		return own, before, err
 	}
-	if own, err = readDump(asking, target); err != nil {
+	where, err := readPlacement(asking, target)
+	if err != nil {
+		return own, before, err
+	}
+	if own, err = readHeld(asking, target, where); err != nil {
 		return own, before, err
 	}
 	if before, err = target.admin.Rejoin(asking); err != nil {
@@ -294,22 +298,22 @@ func (r *rejoinRun) missing(ctx context.Context, own nodeDump) (lack, error) {
 	if err != nil {
 		return lack{}, err
 	}
-	donors, err := readDumps(ctx, r.fleet.others())
-	if err != nil {
+	w := &weigher{find: r.ledger.value, where: where, own: own}
+	if err := w.read(ctx, r.fleet.others()); err != nil {
 		return lack{}, err
 	}
 	if r.opts.outage == outagePartition { // the others lack what was written to it alone
-		alone, err := readDumps(ctx, []door{r.fleet.returning()})
+		others := &weigher{find: r.ledger.value, where: where, own: own}
+		if err := others.read(ctx, []door{r.fleet.returning()}); err != nil {
+			return lack{}, err
+		}
+		alone, err := others.lack()
 		if err != nil {
 			return lack{}, err
 		}
-		others, err := neededBy(r.ledger.value, where, alone, own)
-		if err != nil {
-			return lack{}, err
-		}
-		r.report.OthersMissed, r.report.OthersNeeded = others.versions, others.bytes
+		r.report.OthersMissed, r.report.OthersNeeded = alone.versions, alone.bytes
 	}
-	return neededBy(r.ledger.value, where, donors, own)
+	return w.lack()
 }
 
 func (r *rejoinRun) bringBack(ctx context.Context) (time.Time, error) {
@@ -370,10 +374,10 @@ func (r *rejoinRun) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dumps, err := readDumps(ctx, r.fleet.doors)
+	found, err := verifyCopies(ctx, r.ledger, where, r.fleet.doors)
 	if err != nil {
 		return err
 	}
-	r.report.found(verify(r.ledger.wanted(), where, dumps))
+	r.report.found(found)
 	return nil
 }
