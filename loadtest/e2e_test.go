@@ -78,6 +78,7 @@ func TestRejoinMeasuresAndJudges(t *testing.T) {
 	for how, missed := range map[string]int{
 		"--outage kill":                120,  // 100 changed, 10 deleted, 5 conflicts of two
 		"--outage kill --disk wiped":   3020, // all of it, the deletes as tombstones
+		"--disk rolledback":            120,  // also what it acknowledged itself after the copy
 		"--outage pause --down 2500ms": 120,
 	} {
 		t.Run(how, func(t *testing.T) {
@@ -127,6 +128,19 @@ func TestRejoinAfterAPartition(t *testing.T) {
 	require.Positive(t, r.OthersNeeded)
 	require.Positive(t, r.WireBytesIn)
 	require.Positive(t, r.WireBytesOut)
+}
+
+// Of two live nodes with one name and copies of one disk, one ends itself; and
+// what clients wrote through either is there.
+func TestRejoinBesideAClone(t *testing.T) {
+	line := "rejoin --keys 2000 --changed 100 --deleted 10 --conflicts 5 --quiet-before 0s --down 0s --measure 300ms --disk cloned -o json"
+	code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
+	require.Zero(t, code, "%s\n%s", out, talk)
+	var r Report
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.True(t, r.ok(), out)
+	require.Contains(t, []string{fencedClone, fencedOriginal}, r.Cloned.Fenced)
+	require.Positive(t, r.Cloned.FencedMS)
 }
 
 // A return that is cut ends as one that is not, and the report says what it cost.

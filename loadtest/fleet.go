@@ -23,6 +23,8 @@ const (
 	outagePartition = "partition"
 	diskKept        = "kept"
 	diskWiped       = "wiped"
+	diskRolledBack  = "rolledback" // an older copy of it is put back
+	diskCloned      = "cloned"     // a copy of it is another node's, which runs beside
 )
 
 // door is one node as clients and operators reach it.
@@ -43,6 +45,11 @@ type fleet struct {
 	back  func(context.Context) (time.Time, error)
 	// kill ends the target's process, where it is this run's own.
 	kill func() error
+	// save copies the target's disk; nil where no copy is put back.
+	save func() error
+	// clone is a second node with a copy of the disk of original; nil where there
+	// is none.
+	clone, original *testcluster.Node
 	// relay is what lies between the nodes, nil where nothing does.
 	relay *relay
 	// failed says why the returning node cannot come back any more, if so.
@@ -121,7 +128,7 @@ func fleetOf(cluster *testcluster.Cluster, outage, disk string) *fleet {
 		if outage == outagePause {
 			return n.Pause()
 		}
-		if err := n.Kill(); err != nil || disk == diskKept {
+		if err := n.Kill(); err != nil || disk != diskWiped {
 			return err
 		}
 		return n.Wipe()
@@ -131,6 +138,12 @@ func fleetOf(cluster *testcluster.Cluster, outage, disk string) *fleet {
 			return n.Resume()
 		}
 		return n.Start(ctx)
+	}
+	switch disk {
+	case diskRolledBack:
+		f.rollBack(n)
+	case diskCloned:
+		f.clones(n)
 	}
 	f.kill = n.Kill
 	f.failed = func() error {

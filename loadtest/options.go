@@ -140,7 +140,7 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.Var(&o.deleted, "deleted", "keys that are deleted during the outage")
 	f.IntVar(&o.conflicts, "conflicts", o.conflicts, "keys that are written at two nodes with the same older token")
 	f.StringVar(&o.outage, "outage", o.outage, "kill (SIGKILL), pause (SIGSTOP) or partition (cut off the others, while clients write to both sides)")
-	f.StringVar(&o.disk, "disk", o.disk, "kept or wiped: what becomes of the data directory")
+	f.StringVar(&o.disk, "disk", o.disk, "what becomes of the data directory: kept, wiped, rolledback (to a copy from before the changes) or cloned (to a second live node)")
 	f.Var(&o.net, "net", "the network between the nodes, such as rtt=40ms,rate=100Mbit,loss=1%, by a relay in user space")
 	f.IntVar(&o.interrupt, "interrupt", 0, "how often a further return is cut, by a kill at spread points of the bytes it receives")
 	f.DurationVar(&o.down, "down", o.down, "how long the node is away, at least")
@@ -168,7 +168,8 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 func (o *rejoinOptions) validate() error {
 	if err := errors.Join(
 		values{mix: o.mix, bytes: o.valueBytes}.validate(),
-		validOutage(o.outage, o.disk, []string{outageKill, outagePause, outagePartition}, []string{diskKept, diskWiped}),
+		validOutage(o.outage, o.disk, []string{outageKill, outagePause, outagePartition},
+			[]string{diskKept, diskWiped, diskRolledBack, diskCloned}),
 		oneOf("durability", o.durability, "sync", "relaxed"),
 		validOutput(o.output),
 		inRange("keys", o.keys, 1, maxKeys),
@@ -183,12 +184,18 @@ func (o *rejoinOptions) validate() error {
 	case o.down < 0 || o.quietBefore < 0 || o.measure < 0 || o.timeout <= 0:
 		return fmt.Errorf("%w: --down, --quiet-before, --measure and --timeout must not be negative", errUsage)
 	}
-	return errors.Join(o.validateCluster(), o.validateVersus(), o.validateRelay())
+	return errors.Join(o.validateCluster(), o.validateVersus(), o.validateOwn())
 }
 
-// validateRelay checks what needs a relay between the nodes.
-func (o *rejoinOptions) validateRelay() error {
+// validateOwn checks what needs a cluster of this run's own, or a relay between
+// its nodes.
+func (o *rejoinOptions) validateOwn() error {
+	copied := o.disk == diskRolledBack || o.disk == diskCloned
 	switch {
+	case copied && len(o.attach) > 0:
+		return fmt.Errorf("%w: --disk %s goes with a cluster that is started here, not with --attach", errUsage, o.disk)
+	case o.disk == diskCloned && o.relayed():
+		return fmt.Errorf("%w: --disk cloned goes without --net: the clone is at no address that a relay knows", errUsage)
 	case o.relayed() && len(o.attach) > 0:
 		return fmt.Errorf("%w: --net, --interrupt and --outage partition go with a cluster that is started here, not with --attach", errUsage)
 	case o.interrupt > 0 && (o.outage != outageKill || o.disk != diskKept):

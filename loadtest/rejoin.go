@@ -23,6 +23,7 @@ type rejoinRun struct {
 	plan     plan
 	ledger   *ledger
 	wire     wireCount // of the target just before it went
+	later    []write   // with an older disk: those of the plan that are made while it is away
 	report   Report
 }
 
@@ -49,6 +50,9 @@ func rejoin(ctx context.Context, sys system, o *rejoinOptions) (err error) {
 	r.progress.end()
 	if err := r.write(sys); err != nil {
 		return err
+	}
+	if c := r.report.Cloned; c != nil && c.Fenced == fencedNone {
+		return fmt.Errorf("%w: of two nodes with one name neither ended itself", errWrong)
 	}
 	if !r.report.ok() {
 		return fmt.Errorf("%w: %d lost, %d stale, %d not found, %d resurrected, %d diverged, roots equal: %t",
@@ -134,6 +138,11 @@ func (r *rejoinRun) outage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.fleet.save != nil {
+		if err := r.step(ctx, r.saveDisk); err != nil {
+			return err
+		}
+	}
 	r.progress.begin("take "+r.fleet.returning().name+" away", 0)
 	if r.wire, err = readWire(ctx, r.fleet.returning()); err != nil {
 		return err
@@ -161,6 +170,9 @@ func (r *rejoinRun) outage(ctx context.Context) error {
 		return err
 	}
 	r.report.lacked(missing)
+	if r.fleet.clone != nil {
+		return r.step(ctx, r.beside)
+	}
 	return nil
 }
 
@@ -244,6 +256,9 @@ func (r *rejoinRun) change(ctx context.Context) error {
 	r.progress.begin("change keys meanwhile", p.changes()+len(p.deleted)+len(p.conflicting))
 	if r.opts.outage == outagePartition {
 		return r.applyApart(ctx, p, p.writes(r.ledger))
+	}
+	if r.later != nil {
+		return r.apply(ctx, p, r.later)
 	}
 	return r.apply(ctx, p, p.writes(r.ledger))
 }

@@ -69,14 +69,19 @@ type Report struct {
 	Net              string       `json:"net,omitempty"`                    // between the nodes; empty is loopback
 	OthersMissed     int          `json:"others_missed_versions,omitempty"` // after a partition: what the target's side wrote
 	OthersNeeded     int          `json:"others_needed_bytes,omitempty"`    // the same as one zstd frame, as needed_bytes
+	Cloned           *Cloned      `json:"cloned,omitempty"`                 // with --disk cloned
 	Interruptions    int          `json:"interruptions"`                    // cuts of a further return
 	Interrupted      *Interrupted `json:"interrupted,omitempty"`            // with --interrupt
 	Versus           *Versus      `json:"versus,omitempty"`                 // with --vs
 	Faults           []string     `json:"faults"`                           // the first few of what was wrong, in words
 }
 
-// ok reports whether nothing was lost, stale, resurrected or diverged.
+// ok reports whether nothing was lost, stale, resurrected or diverged, and no
+// two nodes of one name stayed.
 func (r *Report) ok() bool {
+	if r.Cloned != nil && r.Cloned.Fenced == fencedNone {
+		return false
+	}
 	return r.Lost == 0 && r.StaleReads == 0 && r.NotFound == 0 && r.Resurrected == 0 && r.Diverged == 0 && r.RootsEqual
 }
 
@@ -190,6 +195,10 @@ func (r *Report) writeTable(w io.Writer, p painter) error {
 		row("bytes, partial resync", "%d B, the node %d B at the UDP socket", v.PartialBytes, v.EdgedBytes)
 		row("a full resync", "%.1f ms, %d B", v.FullMS, v.FullBytes)
 		row("changes not there", "%s", p.count(v.Wrong))
+	}
+	if c := r.Cloned; c != nil {
+		section("A clone beside it")
+		row("fenced", "%s, after %.1f ms; clients of both saw %d errors", c.Fenced, c.FencedMS, c.ClientErrors)
 	}
 	if i := r.Interrupted; i != nil {
 		section(fmt.Sprintf("Another return, cut %d times", r.Interruptions))

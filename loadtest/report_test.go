@@ -84,9 +84,12 @@ func TestReportCountsFromTheReturn(t *testing.T) {
 func TestAnyFaultIsTheExitCode(t *testing.T) {
 	t.Parallel()
 	require.True(t, (&Report{RootsEqual: true, LaggingReads: 5, ExemptReads: 3, Leftovers: 1}).ok())
-	for _, r := range []Report{{}, {RootsEqual: true, Lost: 1}, {RootsEqual: true, StaleReads: 1}, {RootsEqual: true, NotFound: 1}, {RootsEqual: true, Diverged: 1}} {
+	for _, r := range []Report{{}, {RootsEqual: true, Lost: 1}, {RootsEqual: true, StaleReads: 1}, {RootsEqual: true, NotFound: 1}, {RootsEqual: true, Diverged: 1}, {RootsEqual: true, Cloned: &Cloned{Fenced: fencedNone}}} {
 		require.False(t, r.ok(), fmt.Sprintf("%+v", r))
 	}
+	require.True(t, (&Report{RootsEqual: true, Cloned: &Cloned{Fenced: fencedOf(true, false)}}).ok())
+	require.Equal(t, []string{fencedClone, fencedOriginal, fencedNone, fencedBoth},
+		[]string{fencedOf(true, false), fencedOf(false, true), fencedOf(true, true), fencedOf(false, false)})
 	r := Report{RootsEqual: true}
 	r.answered(readCounts{reads: 10, resurrected: 1})
 	require.False(t, r.ok())
@@ -142,34 +145,37 @@ func runLine(t *testing.T, line string) (code int, out, talk string) {
 func TestWrongUseIsExitCode2(t *testing.T) {
 	t.Parallel()
 	for line, says := range map[string]string{
-		"":                                       "a command is missing",
-		"rejoin now":                             `unexpected argument "now"`,
-		"rejoin --keys 0":                        "--keys 0",
-		"rejoin --nodes 2":                       "want 3 nodes or more",
-		"rejoin --changed 101%":                  "0% to 100%",
-		"rejoin --changed lots":                  "share such as 1%",
-		"rejoin --changed 0":                     "overwrites none",
-		"rejoin --deleted -1":                    "share such as 1%",
-		"rejoin --changed 100% --deleted 30%":    "too few",
-		"rejoin --conflicts -1":                  "--conflicts -1",
-		"rejoin --outage flood":                  "want kill, pause or partition",
-		"rejoin --disk full":                     "want kept or wiped",
-		"rejoin --durability none":               "want sync or relaxed",
-		"rejoin --mix xml":                       "want json, base62 or constant",
-		"rejoin --value-bytes 3":                 "--value-bytes 3",
-		"rejoin -o xml":                          "want table or json",
-		"rejoin --timeout 0s":                    "must not be negative",
-		"rejoin --target n1":                     "go with --attach",
-		"rejoin --attach a,b,c":                  "needs --target",
-		"rejoin --nope":                          "unknown flag",
-		"rejoin --net jitter=3ms":                "want rtt, rate or loss",
-		"rejoin --interrupt 21":                  "--interrupt 21: want 0 to 20",
-		"rejoin --interrupt 1 --outage pause":    "--interrupt goes with --outage kill --disk kept",
-		"rejoin --outage partition --disk wiped": "a process that lives keeps its disk",
-		"rejoin --vs redis --net rtt=1ms":        "--vs goes without --net",
-		"rejoin --vs memcached":                  "--vs memcached: want redis",
-		"rejoin --vs redis --pairs 101":          "--pairs 101: want 1 to 100",
-		"rejoin --vs redis --disk wiped":         "--vs goes with --outage kill --disk kept",
+		"":                                    "a command is missing",
+		"rejoin now":                          `unexpected argument "now"`,
+		"rejoin --keys 0":                     "--keys 0",
+		"rejoin --nodes 2":                    "want 3 nodes or more",
+		"rejoin --changed 101%":               "0% to 100%",
+		"rejoin --changed lots":               "share such as 1%",
+		"rejoin --changed 0":                  "overwrites none",
+		"rejoin --deleted -1":                 "share such as 1%",
+		"rejoin --changed 100% --deleted 30%": "too few",
+		"rejoin --conflicts -1":               "--conflicts -1",
+		"rejoin --outage flood":               "want kill, pause or partition",
+		"rejoin --disk full":                  "want kept, wiped, rolledback or cloned",
+		"rejoin --durability none":            "want sync or relaxed",
+		"rejoin --mix xml":                    "want json, base62 or constant",
+		"rejoin --value-bytes 3":              "--value-bytes 3",
+		"rejoin -o xml":                       "want table or json",
+		"rejoin --timeout 0s":                 "must not be negative",
+		"rejoin --target n1":                  "go with --attach",
+		"rejoin --attach a,b,c":               "needs --target",
+		"rejoin --nope":                       "unknown flag",
+		"rejoin --net jitter=3ms":             "want rtt, rate or loss",
+		"rejoin --disk cloned --net rtt=1ms":  "--disk cloned goes without --net",
+		"rejoin --disk rolledback --attach a,b,c --target n1 --outage-cmd true --return-cmd true": "not with --attach",
+		"rejoin --net rtt=1ms --attach a,b,c --target n1 --outage-cmd true --return-cmd true":     "not with --attach",
+		"rejoin --interrupt 21":                                               "--interrupt 21: want 0 to 20",
+		"rejoin --interrupt 1 --outage pause":                                 "--interrupt goes with --outage kill --disk kept",
+		"rejoin --outage partition --disk wiped":                              "a process that lives keeps its disk",
+		"rejoin --vs redis --net rtt=1ms":                                     "--vs goes without --net",
+		"rejoin --vs memcached":                                               "--vs memcached: want redis",
+		"rejoin --vs redis --pairs 101":                                       "--pairs 101: want 1 to 100",
+		"rejoin --vs redis --disk wiped":                                      "--vs goes with --outage kill --disk kept",
 		"rejoin --vs redis --redis-server /nowhere/redis-server":              "Debian has it",
 		"rejoin --outage pause --disk wiped":                                  "a process that lives keeps its disk",
 		"rejoin --attach a,b --target n1 --outage-cmd true --return-cmd true": "want 3 nodes or more",

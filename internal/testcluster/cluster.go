@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -56,6 +57,7 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	founded bool // the first node has been started once
+	clones  []*Node
 	closed  bool
 }
 
@@ -199,14 +201,14 @@ func (c *Cluster) Binary() string { return c.binary }
 // given. A second call does nothing.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
-	closed := c.closed
+	closed, all := c.closed, slices.Concat(c.nodes, c.clones)
 	c.closed = true
 	c.mu.Unlock()
 	if closed {
 		return nil
 	}
 	var errs []error
-	for _, n := range c.nodes {
+	for _, n := range all {
 		errs = append(errs, n.Kill())
 		n.closeClient()
 	}
@@ -225,7 +227,7 @@ func (c *Cluster) place(n *Node) []string {
 	}
 	var addrs []string
 	for _, other := range c.nodes {
-		if addr := other.nodeAddr(); other != n && addr != "" {
+		if addr := other.nodeAddr(); other.name != n.name && addr != "" {
 			addrs = append(addrs, addr)
 		}
 	}

@@ -39,7 +39,8 @@ var ErrNotRunning = errors.New("node is not running")
 type Node struct {
 	cluster *Cluster
 	name    string
-	route   Route // empty where the node tells the address it listens on
+	files   string // what its files are called
+	route   Route  // empty where the node tells the address it listens on
 
 	mu     sync.Mutex
 	ports  admin.Ports // as last seen; a restart asks for the same
@@ -55,16 +56,16 @@ type process struct {
 	err    error         // how it ended; valid after exited
 }
 
-func newNode(c *Cluster, name string) *Node { return &Node{cluster: c, name: name} }
+func newNode(c *Cluster, name string) *Node { return &Node{cluster: c, name: name, files: name} }
 
 // Name returns the node's name in the cluster.
 func (n *Node) Name() string { return n.name }
 
 // DataDir returns the data directory's path.
-func (n *Node) DataDir() string { return filepath.Join(n.cluster.dir, n.name+"-data") }
+func (n *Node) DataDir() string { return filepath.Join(n.cluster.dir, n.files+"-data") }
 
 // LogFile returns the path of the log, which every life of the node adds to.
-func (n *Node) LogFile() string { return filepath.Join(n.cluster.dir, n.name+".log") }
+func (n *Node) LogFile() string { return filepath.Join(n.cluster.dir, n.files+".log") }
 
 func (n *Node) tlsDir() string { return filepath.Join(n.cluster.dir, n.name+"-tls") }
 
@@ -421,7 +422,7 @@ func (n *Node) Tail() string {
 	if err != nil {
 		return fmt.Sprintf("(no log of %s: %v)", n.name, err)
 	}
-	return fmt.Sprintf("--- the end of %s's log ---\n%s", n.name, text)
+	return fmt.Sprintf("--- the end of %s's log ---\n%s", n.files, text)
 }
 
 func tail(path string, most int64) ([]byte, error) {
