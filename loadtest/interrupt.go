@@ -23,7 +23,8 @@ const (
 // anything. Bytes are those that went through the relay to the node and from it,
 // from its start until all was verified.
 type Interrupted struct {
-	Asked            int     `json:"asked"` // cuts; it may have caught up before the last of them
+	Asked            int     `json:"asked"`         // cuts; it may have caught up before the last of them
+	KillDelayMS      float64 `json:"kill_delay_ms"` // between the cut and the kill
 	OneBytesIn       uint64  `json:"one_bytes_in"`
 	OneBytesOut      uint64  `json:"one_bytes_out"`
 	AllBytesIn       uint64  `json:"all_bytes_in"` // of all attempts
@@ -54,9 +55,10 @@ func (i *Interrupted) settle(cuts int) {
 
 // interrupt measures a return that is not cut, and then one that is cut when it
 // has received an even share of that one's bytes, again and again. A cut is both:
-// nothing passes the relay from there on, and the process is killed.
+// nothing passes the relay from there on, and the process is killed, at once or
+// after a delay in which it may keep what has arrived.
 func (r *rejoinRun) interrupt(ctx context.Context) error {
-	out := &Interrupted{Asked: r.opts.interrupt}
+	out := &Interrupted{Asked: r.opts.interrupt, KillDelayMS: float64(r.opts.killDelay.Milliseconds())}
 	r.report.Interrupted = out
 	gate := r.fleet.relay.gates[r.fleet.target]
 	plans := r.plans[len(r.plans)-2:]
@@ -117,6 +119,9 @@ func (r *rejoinRun) cutReturns(ctx context.Context, gate *relayGate, share int64
 			return back, err
 		}
 		at := time.Now()
+		if err := pause(ctx, r.opts.killDelay); err != nil {
+			return back, err
+		}
 		if err := r.fleet.kill(); err != nil {
 			return back, errors.Join(err, context.Cause(ctx))
 		}

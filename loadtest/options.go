@@ -21,7 +21,7 @@ type rejoinOptions struct {
 	outage, disk, mix, durability       string
 	down, quietBefore, measure, timeout time.Duration
 	seed                                uint64
-	output, edged, dir                  string
+	output, edged, dir, report          string
 
 	attach, resp, http           []string
 	outageCmd, returnCmd, target string
@@ -31,6 +31,7 @@ type rejoinOptions struct {
 	pairs           int
 	net             netProfile
 	interrupt       int
+	killDelay       time.Duration
 }
 
 // relayed reports whether a relay has to lie between the nodes.
@@ -151,6 +152,8 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.durability, "durability", o.durability, "of the cluster that is started: sync or relaxed")
 	f.DurationVar(&o.timeout, "timeout", o.timeout, "how long any one step may take")
 	f.StringVarP(&o.output, "output", "o", o.output, "table or json")
+	f.DurationVar(&o.killDelay, "kill-delay", 0, "with --interrupt: time between the end of the connection and the kill")
+	f.StringVar(&o.report, "report", "", "HTML file to write, with plots")
 	f.StringVar(&o.edged, "edged", o.edged, "path of the edged binary (default: one that is built)")
 	f.StringVar(&o.dir, "dir", o.dir, "directory for the cluster's files, which is kept (default: a temporary one)")
 	f.StringSliceVar(&o.attach, "attach", nil, "admin URLs of the nodes of a running cluster")
@@ -181,8 +184,8 @@ func (o *rejoinOptions) validate() error {
 	switch {
 	case o.conflicts < 0:
 		return fmt.Errorf("%w: --conflicts %d: want 0 or more", errUsage, o.conflicts)
-	case o.down < 0 || o.quietBefore < 0 || o.measure < 0 || o.timeout <= 0:
-		return fmt.Errorf("%w: --down, --quiet-before, --measure and --timeout must not be negative", errUsage)
+	case o.down < 0 || o.quietBefore < 0 || o.measure < 0 || o.killDelay < 0 || o.timeout <= 0:
+		return fmt.Errorf("%w: --down, --quiet-before, --measure, --kill-delay and --timeout must not be negative", errUsage)
 	}
 	return errors.Join(o.validateCluster(), o.validateVersus(), o.validateOwn())
 }

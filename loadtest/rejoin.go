@@ -24,6 +24,8 @@ type rejoinRun struct {
 	ledger   *ledger
 	wire     wireCount // of the target just before it went
 	later    []write   // with an older disk: those of the plan that are made while it is away
+	timeline *timeline // of the return; nil where no page is asked for
+	clients  clientPhases
 	report   Report
 }
 
@@ -62,6 +64,11 @@ func rejoin(ctx context.Context, sys system, o *rejoinOptions) (err error) {
 }
 
 func (r *rejoinRun) write(sys system) error {
+	if r.opts.report != "" {
+		if err := r.writePage(r.opts.report); err != nil {
+			return err
+		}
+	}
 	if r.opts.output == "json" {
 		return r.report.writeJSON(sys.out)
 	}
@@ -221,6 +228,7 @@ func (r *rejoinRun) baseline(ctx context.Context) error {
 	t.run(ctx)
 	r.report.BaselineP50MS, r.report.BaselineP99MS = t.quantileMS(50), t.quantileMS(99)
 	r.report.ClientErrors += t.errors
+	r.clients.before = t.trace
 	return nil
 }
 
@@ -352,6 +360,9 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	defer stop()
 	wg.Go(func() { clients.run(meanwhile) })
 	wg.Go(func() { through.run(meanwhile) })
+	if r.opts.report != "" {
+		wg.Go(func() { r.timeline = watchTimeline(meanwhile, target, back, before) })
+	}
 
 	w := &watcher{fleet: r.fleet, paused: r.opts.outage != outageKill, first: func(ctx context.Context) (time.Time, error) {
 		return firstAnswer(ctx, r.kv, r.ledger, target, r.plan.overwritten[0])
@@ -376,6 +387,8 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	r.report.Faults = append(r.report.Faults, through.faults...)
 	r.report.ClientP50MS, r.report.ClientP99MS = clients.quantileMS(50), clients.quantileMS(99)
 	r.report.ClientErrors += clients.errors
+	r.clients.split(clients.trace, m.caughtUp)
+	r.report.DuringP99MS, r.report.AfterP99MS = quantile(r.clients.during, 0.99), quantile(r.clients.after, 0.99)
 	return nil
 }
 

@@ -59,6 +59,8 @@ type Report struct {
 	UnknownVersions  int          `json:"unknown_versions"` // of the missed: somebody else's, taken as random bytes
 	EntriesReceived  uint64       `json:"entries_received"`
 	BaselineP50MS    float64      `json:"baseline_p50_ms"`
+	DuringP99MS      float64      `json:"during_p99_ms"` // of the same clients until the node was caught up
+	AfterP99MS       float64      `json:"after_p99_ms"`  // and after that
 	ClientErrors     int          `json:"client_errors"`
 	ExemptReads      int          `json:"exempt_reads"` // answers that were marked isolated or degraded
 	UnansweredReads  int          `json:"unanswered_reads"`

@@ -161,7 +161,7 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 		"rejoin --mix xml":                    "want json, base62 or constant",
 		"rejoin --value-bytes 3":              "--value-bytes 3",
 		"rejoin -o xml":                       "want table or json",
-		"rejoin --timeout 0s":                 "must not be negative",
+		"rejoin --timeout 0s":                 "--timeout must not be negative",
 		"rejoin --target n1":                  "go with --attach",
 		"rejoin --attach a,b,c":               "needs --target",
 		"rejoin --nope":                       "unknown flag",
