@@ -104,7 +104,7 @@ func (r *rejoinRun) beside(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { clients.run(meanwhile) })
 	watching, cancel := context.WithTimeout(ctx, fenceLimit)
-	fencedAt, _ := poll(watching, watchEvery, func(context.Context) (bool, error) { //nolint:errcheck // fenced says so
+	fencedAt, _ := poll(watching, watchEvery, func(context.Context) (bool, error) {
 		return !original.Running() || !clone.Running(), nil
 	})
 	cancel()
