@@ -99,6 +99,7 @@ type demo struct {
 	// first answer after.
 	own    nodeDump
 	before admin.Rejoin
+	wire   wireCount
 	left   time.Time
 	probe  kvAnswer
 }

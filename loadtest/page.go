@@ -39,12 +39,9 @@ func (r *rejoinRun) writePage(path string) error {
 	if err != nil {
 		return fmt.Errorf("write page: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a report is for others to read
-		return fmt.Errorf("write page: %w", err)
-	}
-	file, err := os.Create(path)
+	file, err := createPage(path)
 	if err != nil {
-		return fmt.Errorf("write page: %w", err)
+		return err
 	}
 	if err := t.Execute(file, r.page(strings.TrimSpace(table.String()))); err != nil {
 		file.Close() // the first error says more
@@ -54,6 +51,19 @@ func (r *rejoinRun) writePage(path string) error {
 		return fmt.Errorf("write page: %w", err)
 	}
 	return nil
+}
+
+// createPage makes the page's file, empty, and the directories above it: that it
+// cannot be written is better known before a run than after it.
+func createPage(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a report is for others to read
+		return nil, fmt.Errorf("write page: %w", err)
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("write page: %w", err)
+	}
+	return file, nil
 }
 
 func (r *rejoinRun) page(table string) page {

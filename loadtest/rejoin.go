@@ -40,6 +40,15 @@ func rejoin(ctx context.Context, sys system, o *rejoinOptions) (err error) {
 	if err := r.draw(); err != nil {
 		return err
 	}
+	if o.report != "" {
+		file, err := createPage(o.report)
+		if err != nil {
+			return err
+		}
+		if err := file.Close(); err != nil {
+			return fmt.Errorf("write page: %w", err)
+		}
+	}
 	if err := r.step(ctx, r.bringUp); err != nil {
 		return err
 	}

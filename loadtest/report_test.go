@@ -187,6 +187,16 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 	}
 }
 
+// That a page cannot be written is known before anything is started.
+func TestPageThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	code, out, talk := runLine(t, "rejoin --report report_test.go/page.html")
+	require.Equal(t, exitFailed, code)
+	require.Empty(t, out)
+	require.Contains(t, talk, "write page")
+	require.NotContains(t, talk, "start the cluster")
+}
+
 func TestAmounts(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{"1%": 1000, "0.1%": 100, "0.0005%": 1, "20": 20, "0": 0, "0%": 0, "100%": 100_000} {
