@@ -23,6 +23,9 @@ const (
 	maxBenchDepth   = 1024
 )
 
+// vsRedis is the other server that there is.
+const vsRedis = "redis"
+
 // benchOptions are the flags of `loadtest bench`.
 type benchOptions struct {
 	vs                       string
@@ -85,36 +88,25 @@ func (o *benchOptions) addFlags(f *pflag.FlagSet) {
 }
 
 func (o *benchOptions) validate() error {
-	for _, n := range []struct {
-		flag               string
-		value, least, most int
-	}{
-		{"pairs", o.pairs, minPairs, maxPairs},
-		{"gets", o.gets, 1, 1 << 30},
-		{"sets", o.sets, 1, 1 << 30},
-		{"keys", o.keys, 1, maxKeys},
-		{"value-bytes", o.valueBytes, 1, maxValueBytes},
-		{"clients", o.clients, 1, maxBenchClients},
-		{"pipeline", o.depth, 1, maxBenchDepth},
-	} {
-		if n.value < n.least || n.value > n.most {
-			return fmt.Errorf("%w: --%s %d: want %d to %d", errUsage, n.flag, n.value, n.least, n.most)
-		}
+	if err := errors.Join(
+		inRange("pairs", o.pairs, minPairs, maxPairs),
+		inRange("gets", o.gets, 1, 1<<30),
+		inRange("sets", o.sets, 1, 1<<30),
+		inRange("keys", o.keys, 1, maxKeys),
+		inRange("value-bytes", o.valueBytes, 1, maxValueBytes),
+		inRange("clients", o.clients, 1, maxBenchClients),
+		inRange("pipeline", o.depth, 1, maxBenchDepth),
+		validOutput(o.output),
+	); err != nil {
+		return err
 	}
 	switch {
-	case o.vs != "redis":
+	case o.vs != vsRedis:
 		return fmt.Errorf("%w: --vs %q: want redis", errUsage, o.vs)
 	case o.minGet < 0:
 		return fmt.Errorf("%w: --min-get %g: want 0 or more", errUsage, o.minGet)
-	case o.output != "table" && o.output != "json":
-		return fmt.Errorf("%w: --output %s: want table or json", errUsage, o.output)
 	}
-	for _, name := range []string{o.redisServer, o.redisClient} {
-		if _, err := exec.LookPath(name); err != nil {
-			return fmt.Errorf("%w: %s is not here; Debian has it in the packages redis-server and redis-tools", errUsage, name)
-		}
-	}
-	return nil
+	return redisHere(o.redisServer, o.redisClient)
 }
 
 // bench measures under both durabilities and reports.
@@ -138,7 +130,7 @@ func bench(ctx context.Context, sys system, o *benchOptions) (err error) {
 		report.Rows = append(report.Rows, rows...)
 	}
 	if o.output == "json" {
-		err = report.writeJSON(sys.out)
+		err = writeJSON(sys.out, report)
 	} else {
 		err = report.writeTable(sys.out, sys.painterFor(sys.out))
 	}

@@ -62,7 +62,7 @@ func TestBenchReportHasItsFields(t *testing.T) {
 	t.Parallel()
 	r := BenchReport{Vs: "redis", Pairs: 1, Rows: []BenchRow{{Op: "SET", Durability: "sync", Fsync: "always", Edged: 2, Other: 4, Ratio: 0.5, Ratios: []float64{0.5}, EdgedCPU: 7.5, OtherCPU: 2}}}
 	var out bytes.Buffer
-	require.NoError(t, r.writeJSON(&out))
+	require.NoError(t, writeJSON(&out, r))
 	var got map[string]any
 	require.NoError(t, json.Unmarshal(out.Bytes(), &got))
 	require.Equal(t, []any{map[string]any{

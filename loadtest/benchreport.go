@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -87,15 +86,6 @@ func (r *BenchReport) ratio(op string) float64 {
 		}
 	}
 	return 0
-}
-
-func (r *BenchReport) writeJSON(w io.Writer) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(r); err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
 }
 
 func (r *BenchReport) writeTable(w io.Writer, p painter) error {

@@ -5,13 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"edged.dev/edged/internal/testcluster"
@@ -78,71 +75,17 @@ func startEdged(ctx context.Context, o *benchOptions, dir, durability string) (*
 	return &benchServer{name: "edged", addr: n.Ports().RESP, pid: n.PID(), close: cluster.Close}, nil
 }
 
-// startRedis runs redis-server with an append-only file in a directory of its
-// own, and without any configuration but this.
+// startRedis runs redis-server with an append-only file.
 func startRedis(ctx context.Context, o *benchOptions, dir, fsync string) (*benchServer, error) {
-	data := filepath.Join(dir, "redis-"+fsync)
-	if err := os.Mkdir(data, 0o700); err != nil {
-		return nil, err
-	}
-	addr, err := freeAddr()
+	server, err := newRedisServer(o.redisServer, filepath.Join(dir, "redis-"+fsync), "--appendonly", "yes", "--appendfsync", fsync)
 	if err != nil {
 		return nil, err
 	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
+	if _, err := server.start(); err != nil {
 		return nil, err
 	}
-	var log bytes.Buffer
-	// It ends by close, not by a caller's deadline.
-	cmd := exec.Command(o.redisServer, "--bind", "127.0.0.1", "--port", port, "--dir", data, "--save", "", //nolint:noctx // as above
-		"--appendonly", "yes", "--appendfsync", fsync, "--daemonize", "no")
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", o.redisServer, err)
-	}
-	s := &benchServer{name: "redis", addr: addr, pid: cmd.Process.Pid, close: func() error { return endServer(cmd) }}
-	if err := s.waitAnswer(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", o.redisServer, err), s.close(), fmt.Errorf("it said: %s", log.String()))
-	}
-	return s, nil
-}
-
-// endServer ends a server in good order and waits for it.
-func endServer(cmd *exec.Cmd) error {
-	err := cmd.Process.Signal(syscall.SIGTERM)
-	waited := cmd.Wait()
-	if _, ended := errors.AsType[*exec.ExitError](waited); ended || waited == nil {
-		return err // how it ended after its data was measured is of no interest
-	}
-	return errors.Join(err, waited)
-}
-
-// freeAddr finds a port that was free a moment ago.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-func (s *benchServer) waitAnswer(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, benchStartWait)
-	defer cancel()
-	for {
-		conn, err := dialRESP(ctx, s.addr)
-		if err == nil {
-			_, err = conn.do("PING")
-			conn.close()
-		}
-		if err == nil {
-			return nil
-		}
-		if waited := pause(ctx, 10*time.Millisecond); waited != nil {
-			return errors.Join(waited, err)
-		}
-	}
+	s := &benchServer{name: "redis", addr: server.addr, pid: server.cmd.Process.Pid, close: server.end}
+	return s, server.waitAnswer(ctx)
 }
 
 // fill writes every key that redis-benchmark may ask for.

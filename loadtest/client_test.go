@@ -321,7 +321,7 @@ func TestReadersCountAStaleNode(t *testing.T) {
 	kv := newKVClient()
 	defer kv.close()
 	r := &readers{
-		ledger: l, plan: plan{overwritten: []int{0}, deleted: []int{9}}, kv: kv, seed: 1,
+		ledger: l, plan: plan{overwritten: []int{0}, deleted: []int{9}}, keys: len(l.want), kv: kv, seed: 1,
 		door: door{name: "n3", http: strings.TrimPrefix(server.URL, "http://")}, before: snapshot(&l.traffic),
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -64,7 +64,7 @@ merge policy and show the conflict merged. It ends with the cluster running, unt
 Ctrl-C. Exit code 4 means that something did not hold.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := validOutage(o.outage, o.disk); err != nil {
+			if err := validOutage(o.outage, o.disk, []string{outageKill, outagePause}, []string{diskKept, diskWiped}); err != nil {
 				return err
 			}
 			return runDemo(cmd.Context(), sys, &o)
@@ -99,6 +99,7 @@ type demo struct {
 	// first answer after.
 	own    nodeDump
 	before admin.Rejoin
+	wire   wireCount
 	left   time.Time
 	probe  kvAnswer
 }

@@ -70,6 +70,9 @@ func (d *demo) takeAway(ctx context.Context) error {
 	if d.before, err = n.Admin().Rejoin(ctx); err != nil {
 		return err
 	}
+	if d.wire, err = readWire(ctx, doorOf(n)); err != nil {
+		return err
+	}
 	if d.opts.disk == diskKept {
 		if d.own, err = readDump(ctx, doorOf(n)); err != nil {
 			return err
@@ -173,6 +176,9 @@ func (d *demo) bringBack(ctx context.Context) error {
 	var r Report
 	r.reached(at, m)
 	r.took(d.before, m.session, at)
+	if d.before.StartedMS == m.session.StartedMS {
+		r.counted(d.wire, m.wire)
+	}
 	r.lacked(need)
 	d.showSession(&r)
 	d.showProbe(&r)

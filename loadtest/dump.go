@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -58,11 +59,16 @@ type collector struct {
 
 // readDump reads a node's own copy of everything.
 func readDump(ctx context.Context, d door) (nodeDump, error) {
+	return readDumpOf(ctx, d, admin.AllPartitions)
+}
+
+// readDumpOf reads a node's own copy of one partition.
+func readDumpOf(ctx context.Context, d door, partition int) (nodeDump, error) {
 	c := collector{
 		out:    nodeDump{node: d.name, partitions: map[uint32]*partitionDump{}},
 		actors: map[string]kv.Actor{},
 	}
-	if err := d.admin.Dump(ctx, admin.AllPartitions, c.line); err != nil {
+	if err := d.admin.Dump(ctx, partition, c.line); err != nil {
 		return nodeDump{}, fmt.Errorf("dump %s: %w", d.name, err)
 	}
 	for _, p := range c.out.partitions {
@@ -71,6 +77,55 @@ func readDump(ctx context.Context, d door) (nodeDump, error) {
 		})
 	}
 	return c.out, nil
+}
+
+// eachPartition reads the copies of some nodes, one partition after the other,
+// so that a million keys need no more memory than one partition of them. What a
+// node does not own is not asked of it, nor the system partition, which it does
+// not show.
+func eachPartition(ctx context.Context, doors []door, where placement, use func(id uint32, copies []nodeDump) error) error {
+	for _, id := range slices.Sorted(maps.Keys(where.owners)) {
+		if id == uint32(kv.System) {
+			continue
+		}
+		copies := make([]nodeDump, len(doors))
+		group, ctx := errgroup.WithContext(ctx)
+		for i, d := range doors {
+			copies[i].node = d.name
+			if !where.owns(d.name, id) {
+				continue
+			}
+			group.Go(func() (err error) {
+				copies[i], err = readDumpOf(ctx, d, int(id))
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		if err := use(id, copies); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readHeld reads which versions a node holds, and of each nothing but its dot.
+func readHeld(ctx context.Context, d door, where placement) (nodeDump, error) {
+	out := nodeDump{node: d.name, partitions: map[uint32]*partitionDump{}}
+	err := eachPartition(ctx, []door{d}, where, func(id uint32, copies []nodeDump) error {
+		p := copies[0].partitions[id]
+		if p == nil {
+			return nil
+		}
+		held := &partitionDump{versions: make([]version, len(p.versions))}
+		for i, v := range p.versions {
+			held.versions[i].dot = v.dot
+		}
+		out.partitions[id] = held
+		return nil
+	})
+	return out, err
 }
 
 // readDumps reads the copies of some nodes, two at a time.

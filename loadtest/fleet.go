@@ -18,10 +18,13 @@ import (
 
 // The ways to take a node away, and what becomes of its disk.
 const (
-	outageKill  = "kill"
-	outagePause = "pause"
-	diskKept    = "kept"
-	diskWiped   = "wiped"
+	outageKill      = "kill"
+	outagePause     = "pause"
+	outagePartition = "partition"
+	diskKept        = "kept"
+	diskWiped       = "wiped"
+	diskRolledBack  = "rolledback" // an older copy of it is put back
+	diskCloned      = "cloned"     // a copy of it is another node's, which runs beside
 )
 
 // door is one node as clients and operators reach it.
@@ -40,6 +43,15 @@ type fleet struct {
 	// just before.
 	leave func(context.Context) error
 	back  func(context.Context) (time.Time, error)
+	// kill ends the target's process, where it is this run's own.
+	kill func() error
+	// save copies the target's disk; nil where no copy is put back.
+	save func() error
+	// clone is a second node with a copy of the disk of original; nil where there
+	// is none.
+	clone, original *testcluster.Node
+	// relay is what lies between the nodes, nil where nothing does.
+	relay *relay
 	// failed says why the returning node cannot come back any more, if so.
 	failed func() error
 	// logs is the end of each node's log, where there are any.
@@ -56,15 +68,52 @@ func (f *fleet) others() []door {
 
 // startFleet starts a cluster of its own, whose last node is the target.
 func startFleet(ctx context.Context, o *rejoinOptions) (*fleet, error) {
-	args := []string{"--durability", o.durability}
-	cluster, err := testcluster.New(ctx, testcluster.Options{Binary: o.edged, Dir: o.dir, Nodes: o.nodes, Args: args})
+	opts := testcluster.Options{Binary: o.edged, Dir: o.dir, Nodes: o.nodes, Args: []string{"--durability", o.durability}}
+	var net *relay
+	if o.relayed() {
+		var err error
+		if net, err = startRelay(o.nodes, o.net, o.seed); err != nil {
+			return nil, err
+		}
+		opts.Routes = net.routes()
+	}
+	end := func(c *testcluster.Cluster) (err error) {
+		if c != nil {
+			err = c.Close()
+		}
+		if net != nil {
+			err = errors.Join(err, net.close())
+		}
+		return err
+	}
+	cluster, err := testcluster.New(ctx, opts)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, end(nil))
 	}
 	if err := cluster.Start(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w\n%s", err, logsOf(cluster)), cluster.Close())
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, logsOf(cluster)), end(cluster))
 	}
-	return fleetOf(cluster, o.outage, o.disk), nil
+	f := fleetOf(cluster, o.outage, o.disk)
+	f.relay, f.close = net, func() error { return end(cluster) }
+	if o.outage == outagePartition {
+		f.partitioned()
+	}
+	return f, nil
+}
+
+// partitioned takes the target away by cutting it off the others at the relay,
+// while its process and its clients go on.
+func (f *fleet) partitioned() {
+	gate := f.relay.gates[f.target]
+	f.leave = func(context.Context) error {
+		gate.cut.Store(true)
+		return nil
+	}
+	f.back = func(context.Context) (time.Time, error) {
+		at := time.Now()
+		gate.heal()
+		return at, nil
+	}
 }
 
 // fleetOf is a cluster of this run's own, which has been started. Its last node
@@ -79,7 +128,7 @@ func fleetOf(cluster *testcluster.Cluster, outage, disk string) *fleet {
 		if outage == outagePause {
 			return n.Pause()
 		}
-		if err := n.Kill(); err != nil || disk == diskKept {
+		if err := n.Kill(); err != nil || disk != diskWiped {
 			return err
 		}
 		return n.Wipe()
@@ -90,6 +139,13 @@ func fleetOf(cluster *testcluster.Cluster, outage, disk string) *fleet {
 		}
 		return n.Start(ctx)
 	}
+	switch disk {
+	case diskRolledBack:
+		f.rollBack(n)
+	case diskCloned:
+		f.clones(n)
+	}
+	f.kill = n.Kill
 	f.failed = func() error {
 		if n.Running() {
 			return nil

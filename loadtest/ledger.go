@@ -39,25 +39,52 @@ func (p plan) changes() int { return len(p.overwritten) + len(p.inserted) }
 // insertedShare is the part of the changed keys that are new: one in so many.
 const insertedShare = 5
 
-// makePlan draws a plan from r. One in five of the changed keys is new, with
-// an index from keys on; the others are keys that exist.
-func makePlan(r *rand.Rand, keys, changed, deleted, conflicts int) (plan, error) {
-	inserted := changed / insertedShare
-	overwritten := changed - inserted
-	if overwritten+deleted+conflicts > keys {
-		return plan{}, fmt.Errorf("%w: %d keys are too few to change %d, delete %d and make %d conflicts", errUsage, keys, overwritten, deleted, conflicts)
+// writes returns the plan's writes but for the conflicts, each with a number of
+// its own.
+func (p plan) writes(l *ledger) []write {
+	var out []write
+	for _, list := range [][]int{p.overwritten, p.inserted} {
+		for _, key := range list {
+			out = append(out, write{key: key, number: l.number()})
+		}
 	}
-	order := r.Perm(keys)
+	for _, key := range p.deleted {
+		out = append(out, write{key: key, remove: true})
+	}
+	return out
+}
+
+// planSize is how many keys there are, and what becomes of how many in each of
+// so many outages.
+type planSize struct{ keys, changed, deleted, conflicts, outages int }
+
+// inserted is how many of the changed keys are new.
+func (s planSize) inserted() int { return s.changed / insertedShare }
+
+// makePlans draws a plan for each outage from r. No key is in two of them. One
+// in five of the changed keys is new, with an index from keys on; the others are
+// keys that exist.
+func makePlans(r *rand.Rand, s planSize) ([]plan, error) {
+	overwritten := s.changed - s.inserted()
+	if s.outages*(overwritten+s.deleted+s.conflicts) > s.keys {
+		return nil, fmt.Errorf("%w: %d keys are too few to change %d, delete %d and make %d conflicts, %d times",
+			errUsage, s.keys, overwritten, s.deleted, s.conflicts, s.outages)
+	}
+	order := r.Perm(s.keys)
 	take := func(n int) []int {
 		out := order[:n:n]
 		order = order[n:]
 		return out
 	}
-	p := plan{overwritten: take(overwritten), deleted: take(deleted), conflicting: take(conflicts)}
-	for i := range inserted {
-		p.inserted = append(p.inserted, keys+i)
+	var out []plan
+	for i := range s.outages {
+		p := plan{overwritten: take(overwritten), deleted: take(s.deleted), conflicting: take(s.conflicts)}
+		for j := range s.inserted() {
+			p.inserted = append(p.inserted, s.keys+i*s.inserted()+j)
+		}
+		out = append(out, p)
 	}
-	return p, nil
+	return out, nil
 }
 
 // ledger is what a run has written and was told is durable. Each key has one

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
@@ -28,35 +29,69 @@ type finder func(key string, sum uint64) ([]byte, bool)
 // the partitions that it owns, with what that node held when it was taken away.
 // A wiped disk held nothing.
 func neededBy(find finder, where placement, donors []nodeDump, own nodeDump) (lack, error) {
-	had := map[place]bool{}
-	for id, p := range own.partitions {
-		for _, v := range p.versions {
-			had[place{id, v.dot}] = true
-		}
-	}
-	var out lack
-	var entries []wire.Needed
+	w := weigher{find: find, where: where, own: own}
+	ids := map[uint32]bool{}
 	for _, donor := range donors {
-		for id, p := range donor.partitions {
-			if !where.owns(own.node, id) {
-				continue
-			}
-			for versions := range byKey(p.versions) {
-				entry, n := out.entry(find, id, had, versions)
-				if n == 0 {
-					continue
-				}
-				entries = append(entries, entry)
-				out.versions += n
+		for id := range donor.partitions {
+			ids[id] = true
+		}
+	}
+	for id := range ids {
+		w.partition(id, donors)
+	}
+	return w.lack()
+}
+
+// weigher gathers what a node lacks, a partition at a time.
+type weigher struct {
+	find    finder
+	where   placement
+	own     nodeDump // of which the dots count
+	out     lack
+	entries []wire.Needed
+}
+
+// partition adds what the donors hold of a partition and the node does not.
+func (w *weigher) partition(id uint32, donors []nodeDump) {
+	if !w.where.owns(w.own.node, id) {
+		return
+	}
+	had := map[kv.Dot]bool{}
+	if p := w.own.partitions[id]; p != nil {
+		for _, v := range p.versions {
+			had[v.dot] = true
+		}
+	}
+	for _, donor := range donors {
+		p := donor.partitions[id]
+		if p == nil {
+			continue
+		}
+		for versions := range byKey(p.versions) {
+			if entry, n := w.out.entry(w.find, id, had, versions); n > 0 {
+				w.entries = append(w.entries, entry)
+				w.out.versions += n
 			}
 		}
 	}
-	if len(entries) == 0 {
-		return out, nil
+}
+
+// read adds what some nodes hold.
+func (w *weigher) read(ctx context.Context, donors []door) error {
+	return eachPartition(ctx, donors, w.where, func(id uint32, copies []nodeDump) error {
+		w.partition(id, copies)
+		return nil
+	})
+}
+
+// lack is what has been gathered, weighed.
+func (w *weigher) lack() (lack, error) {
+	if len(w.entries) == 0 {
+		return w.out, nil
 	}
 	var err error
-	out.bytes, err = wire.NeededBytes(entries)
-	return out, err
+	w.out.bytes, err = wire.NeededBytes(w.entries)
+	return w.out, err
 }
 
 // byKey yields the versions of each key of a sorted slice.
@@ -75,21 +110,15 @@ func byKey(versions []version) func(func([]version) bool) {
 	}
 }
 
-// place is a dot in its partition: a dot counts in one partition alone.
-type place struct {
-	partition uint32
-	dot       kv.Dot
-}
-
 // entry is what is missing of one key, and of how many versions. What it
 // returns counts as had from now on: every donor has it.
-func (k *lack) entry(find finder, id uint32, had map[place]bool, versions []version) (wire.Needed, int) {
+func (k *lack) entry(find finder, id uint32, had map[kv.Dot]bool, versions []version) (wire.Needed, int) {
 	out := wire.Needed{Partition: kv.Partition(id)}
 	for _, v := range versions {
-		if had[place{id, v.dot}] {
+		if had[v.dot] {
 			continue
 		}
-		had[place{id, v.dot}] = true
+		had[v.dot] = true
 		w := kv.Version{Dot: v.dot, HLC: kv.HLC(v.hlc), ExpiresMS: v.expiresMS}
 		if v.tombstone {
 			w.Flags = kv.Tombstone

@@ -21,11 +21,35 @@ type rejoinOptions struct {
 	outage, disk, mix, durability       string
 	down, quietBefore, measure, timeout time.Duration
 	seed                                uint64
-	output, edged, dir                  string
+	output, edged, dir, report          string
 
 	attach, resp, http           []string
 	outageCmd, returnCmd, target string
 	tokenFile                    string
+
+	vs, redisServer string
+	pairs           int
+	net             netProfile
+	interrupt       int
+	killDelay       time.Duration
+}
+
+// relayed reports whether a relay has to lie between the nodes.
+func (o *rejoinOptions) relayed() bool {
+	return o.net != netProfile{} || o.interrupt > 0 || o.outage == outagePartition
+}
+
+// outages is how many outages there are: the one that is told in full, those in
+// turn with another server, and the two of which one is cut.
+func (o *rejoinOptions) outages() int {
+	n := 1
+	if o.vs != "" {
+		n += o.pairs
+	}
+	if o.interrupt > 0 {
+		n += 2
+	}
+	return n
 }
 
 // amount is a number or a share of all keys.
@@ -77,7 +101,7 @@ func defaultRejoin() *rejoinOptions {
 		changed: amount{percent: 1}, deleted: amount{percent: 0.1},
 		outage: outageKill, disk: diskKept, mix: mixJSON, durability: "sync",
 		down: 3 * time.Second, quietBefore: 3 * time.Second, measure: 2 * time.Second, timeout: 2 * time.Minute,
-		seed: 1, output: "table",
+		seed: 1, output: "table", redisServer: "redis-server", pairs: 5,
 	}
 }
 
@@ -116,8 +140,10 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.Var(&o.changed, "changed", "keys that are overwritten or inserted during the outage")
 	f.Var(&o.deleted, "deleted", "keys that are deleted during the outage")
 	f.IntVar(&o.conflicts, "conflicts", o.conflicts, "keys that are written at two nodes with the same older token")
-	f.StringVar(&o.outage, "outage", o.outage, "kill (SIGKILL) or pause (SIGSTOP)")
-	f.StringVar(&o.disk, "disk", o.disk, "kept or wiped: what becomes of the data directory")
+	f.StringVar(&o.outage, "outage", o.outage, "kill (SIGKILL), pause (SIGSTOP) or partition (cut off the others, while clients write to both sides)")
+	f.StringVar(&o.disk, "disk", o.disk, "what becomes of the data directory: kept, wiped, rolledback (to a copy from before the changes) or cloned (to a second live node)")
+	f.Var(&o.net, "net", "the network between the nodes, such as rtt=40ms,rate=100Mbit,loss=1%, by a relay in user space")
+	f.IntVar(&o.interrupt, "interrupt", 0, "how often a further return is cut, by a kill at spread points of the bytes it receives")
 	f.DurationVar(&o.down, "down", o.down, "how long the node is away, at least")
 	f.DurationVar(&o.quietBefore, "quiet-before", o.quietBefore, "time without writes before the outage")
 	f.DurationVar(&o.measure, "measure", o.measure, "how long the clients of the other nodes are measured before, and at least after")
@@ -126,6 +152,8 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.durability, "durability", o.durability, "of the cluster that is started: sync or relaxed")
 	f.DurationVar(&o.timeout, "timeout", o.timeout, "how long any one step may take")
 	f.StringVarP(&o.output, "output", "o", o.output, "table or json")
+	f.DurationVar(&o.killDelay, "kill-delay", 0, "with --interrupt: time between the end of the connection and the kill")
+	f.StringVar(&o.report, "report", "", "HTML file to write, with plots")
 	f.StringVar(&o.edged, "edged", o.edged, "path of the edged binary (default: one that is built)")
 	f.StringVar(&o.dir, "dir", o.dir, "directory for the cluster's files, which is kept (default: a temporary one)")
 	f.StringSliceVar(&o.attach, "attach", nil, "admin URLs of the nodes of a running cluster")
@@ -134,41 +162,82 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.target, "target", "", "with --attach: name of the node that goes and returns")
 	f.StringVar(&o.outageCmd, "outage-cmd", "", "with --attach: shell command that takes it away")
 	f.StringVar(&o.returnCmd, "return-cmd", "", "with --attach: shell command that brings it back")
+	f.StringVar(&o.vs, "vs", "", "another server to measure beside the node, in turn: redis, a master and its replica")
+	f.IntVar(&o.pairs, "pairs", o.pairs, "with --vs: returns of each")
+	f.StringVar(&o.redisServer, "redis-server", o.redisServer, "with --vs: name or path of redis-server")
 	f.StringVar(&o.tokenFile, "token-file", "", "with --attach: file with the admin token")
 }
 
 func (o *rejoinOptions) validate() error {
-	if err := (values{mix: o.mix, bytes: o.valueBytes}).validate(); err != nil {
-		return err
-	}
-	if err := validOutage(o.outage, o.disk); err != nil {
-		return err
-	}
-	if err := errors.Join(oneOf("durability", o.durability, "sync", "relaxed"), oneOf("output", o.output, "table", "json")); err != nil {
+	if err := errors.Join(
+		values{mix: o.mix, bytes: o.valueBytes}.validate(),
+		validOutage(o.outage, o.disk, []string{outageKill, outagePause, outagePartition},
+			[]string{diskKept, diskWiped, diskRolledBack, diskCloned}),
+		oneOf("durability", o.durability, "sync", "relaxed"),
+		validOutput(o.output),
+		inRange("keys", o.keys, 1, maxKeys),
+		inRange("pairs", o.pairs, minPairs, maxPairs),
+		inRange("interrupt", o.interrupt, 0, maxInterruptions),
+	); err != nil {
 		return err
 	}
 	switch {
-	case o.keys < 1 || o.keys > maxKeys:
-		return fmt.Errorf("%w: --keys %d: want 1 to %d", errUsage, o.keys, maxKeys)
 	case o.conflicts < 0:
 		return fmt.Errorf("%w: --conflicts %d: want 0 or more", errUsage, o.conflicts)
-	case o.down < 0 || o.quietBefore < 0 || o.measure < 0 || o.timeout <= 0:
-		return fmt.Errorf("%w: --down, --quiet-before, --measure and --timeout must not be negative", errUsage)
+	case o.down < 0 || o.quietBefore < 0 || o.measure < 0 || o.killDelay < 0 || o.timeout <= 0:
+		return fmt.Errorf("%w: --down, --quiet-before, --measure, --kill-delay and --timeout must not be negative", errUsage)
 	}
-	return o.validateCluster()
+	return errors.Join(o.validateCluster(), o.validateVersus(), o.validateOwn())
+}
+
+// validateOwn checks what needs a cluster of this run's own, or a relay between
+// its nodes.
+func (o *rejoinOptions) validateOwn() error {
+	copied := o.disk == diskRolledBack || o.disk == diskCloned
+	switch {
+	case copied && len(o.attach) > 0:
+		return fmt.Errorf("%w: --disk %s goes with a cluster that is started here, not with --attach", errUsage, o.disk)
+	case o.disk == diskCloned && o.relayed():
+		return fmt.Errorf("%w: --disk cloned goes without --net: the clone is at no address that a relay knows", errUsage)
+	case o.relayed() && len(o.attach) > 0:
+		return fmt.Errorf("%w: --net, --interrupt and --outage partition go with a cluster that is started here, not with --attach", errUsage)
+	case o.interrupt > 0 && (o.outage != outageKill || o.disk != diskKept):
+		return fmt.Errorf("%w: --interrupt goes with --outage kill --disk kept", errUsage)
+	case o.relayed() && o.vs != "":
+		return fmt.Errorf("%w: --vs goes without --net and --interrupt: no relay lies between the other server's processes", errUsage)
+	}
+	return nil
+}
+
+// loadRate is how many keys a second a run loads, reads or verifies at least.
+const loadRate = 1000
+
+// loadTimeout bounds a step that touches every key.
+func (o *rejoinOptions) loadTimeout() time.Duration {
+	return o.timeout + time.Duration(o.keys)*time.Second/loadRate
+}
+
+// validateVersus checks what is asked for beside another server: it is killed,
+// and so the node must be.
+func (o *rejoinOptions) validateVersus() error {
+	switch {
+	case o.vs == "":
+		return nil
+	case len(o.attach) > 0:
+		return fmt.Errorf("%w: --vs goes with a cluster that is started here, not with --attach", errUsage)
+	case o.outage != outageKill || o.disk != diskKept:
+		return fmt.Errorf("%w: --vs goes with --outage kill --disk kept", errUsage)
+	}
+	return errors.Join(oneOf("vs", o.vs, vsRedis), redisHere(o.redisServer))
 }
 
 // validOutage checks the words for how a node goes and what it loses.
-func validOutage(outage, disk string) error {
-	if outage == outagePause && disk == diskWiped {
-		return fmt.Errorf("%w: --outage pause --disk wiped: a paused process keeps its disk", errUsage)
+func validOutage(outage, disk string, outages, disks []string) error {
+	if err := errors.Join(oneOf("outage", outage, outages...), oneOf("disk", disk, disks...)); err != nil {
+		return err
 	}
-	return errors.Join(oneOf("outage", outage, outageKill, outagePause), oneOf("disk", disk, diskKept, diskWiped))
-}
-
-func oneOf(flag, value, a, b string) error {
-	if value != a && value != b {
-		return fmt.Errorf("%w: --%s %s: want %s or %s", errUsage, flag, value, a, b)
+	if outage != outageKill && disk != diskKept {
+		return fmt.Errorf("%w: --outage %s --disk %s: a process that lives keeps its disk", errUsage, outage, disk)
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ const (
 type readers struct {
 	ledger *ledger
 	plan   plan
+	keys   int // how many of the ledger's keys there are by now
 	kv     *kvClient
 	door   door
 	// before has the traffic's last writes acknowledged before the start.
@@ -121,7 +122,7 @@ func (r *readers) pick(rnd *rand.Rand) int {
 	lists := [][]int{r.plan.overwritten, r.plan.inserted, r.plan.conflicting, r.plan.deleted}
 	list := lists[[]int{0, 0, 0, 1, 1, 2, 3}[rnd.IntN(7)]]
 	if len(list) == 0 || rnd.IntN(10) < 3 {
-		return rnd.IntN(len(r.ledger.want))
+		return rnd.IntN(r.keys)
 	}
 	return list[rnd.IntN(len(list))]
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"edged.dev/edged/api/admin"
 )
 
@@ -17,8 +19,13 @@ type rejoinRun struct {
 	progress *progress
 	fleet    *fleet
 	kv       *kvClient
+	plans    []plan // of each outage; the first is the one that is told in full
 	plan     plan
 	ledger   *ledger
+	wire     wireCount // of the target just before it went
+	later    []write   // with an older disk: those of the plan that are made while it is away
+	timeline *timeline // of the return; nil where no page is asked for
+	clients  clientPhases
 	report   Report
 }
 
@@ -33,6 +40,15 @@ func rejoin(ctx context.Context, sys system, o *rejoinOptions) (err error) {
 	if err := r.draw(); err != nil {
 		return err
 	}
+	if o.report != "" {
+		file, err := createPage(o.report)
+		if err != nil {
+			return err
+		}
+		if err := file.Close(); err != nil {
+			return fmt.Errorf("write page: %w", err)
+		}
+	}
 	if err := r.step(ctx, r.bringUp); err != nil {
 		return err
 	}
@@ -46,6 +62,9 @@ func rejoin(ctx context.Context, sys system, o *rejoinOptions) (err error) {
 	if err := r.write(sys); err != nil {
 		return err
 	}
+	if c := r.report.Cloned; c != nil && c.Fenced == fencedNone {
+		return fmt.Errorf("%w: of two nodes with one name neither ended itself", errWrong)
+	}
 	if !r.report.ok() {
 		return fmt.Errorf("%w: %d lost, %d stale, %d not found, %d resurrected, %d diverged, roots equal: %t",
 			errWrong, r.report.Lost, r.report.StaleReads, r.report.NotFound, r.report.Resurrected, r.report.Diverged, r.report.RootsEqual)
@@ -54,6 +73,11 @@ func rejoin(ctx context.Context, sys system, o *rejoinOptions) (err error) {
 }
 
 func (r *rejoinRun) write(sys system) error {
+	if r.opts.report != "" {
+		if err := r.writePage(r.opts.report); err != nil {
+			return err
+		}
+	}
 	if r.opts.output == "json" {
 		return r.report.writeJSON(sys.out)
 	}
@@ -63,11 +87,11 @@ func (r *rejoinRun) write(sys system) error {
 // draw draws what the run will write.
 func (r *rejoinRun) draw() (err error) {
 	o := r.opts
-	changed, deleted := o.changed.of(o.keys), o.deleted.of(o.keys)
-	if r.plan, err = makePlan(rand.New(rand.NewPCG(o.seed, 1)), o.keys, changed, deleted, o.conflicts); err != nil {
+	size := planSize{keys: o.keys, changed: o.changed.of(o.keys), deleted: o.deleted.of(o.keys), conflicts: o.conflicts, outages: o.outages()}
+	if r.plans, err = makePlans(rand.New(rand.NewPCG(o.seed, 1)), size); err != nil {
 		return err
 	}
-	if len(r.plan.overwritten) == 0 {
+	if r.plan = r.plans[0]; len(r.plan.overwritten) == 0 {
 		return fmt.Errorf("%w: --changed %s overwrites none of %d keys, so that nothing shows when the node has come back", errUsage, o.changed.String(), o.keys)
 	}
 	prefix := ""
@@ -75,10 +99,10 @@ func (r *rejoinRun) draw() (err error) {
 		prefix = fmt.Sprintf("loadtest:%d:", time.Now().UnixMilli())
 	}
 	v := values{seed: o.seed, mix: o.mix, bytes: o.valueBytes}
-	r.ledger = newLedger(prefix, v, o.keys+len(r.plan.inserted))
+	r.ledger = newLedger(prefix, v, o.keys+size.outages*size.inserted())
 	r.report = Report{
-		Keys: o.keys, Changed: r.plan.changes(), Inserted: len(r.plan.inserted), Deleted: deleted, Conflicts: o.conflicts,
-		Outage: o.outage, Disk: o.disk, Seed: o.seed, Mix: o.mix, ValueBytes: o.valueBytes, Durability: o.durability,
+		Keys: o.keys, Changed: r.plan.changes(), Inserted: size.inserted(), Deleted: size.deleted, Conflicts: o.conflicts,
+		Outage: o.outage, Disk: o.disk, Net: o.net.String(), Seed: o.seed, Mix: o.mix, ValueBytes: o.valueBytes, Durability: o.durability,
 	}
 	return nil
 }
@@ -99,19 +123,46 @@ func (r *rejoinRun) bringUp(ctx context.Context) (err error) {
 	return err
 }
 
-// story is load, baseline, outage, changes, return, verification.
+// story is load, baseline, outage, changes, return, and what else is measured;
+// then the verification of all of it.
 func (r *rejoinRun) story(ctx context.Context) error {
-	if err := r.step(ctx, r.load); err != nil {
+	if err := r.stepFor(ctx, r.opts.loadTimeout(), r.load); err != nil {
 		return err
 	}
 	if err := r.step(ctx, r.baseline); err != nil {
 		return err
 	}
+	if err := r.outage(ctx); err != nil {
+		return err
+	}
+	if r.opts.vs != "" {
+		if err := r.versus(ctx); err != nil {
+			return fmt.Errorf("measure beside %s: %w", r.opts.vs, err)
+		}
+	}
+	if r.opts.interrupt > 0 {
+		if err := r.stepFor(ctx, r.opts.loadTimeout(), r.interrupt); err != nil {
+			return fmt.Errorf("measure interruptions: %w", err)
+		}
+	}
+	return r.stepFor(ctx, r.opts.loadTimeout(), r.verify)
+}
+
+// outage is the outage that is told in full.
+func (r *rejoinRun) outage(ctx context.Context) error {
 	own, before, err := r.quiet(ctx)
 	if err != nil {
 		return err
 	}
+	if r.fleet.save != nil {
+		if err := r.step(ctx, r.saveDisk); err != nil {
+			return err
+		}
+	}
 	r.progress.begin("take "+r.fleet.returning().name+" away", 0)
+	if r.wire, err = readWire(ctx, r.fleet.returning()); err != nil {
+		return err
+	}
 	if err := r.fleet.leave(ctx); err != nil {
 		return err
 	}
@@ -135,14 +186,21 @@ func (r *rejoinRun) story(ctx context.Context) error {
 		return err
 	}
 	r.report.lacked(missing)
-	return r.step(ctx, r.verify)
+	if r.fleet.clone != nil {
+		return r.step(ctx, r.beside)
+	}
+	return nil
 }
 
 // step runs one part of the story under the timeout.
 func (r *rejoinRun) step(ctx context.Context, part func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, r.opts.timeout)
-	defer cancel()
-	return part(ctx)
+	return r.stepFor(ctx, r.opts.timeout, part)
+}
+
+// stepFor runs one part of the story under a time limit.
+func (r *rejoinRun) stepFor(ctx context.Context, limit time.Duration, part func(context.Context) error) error {
+	_, err := within(ctx, limit, func(ctx context.Context) (struct{}, error) { return struct{}{}, part(ctx) })
+	return err
 }
 
 // load writes every key through all nodes and waits until all copies are equal.
@@ -179,6 +237,7 @@ func (r *rejoinRun) baseline(ctx context.Context) error {
 	t.run(ctx)
 	r.report.BaselineP50MS, r.report.BaselineP99MS = t.quantileMS(50), t.quantileMS(99)
 	r.report.ClientErrors += t.errors
+	r.clients.before = t.trace
 	return nil
 }
 
@@ -187,12 +246,16 @@ func (r *rejoinRun) quiet(ctx context.Context) (own nodeDump, before admin.Rejoi
 	r.progress.begin("no writes for a while", 0)
 	begun := time.Now()
 	target := r.fleet.returning()
-	asking, cancel := context.WithTimeout(ctx, r.opts.timeout)
+	asking, cancel := context.WithTimeout(ctx, r.opts.loadTimeout())
 	defer cancel()
 	if err := waitEqual(asking, r.fleet.doors); err != nil {
 		return own, before, err
 	}
-	if own, err = readDump(asking, target); err != nil {
+	where, err := readPlacement(asking, target)
+	if err != nil {
+		return own, before, err
+	}
+	if own, err = readHeld(asking, target, where); err != nil {
 		return own, before, err
 	}
 	if before, err = target.admin.Rejoin(asking); err != nil {
@@ -208,23 +271,49 @@ func (r *rejoinRun) quiet(ctx context.Context) (own nodeDump, before admin.Rejoi
 func (r *rejoinRun) change(ctx context.Context) error {
 	p := r.plan
 	r.progress.begin("change keys meanwhile", p.changes()+len(p.deleted)+len(p.conflicting))
-	var writes []write
-	for _, list := range [][]int{p.overwritten, p.inserted} {
-		for _, key := range list {
-			writes = append(writes, write{key: key, number: r.ledger.number()})
-		}
+	if r.opts.outage == outagePartition {
+		return r.applyApart(ctx, p, p.writes(r.ledger))
 	}
-	for _, key := range p.deleted {
-		writes = append(writes, write{key: key, remove: true})
+	if r.later != nil {
+		return r.apply(ctx, p, r.later)
 	}
+	return r.apply(ctx, p, p.writes(r.ledger))
+}
+
+// applyApart makes half of the writes through the side that stays and half
+// through the node that is cut off, and the conflicts through both.
+func (r *rejoinRun) applyApart(ctx context.Context, p plan, writes []write) error {
+	sides := [][]door{r.fleet.others(), {r.fleet.returning()}}
+	halves := make([][]write, len(sides))
+	for i, w := range writes { // the first, which shows when the node is back, stays
+		halves[i%len(sides)] = append(halves[i%len(sides)], w)
+	}
+	group, both := errgroup.WithContext(ctx)
+	for i, doors := range sides {
+		l := &loader{ledger: r.ledger, doors: doors, step: r.progress.step}
+		group.Go(func() error { return l.run(both, halves[i]) })
+		defer func() { r.retried(l) }()
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return r.conflicts(ctx, p, []door{sides[0][0], sides[1][0]})
+}
+
+// apply makes writes and a plan's conflicts through the nodes that stay.
+func (r *rejoinRun) apply(ctx context.Context, p plan, writes []write) error {
 	l := &loader{ledger: r.ledger, doors: r.fleet.others(), step: r.progress.step}
 	err := l.run(ctx, writes)
 	r.retried(l)
 	if err != nil {
 		return err
 	}
+	return r.conflicts(ctx, p, r.fleet.others())
+}
+
+func (r *rejoinRun) conflicts(ctx context.Context, p plan, doors []door) error {
 	for _, key := range p.conflicting {
-		if err := conflict(ctx, r.kv, r.ledger, r.fleet.others(), key); err != nil {
+		if err := conflict(ctx, r.kv, r.ledger, doors, key); err != nil {
 			return err
 		}
 		r.progress.step(1)
@@ -235,17 +324,28 @@ func (r *rejoinRun) change(ctx context.Context) error {
 // missing is what the node lacks when it comes back.
 func (r *rejoinRun) missing(ctx context.Context, own nodeDump) (lack, error) {
 	r.progress.begin("weigh what it has missed", 0)
-	ctx, cancel := context.WithTimeout(ctx, r.opts.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.opts.loadTimeout())
 	defer cancel()
 	where, err := readPlacement(ctx, r.fleet.others()[0])
 	if err != nil {
 		return lack{}, err
 	}
-	donors, err := readDumps(ctx, r.fleet.others())
-	if err != nil {
+	w := &weigher{find: r.ledger.value, where: where, own: own}
+	if err := w.read(ctx, r.fleet.others()); err != nil {
 		return lack{}, err
 	}
-	return neededBy(r.ledger.value, where, donors, own)
+	if r.opts.outage == outagePartition { // the others lack what was written to it alone
+		others := &weigher{find: r.ledger.value, where: where, own: own}
+		if err := others.read(ctx, []door{r.fleet.returning()}); err != nil {
+			return lack{}, err
+		}
+		alone, err := others.lack()
+		if err != nil {
+			return lack{}, err
+		}
+		r.report.OthersMissed, r.report.OthersNeeded = alone.versions, alone.bytes
+	}
+	return w.lack()
 }
 
 func (r *rejoinRun) bringBack(ctx context.Context) (time.Time, error) {
@@ -259,9 +359,9 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	target := r.fleet.returning()
 	clients := newTraffic(r.ledger, r.fleet.others(), r.opts.keys)
 	through := &readers{
-		ledger: r.ledger, plan: r.plan, kv: r.kv, door: target, seed: r.opts.seed,
+		ledger: r.ledger, plan: r.plan, keys: r.opts.keys + len(r.plan.inserted), kv: r.kv, door: target, seed: r.opts.seed,
 		before: snapshot(&r.ledger.traffic),
-		brief:  r.opts.outage == outagePause && r.report.DownMS < float64(lease.Milliseconds()),
+		brief:  r.opts.outage != outageKill && r.report.DownMS < float64(lease.Milliseconds()),
 	}
 	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -269,8 +369,11 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	defer stop()
 	wg.Go(func() { clients.run(meanwhile) })
 	wg.Go(func() { through.run(meanwhile) })
+	if r.opts.report != "" {
+		wg.Go(func() { r.timeline = watchTimeline(meanwhile, target, back, before) })
+	}
 
-	w := &watcher{fleet: r.fleet, paused: r.opts.outage == outagePause, first: func(ctx context.Context) (time.Time, error) {
+	w := &watcher{fleet: r.fleet, paused: r.opts.outage != outageKill, first: func(ctx context.Context) (time.Time, error) {
 		return firstAnswer(ctx, r.kv, r.ledger, target, r.plan.overwritten[0])
 	}}
 	watching, cancel := context.WithTimeout(ctx, r.opts.timeout)
@@ -281,6 +384,9 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	}
 	r.report.reached(back, m)
 	r.report.took(before, m.session, back)
+	if before.StartedMS == m.session.StartedMS {
+		r.report.counted(r.wire, m.wire)
+	}
 	if err := pause(ctx, r.opts.measure-time.Since(back)); err != nil {
 		return err
 	}
@@ -290,6 +396,8 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	r.report.Faults = append(r.report.Faults, through.faults...)
 	r.report.ClientP50MS, r.report.ClientP99MS = clients.quantileMS(50), clients.quantileMS(99)
 	r.report.ClientErrors += clients.errors
+	r.clients.split(clients.trace, m.caughtUp)
+	r.report.DuringP99MS, r.report.AfterP99MS = quantile(r.clients.during, 0.99), quantile(r.clients.after, 0.99)
 	return nil
 }
 
@@ -303,10 +411,10 @@ func (r *rejoinRun) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dumps, err := readDumps(ctx, r.fleet.doors)
+	found, err := verifyCopies(ctx, r.ledger, where, r.fleet.doors)
 	if err != nil {
 		return err
 	}
-	r.report.found(verify(r.ledger.wanted(), where, dumps))
+	r.report.found(found)
 	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -28,7 +27,7 @@ type Report struct {
 	SyncMS        float64 `json:"sync_ms"`         // from the first HELLO to the last PEND
 
 	SyncBytes    uint64         `json:"sync_bytes"`    // session frames, compressed, both directions
-	WireBytesIn  uint64         `json:"wire_bytes_in"` // at the UDP socket until caught up; not counted after a pause
+	WireBytesIn  uint64         `json:"wire_bytes_in"` // at the UDP socket until caught up; of a process that was there all the time, since it was cut off
 	WireBytesOut uint64         `json:"wire_bytes_out"`
 	NeededBytes  int            `json:"needed_bytes"` // one zstd frame over what the node lacked
 	Ratio        float64        `json:"ratio"`        // sync_bytes / needed_bytes
@@ -48,30 +47,43 @@ type Report struct {
 	ClientP99MS   float64 `json:"client_p99_ms"`
 	BaselineP99MS float64 `json:"baseline_p99_ms"` // of the same clients before the outage
 
-	Nodes            int      `json:"nodes"`
-	ValueBytes       int      `json:"value_bytes"`
-	Mix              string   `json:"mix"`
-	Seed             uint64   `json:"seed"`
-	Durability       string   `json:"durability"`
-	Inserted         int      `json:"inserted"` // of the changed
-	LoadMS           float64  `json:"load_ms"`  // to load the keys
-	DownMS           float64  `json:"down_ms"`  // between the node's end and its return
-	MissedVersions   int      `json:"missed_versions"`
-	UnknownVersions  int      `json:"unknown_versions"` // of the missed: somebody else's, taken as random bytes
-	EntriesReceived  uint64   `json:"entries_received"`
-	BaselineP50MS    float64  `json:"baseline_p50_ms"`
-	ClientErrors     int      `json:"client_errors"`
-	ExemptReads      int      `json:"exempt_reads"` // answers that were marked isolated or degraded
-	UnansweredReads  int      `json:"unanswered_reads"`
-	ResurrectedReads int      `json:"resurrected_reads"` // of the resurrected: seen by readers
-	Leftovers        int      `json:"leftovers"`         // keys that still show what a later write should have covered
-	Retries          int      `json:"retries"`           // writes of the run that were refused or unanswered, and sent again
-	RetryReasons     []string `json:"retry_reasons,omitempty"`
-	Faults           []string `json:"faults"` // the first few of what was wrong, in words
+	Nodes            int          `json:"nodes"`
+	ValueBytes       int          `json:"value_bytes"`
+	Mix              string       `json:"mix"`
+	Seed             uint64       `json:"seed"`
+	Durability       string       `json:"durability"`
+	Inserted         int          `json:"inserted"` // of the changed
+	LoadMS           float64      `json:"load_ms"`  // to load the keys
+	DownMS           float64      `json:"down_ms"`  // between the node's end and its return
+	MissedVersions   int          `json:"missed_versions"`
+	UnknownVersions  int          `json:"unknown_versions"` // of the missed: somebody else's, taken as random bytes
+	EntriesReceived  uint64       `json:"entries_received"`
+	BaselineP50MS    float64      `json:"baseline_p50_ms"`
+	DuringP99MS      float64      `json:"during_p99_ms"` // of the same clients until the node was caught up
+	AfterP99MS       float64      `json:"after_p99_ms"`  // and after that
+	ClientErrors     int          `json:"client_errors"`
+	ExemptReads      int          `json:"exempt_reads"` // answers that were marked isolated or degraded
+	UnansweredReads  int          `json:"unanswered_reads"`
+	ResurrectedReads int          `json:"resurrected_reads"` // of the resurrected: seen by readers
+	Leftovers        int          `json:"leftovers"`         // keys that still show what a later write should have covered
+	Retries          int          `json:"retries"`           // writes of the run that were refused or unanswered, and sent again
+	RetryReasons     []string     `json:"retry_reasons,omitempty"`
+	Net              string       `json:"net,omitempty"`                    // between the nodes; empty is loopback
+	OthersMissed     int          `json:"others_missed_versions,omitempty"` // after a partition: what the target's side wrote
+	OthersNeeded     int          `json:"others_needed_bytes,omitempty"`    // the same as one zstd frame, as needed_bytes
+	Cloned           *Cloned      `json:"cloned,omitempty"`                 // with --disk cloned
+	Interruptions    int          `json:"interruptions"`                    // cuts of a further return
+	Interrupted      *Interrupted `json:"interrupted,omitempty"`            // with --interrupt
+	Versus           *Versus      `json:"versus,omitempty"`                 // with --vs
+	Faults           []string     `json:"faults"`                           // the first few of what was wrong, in words
 }
 
-// ok reports whether nothing was lost, stale, resurrected or diverged.
+// ok reports whether nothing was lost, stale, resurrected or diverged, and no
+// two nodes of one name stayed.
 func (r *Report) ok() bool {
+	if r.Cloned != nil && r.Cloned.Fenced == fencedNone {
+		return false
+	}
 	return r.Lost == 0 && r.StaleReads == 0 && r.NotFound == 0 && r.Resurrected == 0 && r.Diverged == 0 && r.RootsEqual
 }
 
@@ -100,6 +112,12 @@ func (r *Report) took(before, after admin.Rejoin, resumed time.Time) {
 	if after.FirstHelloMS != nil && after.LastPendMS != nil {
 		r.SyncMS = max(0, *after.LastPendMS-max(*after.FirstHelloMS, from))
 	}
+}
+
+// counted fills the bytes at the UDP socket of a process that was there all the
+// time: those between the two counts.
+func (r *Report) counted(before, after wireCount) {
+	r.WireBytesIn, r.WireBytesOut = after.in-before.in, after.out-before.out
 }
 
 // lacked fills the yardstick.
@@ -146,12 +164,7 @@ func (r *Report) writeJSON(w io.Writer) error {
 	if r.Faults == nil {
 		r.Faults = []string{}
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(r); err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
+	return writeJSON(w, r)
 }
 
 // writeTable writes the report for people.
@@ -175,6 +188,26 @@ func (r *Report) writeTable(w io.Writer, p painter) error {
 	row("ratio", "%9.3f", r.Ratio)
 	row("at the UDP socket", "%9d B in, %d B out", r.WireBytesIn, r.WireBytesOut)
 	row("path", "%s", pathText(r.Path))
+	if r.Outage == outagePartition {
+		row("the others needed", "%9d B for %d versions", r.OthersNeeded, r.OthersMissed)
+	}
+	if v := r.Versus; v != nil {
+		section("Beside " + v.Server + " " + v.Version + ", in turn, without clients")
+		row("time, partial resync", "%s", v.timeText())
+		row("bytes, partial resync", "%d B, the node %d B at the UDP socket", v.PartialBytes, v.EdgedBytes)
+		row("a full resync", "%.1f ms, %d B", v.FullMS, v.FullBytes)
+		row("changes not there", "%s", p.count(v.Wrong))
+	}
+	if c := r.Cloned; c != nil {
+		section("A clone beside it")
+		row("fenced", "%s, after %.1f ms; clients of both saw %d errors", c.Fenced, c.FencedMS, c.ClientErrors)
+	}
+	if i := r.Interrupted; i != nil {
+		section(fmt.Sprintf("Another return, cut %d times", r.Interruptions))
+		row("bytes, all attempts", "%d B, one that is not cut %d B: %.3f times, %.0f B more a cut", i.AllBytesIn+i.AllBytesOut, i.OneBytesIn+i.OneBytesOut, i.Ratio, i.ExtraBytes)
+		row("may be", "%d B: %s", i.BoundBytes, p.yes(i.WithinBound))
+		row("caught up", "%.1f ms after the first start, %.1f ms after the last; not cut %.1f ms", i.AllCaughtUpMS, i.LastCaughtUpMS, i.OneCaughtUpMS)
+	}
 	section("Clients")
 	row("through other nodes", "p50 %.2f ms, p99 %.2f ms; before: p50 %.2f ms, p99 %.2f ms; %d errors", r.ClientP50MS, r.ClientP99MS, r.BaselineP50MS, r.BaselineP99MS, r.ClientErrors)
 	row("through the returning", "%d answers, %d lagging, %d exempt, %d unanswered", r.ReadsDuring, r.LaggingReads, r.ExemptReads, r.UnansweredReads)

@@ -63,6 +63,10 @@ func TestReportOfAPauseTakesTheDifference(t *testing.T) {
 	require.Equal(t, map[string]int{"L1": 4}, r.Path)
 	require.InDelta(t, 25, r.SyncMS, 1e-9)
 
+	r.counted(wireCount{in: 1000, out: 10}, wireCount{in: 1700, out: 60})
+	require.Equal(t, uint64(700), r.WireBytesIn)
+	require.Equal(t, uint64(50), r.WireBytesOut)
+
 	r = Report{}
 	r.took(before, before, time.UnixMilli(5000))
 	require.Zero(t, r.SyncMS, "no session: all came with the live writes")
@@ -80,9 +84,12 @@ func TestReportCountsFromTheReturn(t *testing.T) {
 func TestAnyFaultIsTheExitCode(t *testing.T) {
 	t.Parallel()
 	require.True(t, (&Report{RootsEqual: true, LaggingReads: 5, ExemptReads: 3, Leftovers: 1}).ok())
-	for _, r := range []Report{{}, {RootsEqual: true, Lost: 1}, {RootsEqual: true, StaleReads: 1}, {RootsEqual: true, NotFound: 1}, {RootsEqual: true, Diverged: 1}} {
+	for _, r := range []Report{{}, {RootsEqual: true, Lost: 1}, {RootsEqual: true, StaleReads: 1}, {RootsEqual: true, NotFound: 1}, {RootsEqual: true, Diverged: 1}, {RootsEqual: true, Cloned: &Cloned{Fenced: fencedNone}}} {
 		require.False(t, r.ok(), fmt.Sprintf("%+v", r))
 	}
+	require.True(t, (&Report{RootsEqual: true, Cloned: &Cloned{Fenced: fencedOf(true, false)}}).ok())
+	require.Equal(t, []string{fencedClone, fencedOriginal, fencedNone, fencedBoth},
+		[]string{fencedOf(true, false), fencedOf(false, true), fencedOf(true, true), fencedOf(false, false)})
 	r := Report{RootsEqual: true}
 	r.answered(readCounts{reads: 10, resurrected: 1})
 	require.False(t, r.ok())
@@ -148,17 +155,29 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 		"rejoin --deleted -1":                 "share such as 1%",
 		"rejoin --changed 100% --deleted 30%": "too few",
 		"rejoin --conflicts -1":               "--conflicts -1",
-		"rejoin --outage flood":               "want kill or pause",
-		"rejoin --disk full":                  "want kept or wiped",
+		"rejoin --outage flood":               "want kill, pause or partition",
+		"rejoin --disk full":                  "want kept, wiped, rolledback or cloned",
 		"rejoin --durability none":            "want sync or relaxed",
 		"rejoin --mix xml":                    "want json, base62 or constant",
 		"rejoin --value-bytes 3":              "--value-bytes 3",
 		"rejoin -o xml":                       "want table or json",
-		"rejoin --timeout 0s":                 "must not be negative",
+		"rejoin --timeout 0s":                 "--timeout must not be negative",
 		"rejoin --target n1":                  "go with --attach",
 		"rejoin --attach a,b,c":               "needs --target",
 		"rejoin --nope":                       "unknown flag",
-		"rejoin --outage pause --disk wiped":  "a paused process keeps its disk",
+		"rejoin --net jitter=3ms":             "want rtt, rate or loss",
+		"rejoin --disk cloned --net rtt=1ms":  "--disk cloned goes without --net",
+		"rejoin --disk rolledback --attach a,b,c --target n1 --outage-cmd true --return-cmd true": "not with --attach",
+		"rejoin --net rtt=1ms --attach a,b,c --target n1 --outage-cmd true --return-cmd true":     "not with --attach",
+		"rejoin --interrupt 21":                                               "--interrupt 21: want 0 to 20",
+		"rejoin --interrupt 1 --outage pause":                                 "--interrupt goes with --outage kill --disk kept",
+		"rejoin --outage partition --disk wiped":                              "a process that lives keeps its disk",
+		"rejoin --vs redis --net rtt=1ms":                                     "--vs goes without --net",
+		"rejoin --vs memcached":                                               "--vs memcached: want redis",
+		"rejoin --vs redis --pairs 101":                                       "--pairs 101: want 1 to 100",
+		"rejoin --vs redis --disk wiped":                                      "--vs goes with --outage kill --disk kept",
+		"rejoin --vs redis --redis-server /nowhere/redis-server":              "Debian has it",
+		"rejoin --outage pause --disk wiped":                                  "a process that lives keeps its disk",
 		"rejoin --attach a,b --target n1 --outage-cmd true --return-cmd true": "want 3 nodes or more",
 	} {
 		code, out, talk := runLine(t, line)
@@ -166,6 +185,16 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 		require.Empty(t, out, line)
 		require.Contains(t, talk, says, line)
 	}
+}
+
+// That a page cannot be written is known before anything is started.
+func TestPageThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	code, out, talk := runLine(t, "rejoin --report report_test.go/page.html")
+	require.Equal(t, exitFailed, code)
+	require.Empty(t, out)
+	require.Contains(t, talk, "write page")
+	require.NotContains(t, talk, "start the cluster")
 }
 
 func TestAmounts(t *testing.T) {

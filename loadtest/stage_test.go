@@ -66,7 +66,7 @@ func TestDemoRefusesNonsense(t *testing.T) {
 	for line, says := range map[string]string{
 		"demo now":                         `unexpected argument "now"`,
 		"demo --outage flood":              "want kill or pause",
-		"demo --outage pause --disk wiped": "a paused process keeps its disk",
+		"demo --outage pause --disk wiped": "a process that lives keeps its disk",
 		"demo --policy nowhere.wasm":       "read policy",
 	} {
 		code, out, talk := runLine(t, line)

@@ -28,6 +28,7 @@ type traffic struct {
 
 	mu     sync.Mutex
 	hist   *hdrhistogram.Histogram // in microseconds
+	trace  []latency
 	errors int
 }
 
@@ -103,6 +104,7 @@ func (t *traffic) done(took time.Duration, err error) {
 		t.errors++
 		return
 	}
+	t.trace = append(t.trace, latency{time.Now(), float64(took.Microseconds()) / 1000})
 	if t.hist.RecordValue(max(1, took.Microseconds())) != nil {
 		t.hist.RecordValue(maxLatency.Microseconds()) //nolint:errcheck // this one is in range
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -43,15 +44,7 @@ type values struct {
 }
 
 func (v values) validate() error {
-	switch v.mix {
-	case mixJSON, mixBase62, mixConstant:
-	default:
-		return fmt.Errorf("%w: --mix %s: want json, base62 or constant", errUsage, v.mix)
-	}
-	if v.bytes < minValueBytes || v.bytes > maxValueBytes {
-		return fmt.Errorf("%w: --value-bytes %d: want %d to %d", errUsage, v.bytes, minValueBytes, maxValueBytes)
-	}
-	return nil
+	return errors.Join(oneOf("mix", v.mix, mixJSON, mixBase62, mixConstant), inRange("value-bytes", v.bytes, minValueBytes, maxValueBytes))
 }
 
 // of returns the value of write number n.

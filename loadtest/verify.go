@@ -67,12 +67,6 @@ func (v *verification) fault(format string, args ...any) {
 // acknowledged, and each partition by what its owners hold.
 func verify(want []wanted, where placement, dumps []nodeDump) verification {
 	v := verification{rootsEqual: true}
-	byName := map[string]nodeDump{}
-	var names []string
-	for _, d := range dumps {
-		byName[d.node] = d
-		names = append(names, d.node)
-	}
 	ids := map[uint32]bool{}
 	for _, d := range dumps {
 		for id := range d.partitions {
@@ -86,26 +80,28 @@ func verify(want []wanted, where placement, dumps []nodeDump) verification {
 		ids[id] = true
 	}
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		owners := where.owners[id]
-		if len(owners) == 0 { // the system partition is everybody's
-			owners = names
-		}
-		var copies []ownedCopy
-		for _, name := range owners {
-			d, asked := byName[name]
-			if !asked {
-				continue // a member that this run does not reach
-			}
-			p := d.partitions[id]
-			if p == nil {
-				p = &partitionDump{}
-			}
-			copies = append(copies, ownedCopy{name, p})
-		}
-		v.compare(id, copies)
-		v.keys(byPartition[id], copies)
+		v.partition(id, byPartition[id], where, dumps)
 	}
 	return v
+}
+
+// partition judges one partition's copies.
+func (v *verification) partition(id uint32, want []wanted, where placement, dumps []nodeDump) {
+	owners := where.owners[id]
+	var copies []ownedCopy
+	for _, d := range dumps {
+		// A partition without owners is the system's, which is everybody's.
+		if len(owners) > 0 && !slices.Contains(owners, d.node) {
+			continue
+		}
+		p := d.partitions[id]
+		if p == nil {
+			p = &partitionDump{}
+		}
+		copies = append(copies, ownedCopy{d.node, p})
+	}
+	v.compare(id, copies)
+	v.keys(want, copies)
 }
 
 // ownedCopy is one owner's copy of a partition.
@@ -274,23 +270,72 @@ func rootsEqual(ctx context.Context, doors []door) (bool, error) {
 // wanted returns what each key of the run must hold.
 func (l *ledger) wanted() []wanted {
 	var out []wanted
-	for i, e := range l.want {
-		if e.gone || e.a != 0 {
-			out = append(out, wanted{key: l.key(i), sums: l.sums(e)})
+	for i := range l.names() {
+		if w, ok := l.wantedAt(i); ok {
+			out = append(out, w)
 		}
-	}
-	for i := range trafficKeys {
-		last, begun := l.traffic[i].Load(), l.begun[i].Load()
-		if last == 0 {
-			continue
-		}
-		w := wanted{key: l.trafficKey(i), sums: l.sums(expectation{a: last})}
-		if begun != last {
-			w.may = xxh3.Hash(l.values.of(begun))
-		}
-		out = append(out, w)
 	}
 	return out
+}
+
+// names is how many keys there are, the background clients' behind the others.
+func (l *ledger) names() int { return len(l.want) + trafficKeys }
+
+// wantedAt returns what one of the names must hold, if it was ever written.
+func (l *ledger) wantedAt(i int) (wanted, bool) {
+	if i < len(l.want) {
+		e := l.want[i]
+		if !e.gone && e.a == 0 {
+			return wanted{}, false
+		}
+		return wanted{key: l.key(i), sums: l.sums(e)}, true
+	}
+	i -= len(l.want)
+	last, begun := l.traffic[i].Load(), l.begun[i].Load()
+	if last == 0 {
+		return wanted{}, false
+	}
+	w := wanted{key: l.trafficKey(i), sums: l.sums(expectation{a: last})}
+	if begun != last {
+		w.may = xxh3.Hash(l.values.of(begun))
+	}
+	return w, true
+}
+
+// byPartition sorts the names by the partitions that their keys fall into.
+func (l *ledger) byPartition(partitions uint32) map[uint32][]int32 {
+	out := map[uint32][]int32{}
+	for i := range l.names() {
+		name := l.trafficKey(max(0, i-len(l.want)))
+		if i < len(l.want) {
+			name = l.key(i)
+		}
+		id := uint32(kv.PartitionOf(kv.Hash([]byte(name)), partitions))
+		out[id] = append(out[id], int32(i))
+	}
+	return out
+}
+
+// verifyCopies reads and judges the copies of all nodes, one partition after the
+// other.
+func verifyCopies(ctx context.Context, l *ledger, where placement, doors []door) (verification, error) {
+	v := verification{rootsEqual: true}
+	names := l.byPartition(where.partitions)
+	err := eachPartition(ctx, doors, where, func(id uint32, copies []nodeDump) error {
+		var want []wanted
+		for _, i := range names[id] {
+			if w, ok := l.wantedAt(int(i)); ok {
+				want = append(want, w)
+			}
+		}
+		delete(names, id)
+		v.partition(id, want, where, copies)
+		return nil
+	})
+	if err == nil && len(names) > 0 {
+		err = fmt.Errorf("verify: no node told of %d partitions that hold keys", len(names))
+	}
+	return v, err
 }
 
 func (l *ledger) sums(e expectation) []uint64 {

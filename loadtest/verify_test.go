@@ -341,23 +341,33 @@ func TestNeededCountsWhatItCannotKnow(t *testing.T) {
 
 func TestPlanTouchesNoKeyTwice(t *testing.T) {
 	t.Parallel()
-	p, err := makePlan(rand.New(rand.NewPCG(1, 1)), 1000, 100, 50, 20)
+	plans, err := makePlans(rand.New(rand.NewPCG(1, 1)), planSize{keys: 1000, changed: 100, deleted: 50, conflicts: 20, outages: 2})
 	require.NoError(t, err)
+	require.Len(t, plans, 2)
+	p := plans[0]
 	require.Len(t, p.overwritten, 80)
 	require.Len(t, p.inserted, 20)
 	require.Len(t, p.deleted, 50)
 	require.Len(t, p.conflicting, 20)
 	require.Equal(t, 100, p.changes())
 	seen := map[int]bool{}
-	for _, list := range [][]int{p.overwritten, p.inserted, p.deleted, p.conflicting} {
-		for _, i := range list {
-			require.False(t, seen[i])
-			seen[i] = true
+	for _, p := range plans {
+		for _, list := range [][]int{p.overwritten, p.inserted, p.deleted, p.conflicting} {
+			for _, i := range list {
+				require.False(t, seen[i])
+				seen[i] = true
+			}
 		}
 	}
 	require.Equal(t, 1000, p.inserted[0])
-	_, err = makePlan(rand.New(rand.NewPCG(1, 1)), 10, 10, 2, 1)
-	require.ErrorIs(t, err, errUsage)
+	require.Equal(t, 1020, plans[1].inserted[0])
+	// 8 overwritten, 1 deleted and 1 conflict of 10 keys: once, and no more.
+	_, err = makePlans(rand.New(rand.NewPCG(1, 1)), planSize{keys: 10, changed: 10, deleted: 1, conflicts: 1, outages: 1})
+	require.NoError(t, err)
+	for _, s := range []planSize{{keys: 10, changed: 10, deleted: 2, conflicts: 1, outages: 1}, {keys: 19, changed: 10, deleted: 1, conflicts: 1, outages: 2}} {
+		_, err = makePlans(rand.New(rand.NewPCG(1, 1)), s)
+		require.ErrorIs(t, err, errUsage)
+	}
 }
 
 func TestLedgerKnowsItsKeys(t *testing.T) {

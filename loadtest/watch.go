@@ -27,6 +27,21 @@ type moments struct {
 	// session is what the node said of its session once it was caught up: what
 	// is exchanged later is the tick of a running node.
 	session admin.Rejoin
+	// wire is what went over the node's UDP socket since its process was started,
+	// at the same moment; read where the process was there all the time.
+	wire wireCount
+}
+
+// wireCount are bytes at a node's UDP socket.
+type wireCount struct{ in, out uint64 }
+
+// readWire reads them from the node's counters.
+func readWire(ctx context.Context, d door) (wireCount, error) {
+	status, err := d.admin.Status(ctx)
+	if err != nil {
+		return wireCount{}, fmt.Errorf("read counters of %s: %w", d.name, err)
+	}
+	return wireCount{status.Counters["wire_received_bytes_total"], status.Counters["wire_sent_bytes_total"]}, nil
 }
 
 // watcher waits for what a returning node reaches.
@@ -53,6 +68,11 @@ func (w *watcher) run(ctx context.Context) (moments, error) {
 		}
 		if m.session, err = w.fleet.returning().admin.Rejoin(ctx); err != nil {
 			return fmt.Errorf("read rejoin of %s: %w", w.fleet.returning().name, err)
+		}
+		if w.paused {
+			if m.wire, err = readWire(ctx, w.fleet.returning()); err != nil {
+				return err
+			}
 		}
 		m.verified, err = w.ready(ctx, "verification", func(r admin.Ready) bool {
 			return r.Ready && r.Partitions.Verified == r.Partitions.Owned

@@ -65,7 +65,7 @@ func TestOneOfTwoProcessesOfOneDiskGoesOn(t *testing.T) {
 		}
 	}
 	write(n3, "before:")
-	clone, err := n3.Clone(ctx)
+	clone, err := n3.Clone()
 	require.NoError(t, err)
 	write(n3, "after:")
 	_, err = clone.Start(ctx)

@@ -36,7 +36,14 @@ type Options struct {
 	Nodes int
 	// Args are further arguments of each `edged serve`.
 	Args []string
+	// Routes say where each node listens for others and what it tells them; none
+	// are free ports, told as they are.
+	Routes []Route
 }
+
+// Route is where a node listens for other nodes, and the address at which they
+// are to reach it, such as that of a relay. Both are HOST:PORT.
+type Route struct{ Listen, Advertise string }
 
 // Cluster is a set of nodes. Its methods are safe for concurrent use as long
 // as no two of them concern the same node.
@@ -75,6 +82,9 @@ func New(ctx context.Context, opts Options) (*Cluster, error) {
 	if opts.Nodes < 1 || opts.Nodes > maxNodes {
 		return nil, fmt.Errorf("make cluster: %d nodes, want 1 to %d", opts.Nodes, maxNodes)
 	}
+	if len(opts.Routes) != 0 && len(opts.Routes) != opts.Nodes {
+		return nil, fmt.Errorf("make cluster: %d routes for %d nodes", len(opts.Routes), opts.Nodes)
+	}
 	c := &Cluster{dir: opts.Dir, args: opts.Args, starter: newStarter()}
 	if err := c.prepare(ctx, opts); err != nil {
 		return nil, errors.Join(fmt.Errorf("make cluster: %w", err), c.Close())
@@ -101,6 +111,9 @@ func (c *Cluster) prepare(ctx context.Context, opts Options) error {
 	}
 	for i := range opts.Nodes {
 		n := newNode(c, fmt.Sprintf("n%d", i+1))
+		if len(opts.Routes) > 0 {
+			n.route = opts.Routes[i]
+		}
 		if err := c.command(ctx, "ca", "issue", n.name, "--dir", authority, "--out", n.tlsDir()); err != nil {
 			return err
 		}
@@ -188,9 +201,8 @@ func (c *Cluster) Binary() string { return c.binary }
 // given. A second call does nothing.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
-	closed := c.closed
+	closed, all := c.closed, slices.Concat(c.nodes, c.clones)
 	c.closed = true
-	all := slices.Concat(c.nodes, c.clones)
 	c.mu.Unlock()
 	if closed {
 		return nil
@@ -215,7 +227,7 @@ func (c *Cluster) place(n *Node) []string {
 	}
 	var addrs []string
 	for _, other := range c.nodes {
-		if addr := other.nodeAddr(); other != n && addr != "" {
+		if addr := other.nodeAddr(); other.name != n.name && addr != "" {
 			addrs = append(addrs, addr)
 		}
 	}

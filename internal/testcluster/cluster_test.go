@@ -164,3 +164,9 @@ func TestFailureShowsEveryLog(t *testing.T) {
 	require.Contains(t, text, "the end of n1's log")
 	require.Contains(t, text, "the end of n2's log")
 }
+
+func TestRoutesAreOneANode(t *testing.T) {
+	t.Parallel()
+	_, err := testcluster.New(t.Context(), testcluster.Options{Binary: "true", Dir: t.TempDir(), Routes: make([]testcluster.Route, 2)})
+	require.ErrorContains(t, err, "2 routes for 3 nodes")
+}

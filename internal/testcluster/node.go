@@ -1,6 +1,7 @@
 package testcluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,7 +39,8 @@ var ErrNotRunning = errors.New("node is not running")
 type Node struct {
 	cluster *Cluster
 	name    string
-	label   string // of its files: the name, but for a clone
+	files   string // what its files are called
+	route   Route  // empty where the node tells the address it listens on
 
 	mu     sync.Mutex
 	ports  admin.Ports // as last seen; a restart asks for the same
@@ -54,16 +56,16 @@ type process struct {
 	err    error         // how it ended; valid after exited
 }
 
-func newNode(c *Cluster, name string) *Node { return &Node{cluster: c, name: name, label: name} }
+func newNode(c *Cluster, name string) *Node { return &Node{cluster: c, name: name, files: name} }
 
 // Name returns the node's name in the cluster.
 func (n *Node) Name() string { return n.name }
 
 // DataDir returns the data directory's path.
-func (n *Node) DataDir() string { return filepath.Join(n.cluster.dir, n.label+"-data") }
+func (n *Node) DataDir() string { return filepath.Join(n.cluster.dir, n.files+"-data") }
 
 // LogFile returns the path of the log, which every life of the node adds to.
-func (n *Node) LogFile() string { return filepath.Join(n.cluster.dir, n.label+".log") }
+func (n *Node) LogFile() string { return filepath.Join(n.cluster.dir, n.files+".log") }
 
 func (n *Node) tlsDir() string { return filepath.Join(n.cluster.dir, n.name+"-tls") }
 
@@ -74,7 +76,14 @@ func (n *Node) Ports() admin.Ports {
 	return n.ports
 }
 
-func (n *Node) nodeAddr() string { return n.Ports().Node }
+// nodeAddr is where other nodes reach this one; empty before its first start.
+func (n *Node) nodeAddr() string {
+	addr := n.Ports().Node
+	if addr != "" && n.route.Advertise != "" {
+		return n.route.Advertise
+	}
+	return addr
+}
 
 // Start executes the node's process and returns the moment just before that.
 // It takes the ports it had before, or free ones at its first start, and does
@@ -120,11 +129,15 @@ func (n *Node) args() []string {
 		return addr
 	}
 	ports := n.Ports()
-	return []string{
+	args := []string{
 		"serve", "--data-dir", n.DataDir(), "--tls-dir", n.tlsDir(),
-		"--node-listen", free(ports.Node), "--resp-listen", free(ports.RESP),
+		"--node-listen", free(cmp.Or(n.route.Listen, ports.Node)), "--resp-listen", free(ports.RESP),
 		"--http-listen", free(ports.HTTP), "--admin-listen", free(ports.Admin),
 	}
+	if n.route.Advertise != "" {
+		args = append(args, "--node-advertise", n.route.Advertise)
+	}
+	return args
 }
 
 func (n *Node) portsFile() string { return filepath.Join(n.DataDir(), admin.PortsFile) }
@@ -409,7 +422,7 @@ func (n *Node) Tail() string {
 	if err != nil {
 		return fmt.Sprintf("(no log of %s: %v)", n.name, err)
 	}
-	return fmt.Sprintf("--- the end of %s's log ---\n%s", n.name, text)
+	return fmt.Sprintf("--- the end of %s's log ---\n%s", n.files, text)
 }
 
 func tail(path string, most int64) ([]byte, error) {

@@ -35,8 +35,7 @@ func TestADiskRestoredFromAnOldCopyIsNoticed(t *testing.T) {
 	through(c.Node(0), func(pipe redis.Pipeliner, i int) { pipe.Set(ctx, fmt.Sprintf("old:%d", i), "v", 0) })
 	require.NoError(t, n3.WaitVerified(ctx))
 	require.NoError(t, n3.Stop(ctx))
-	saved := t.TempDir() + "/saved"
-	require.NoError(t, n3.Save(ctx, saved))
+	require.NoError(t, n3.SaveDisk())
 	start(t, n3)
 
 	through(n3, func(pipe redis.Pipeliner, i int) {
@@ -51,7 +50,7 @@ func TestADiskRestoredFromAnOldCopyIsNoticed(t *testing.T) {
 	start(t, c.Node(0))
 	require.NoError(t, c.Node(1).Kill())
 	start(t, c.Node(1))
-	require.NoError(t, n3.Restore(ctx, saved))
+	require.NoError(t, n3.RestoreDisk())
 	start(t, n3)
 	require.Contains(t, n3.Tail(), "it was rolled back")
 	through(n3, func(pipe redis.Pipeliner, i int) { pipe.Set(ctx, fmt.Sprintf("later:%d", i), "v", 0) })
