@@ -63,6 +63,10 @@ func (m *Machine) handle(ev Event) {
 		}
 	case Lapsed:
 		m.lapsed(e.Partition)
+	case Planning:
+		m.setPlanning(e.On)
+	case Planned:
+		m.planned(e)
 	case Passed:
 	}
 }
@@ -313,6 +317,7 @@ func (m *Machine) partEnded(e PartEnded) {
 		return
 	}
 	m.unpull(e.Session, []kv.Partition{e.Partition})
+	m.planEnded(x, e.Name, e.Failed)
 	if e.Failed {
 		if p := m.peers[e.Name]; p != nil {
 			p.busyTill = m.now + 2*retryEvery // one that is cut at once is not asked in a loop
