@@ -152,7 +152,7 @@ func (d *doors) serveAdmin(ctx context.Context) error {
 	}
 	handler, err := httpapi.NewAdmin(httpapi.AdminConfig{
 		Status: status{d.node}, Policies: policyAdmin{d.node}, Events: d.node.events, Dumper: dumper{d.node},
-		Metrics: newMetrics(d.node), Token: token,
+		Repair: repairAdmin{d.node}, Metrics: newMetrics(d.node), Token: token,
 	})
 	if err != nil {
 		return err

@@ -71,6 +71,8 @@ type Node struct {
 	refusals  atomic.Int64                    // dials that ended for want of trust
 	badFrames atomic.Int64                    // frames of peers that were refused
 	badUpload atomic.Int64                    // policies that were refused
+	plans     planCounts
+	load      load
 	refusedBy sync.Map                        // address -> true: told in the log
 	caught    caught
 }
@@ -250,6 +252,7 @@ func (n *Node) build() error {
 		Refuse: n.cfg.IsolatedWrites == IsolatedRefuse, TokenKey: tokenKey(n.id), Relaxed: n.cfg.Durability == DurabilityRelaxed,
 		Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes,
 		Boottime: n.clocks.boottime, WallMS: n.clocks.wallMS, Jitter: rand.Uint64, Events: n.replicaEvents(),
+		Planner: planner{n}, Load: n.planLoad,
 	})
 	if err != nil {
 		return err

@@ -187,3 +187,22 @@ func ReplayRepair(ctx context.Context, wasm, params []byte, in repair.Input) (Re
 	}
 	return d, nil
 }
+
+// ReplayRepair makes a plan again by a stored policy, or by BuiltinPlan, without
+// counting it. An error says that this node cannot run it any more.
+func (t *Table) ReplayRepair(ctx context.Context, policyID string, in repair.Input) (RepairDecision, error) {
+	if policyID == BuiltinPlan {
+		return RepairDecision{PolicyID: BuiltinPlan, Plan: repair.Builtin(in)}, nil
+	}
+	p := t.current.Load().policies[policyID]
+	if p == nil || p.module == nil {
+		return RepairDecision{}, fmt.Errorf("replay plan of %.80s: %w", policyID, errNotBound)
+	}
+	replayed := *p
+	replayed.counts = &counters{}
+	d, err := replayed.plan(ctx, in)
+	if err != nil {
+		return RepairDecision{}, fmt.Errorf("replay plan of %s: %w", policyID, err)
+	}
+	return d, nil
+}

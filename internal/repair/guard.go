@@ -23,6 +23,9 @@ const (
 	Added Fate = "added"
 )
 
+// Fates returns all of them.
+func Fates() []Fate { return []Fate{Kept, Clamped, Dropped, Overdue, Added} }
+
 // Planned is a step and what became of it.
 type Planned struct {
 	Step
