@@ -73,7 +73,7 @@ type Node struct {
 	badUpload atomic.Int64                    // policies that were refused
 	plans     planCounts
 	load      load
-	refusedBy sync.Map                        // address -> true: told in the log
+	refusedBy sync.Map // address -> true: told in the log
 	caught    caught
 }
 
