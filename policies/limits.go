@@ -28,9 +28,13 @@ const (
 	// MaxRepairRequestBytes is the longest request for a plan: the most ranges, peers
 	// and hot prefixes, and parameters.
 	MaxRepairRequestBytes = 512 << 10
-	// MaxRepairResponseBytes is the longest answer: a step for each range, and the
-	// rules of each tenth of them at their longest.
+	// MaxRepairResponseBytes is the longest answer: a step for each range, and filters
+	// of 200 bytes for each.
 	MaxRepairResponseBytes = 1 << 20
+
+	// maxFilterBytes bounds the filter of one step: a plan of the most steps is shown
+	// with the filters of all.
+	maxFilterBytes = 1 << 10
 
 	maxNameBytes     = 64
 	maxParamsBytes   = 4 << 10

@@ -282,17 +282,19 @@ func TestBadPlansAreRefused(t *testing.T) {
 		"wraps": {"\x00\x00\x01\x00a", 0xffff_ffff, 5, "outside"}, "no length": {"", 48, 0, "without a length"},
 		"operation": {"\x02\x00\x01\x00a", 48, 5, "operation 2"}, "kind": {"\x00\x01\x01\x00a", 48, 5, "kind 1"},
 		"cut": {"\x00\x00\x01", 48, 3, "within a rule"}, "cut prefix": {"\x00\x00\x02\x00a", 48, 5, "within a prefix"},
-		"long": {"\x00\x00\x01\x04" + strings.Repeat("a", 1025), 48, 1029, "1025 bytes"},
+		"longest": {"\x00\x00\xfc\x03" + strings.Repeat("a", 1020), 48, 1024, ""},
+		"long":    {"\x00\x00\x01\x04" + strings.Repeat("a", 1025), 48, 1029, "1029 bytes, the limit is 1024"},
 	} {
 		steps, err := policies.ParseRepairResponse(planFrame(c.filter, step(repair.Step{}, c.off, c.len)))
 		require.NoError(t, err, name)
 		require.Contains(t, steps[0].Bad, c.want, name)
 	}
 	rule := "\x00\x00\x01\x00a"
-	steps, err = policies.ParseRepairResponse(planFrame(rule, step(repair.Step{}, 80, 5), step(repair.Step{}, 80, 5)))
+	steps, err = policies.ParseRepairResponse(planFrame(rule+rule[:1], step(repair.Step{}, 112, 5), step(repair.Step{}, 112, 5), step(repair.Step{}, 112, 6)))
 	require.NoError(t, err)
-	require.Empty(t, steps[0].Bad)
-	require.Equal(t, "filters overlap", steps[1].Bad, "small frames make no large plans")
+	require.Equal(t, []repair.Rule{{Prefix: "a"}}, steps[0].Rules)
+	require.Equal(t, steps[0], steps[1], "steps may share a filter")
+	require.Equal(t, "filters overlap", steps[2].Bad, "small frames make no large plans")
 }
 
 func FuzzParseRepairResponse(f *testing.F) {
@@ -306,13 +308,10 @@ func FuzzParseRepairResponse(f *testing.F) {
 			require.Nil(t, steps)
 			return
 		}
-		size := 0
+		require.LessOrEqual(t, 16+32*len(steps), len(b))
 		for _, s := range steps {
-			for _, r := range s.Rules {
-				size += 4 + len(r.Prefix)
-			}
+			require.True(t, s.Bad == "" || len(s.Rules) == 0)
 		}
-		require.LessOrEqual(t, 16+32*len(steps)+size, len(b))
 		in := twoRanges()
 		orders := map[uint64]int{}
 		for _, o := range repair.Guard(in, steps).Orders() {

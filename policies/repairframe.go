@@ -141,34 +141,59 @@ func ParseRepairResponse(b []byte) ([]repair.Step, error) {
 		return nil, fmt.Errorf("%w: %d bytes, %d steps need %d", errMalformed, len(b), n, first)
 	}
 	steps := make([]repair.Step, n)
-	spare := uint64(len(b)) - first // of the bytes of filters; many steps may name the same
+	f := filters{frame: b, first: first, spare: uint64(len(b)) - first, read: map[[2]uint64]filter{}}
 	for i := range steps {
-		steps[i] = parseStep(b, responseHeader+stepRecord*i, first, &spare)
+		steps[i] = parseStep(b, responseHeader+stepRecord*i, &f)
 	}
 	return steps, nil
 }
 
-// parseStep reads the step at off. spare is how many bytes of filters may still be
-// read: without it, small frames would make large plans.
-func parseStep(b []byte, off int, first uint64, spare *uint64) repair.Step {
+// filters reads the filters of a frame. Steps may share one; those that overlap
+// otherwise may not be longer together than the frame has room for, or small
+// frames would make large plans.
+type filters struct {
+	frame []byte
+	first uint64 // where the steps end
+	spare uint64
+	read  map[[2]uint64]filter // by place and length
+}
+
+type filter struct {
+	rules []repair.Rule
+	bad   string
+}
+
+func (f *filters) at(off, n uint64) (rules []repair.Rule, bad string) {
+	switch {
+	case n == 0 && off == 0:
+		return nil, ""
+	case n == 0:
+		return nil, fmt.Sprintf("a filter at %d without a length", off)
+	case off < f.first || off+n > uint64(len(f.frame)):
+		return nil, fmt.Sprintf("a filter of %d bytes at %d, outside of %d to %d", n, off, f.first, len(f.frame))
+	case n > maxFilterBytes:
+		return nil, fmt.Sprintf("a filter of %d bytes, the limit is %d", n, maxFilterBytes)
+	}
+	if known, ok := f.read[[2]uint64{off, n}]; ok {
+		return known.rules, known.bad
+	}
+	if n > f.spare {
+		return nil, "filters overlap"
+	}
+	f.spare -= n
+	rules, bad = parseRules(f.frame[off : off+n])
+	f.read[[2]uint64{off, n}] = filter{rules, bad}
+	return rules, bad
+}
+
+func parseStep(b []byte, off int, f *filters) repair.Step {
 	le := binary.LittleEndian
 	e := b[off : off+stepRecord]
 	s := repair.Step{
 		Range: le.Uint32(e[0:]), Strategy: repair.Strategy(e[4]), Direction: repair.Direction(e[5]), Priority: le.Uint16(e[6:]),
 		RateKiBps: le.Uint32(e[8:]), DelayMS: le.Uint32(e[12:]), MaxBytes: le.Uint64(e[16:]),
 	}
-	at, n := uint64(le.Uint32(e[24:])), uint64(le.Uint32(e[28:]))
-	switch {
-	case n == 0 && at != 0:
-		s.Bad = fmt.Sprintf("a filter at %d without a length", at)
-	case n > 0 && (at < first || at+n > uint64(len(b))):
-		s.Bad = fmt.Sprintf("a filter of %d bytes at %d, outside of %d to %d", n, at, first, len(b))
-	case n > *spare:
-		s.Bad = "filters overlap"
-	case n > 0:
-		*spare -= n
-		s.Rules, s.Bad = parseRules(b[at : at+n])
-	}
+	s.Rules, s.Bad = f.at(uint64(le.Uint32(e[24:])), uint64(le.Uint32(e[28:])))
 	return s
 }
 
@@ -186,8 +211,6 @@ func parseRules(b []byte) (rules []repair.Rule, bad string) {
 			return nil, fmt.Sprintf("a filter with the operation %d", op)
 		case kind != 0:
 			return nil, fmt.Sprintf("a filter of the kind %d", kind)
-		case n > MaxPrefixBytes:
-			return nil, fmt.Sprintf("a filter with a prefix of %d bytes, the limit is %d", n, MaxPrefixBytes)
 		case n > len(b):
 			return nil, "a filter ends within a prefix"
 		}

@@ -18,8 +18,6 @@ const (
 	MaxPeers = 256
 	// MaxHot bounds the hot prefixes that a policy is told.
 	MaxHot = 32
-	// MaxPrefixBytes is the longest prefix of a rule: the longest key.
-	MaxPrefixBytes = 1 << 10
 	// MaxRules bounds the rules of one step: a donor looks through them for each
 	// key that it sends.
 	MaxRules = 16
