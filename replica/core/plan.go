@@ -22,8 +22,9 @@ const (
 	PlanEvery = 5000 * ms
 	// planAgain spaces the questions for a plan.
 	planAgain = 500 * ms
-	// planGather is how long the first plan waits for the clocks of every connected
-	// peer, so that it can choose among them.
+	// planGather is how long the first plan waits for the clocks of every other
+	// member, so that it can choose among them: those that come up, too, connect
+	// within it.
 	planGather = 250 * ms
 	// waveWait is how long a wave may hold up the next without a partition ending:
 	// as long as a donor may stall.
@@ -160,9 +161,10 @@ func (m *Machine) turnWave(lowest int) {
 	}
 }
 
+// allAnswered reports whether every other member has told its clocks.
 func (m *Machine) allAnswered() bool {
-	for _, p := range m.peers {
-		if p.up && !p.answered {
+	for _, name := range m.parts[kv.System].others {
+		if p := m.peers[name]; p == nil || !p.up || !p.answered {
 			return false
 		}
 	}

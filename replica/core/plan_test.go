@@ -297,3 +297,32 @@ func TestAPolicyThatGoesIsForgotten(t *testing.T) {
 	wants, _ := s.asked()
 	require.Len(t, wants["n2"], planParts)
 }
+
+// plans turns planning on, where the world has policies, and has every question
+// for a plan answered by a hostile one: nobody, late, the wrong peer, a wave that
+// does not exist, or a delay. It must keep every promise all the same; delays are
+// below what the world waits for at its end.
+func (n *wnode) plans() {
+	if n.w.planned {
+		n.step(core.Planning{On: true})
+	}
+}
+
+func (n *wnode) plan() {
+	x, boot := n.w, n.boot
+	x.plans++
+	if x.rng.IntN(8) == 0 {
+		return
+	}
+	o := core.Order{Wave: x.rng.IntN(3), Delay: []int64{0, 0, 500 * millisecond, 3 * second}[x.rng.IntN(4)]}
+	for _, m := range x.nodes {
+		if x.rng.IntN(2) == 0 {
+			o.Peers = append(o.Peers, m.name)
+		}
+	}
+	x.after(x.rng.Int64N(1500)*millisecond, func() {
+		if n.up && n.boot == boot && n.pausedTo <= x.now {
+			n.step(core.Planned{Orders: []core.Order{o, {Partition: 77, Delay: 1 << 62}}})
+		}
+	})
+}
