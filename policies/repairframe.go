@@ -230,7 +230,8 @@ func sampleRepair(n int) repair.Input {
 	in := repair.Input{
 		TickS: 1_700_000_000, MaxSteps: repair.MaxRanges, CPUPermille: 250, ForegroundP99US: 900, RequestsPerS: 5000,
 		Peers: []repair.Peer{
-			{Name: "n1", Node: 1, Zone: 1}, {Name: "n2", Node: 2, RTTUS: 800, Zone: 1, Link: repair.LinkLocal},
+			{Name: "n1", Node: 1, Zone: 1},
+			{Name: "n2", Node: 2, RTTUS: 800, Zone: 1, Link: repair.LinkLocal},
 			{Name: "n3", Node: 3, RTTUS: 30_000, Zone: 2, Link: repair.LinkFar},
 		},
 		Hot: []repair.Hot{{Prefix: "session:", Reads: 900}, {Prefix: "cart:", Reads: 40}},

@@ -106,8 +106,12 @@ func TestRepairPolicyIsDeployedAndRolledBack(t *testing.T) {
 	require.Regexp(t, `(?m)^planner +abc +repair .* repair@2$`, out)
 
 	for _, args := range [][]string{
-		{"deploy", file, "--kind", "repair", "--bind", "p/"}, {"deploy", file, "--kind", "other"}, {"deploy", "built-in", "--kind", "repair", "--name", "x"},
-		{"rollback", "p/", "--kind", "repair"}, {"rollback"}, {"deploy", file},
+		{"deploy", file, "--kind", "repair", "--bind", "p/"},
+		{"deploy", file, "--kind", "other"},
+		{"deploy", "built-in", "--kind", "repair", "--name", "x"},
+		{"rollback", "p/", "--kind", "repair"},
+		{"rollback"},
+		{"deploy", file},
 	} {
 		code, _, talk = at(t, []string{"EDGED_ADMIN=" + server.URL}, append([]string{"policy"}, args...)...)
 		require.Equal(t, exitUsage, code, "%v: %s", args, talk)
