@@ -140,7 +140,7 @@ func (a repairAdmin) inForce() admin.RepairPlans {
 		return out
 	}
 	out.Policy, out.ID, out.Epoch, out.Conflict, out.Ready = b.Policy, b.Policy, b.Epoch, b.Conflict, b.Ready
-	for _, p := range (policyAdmin{a.n}).Policies() {
+	for _, p := range policyAdmin(a).Policies() {
 		if p.ID == b.Policy && p.Kind == policies.KindRepair {
 			out.Policy, out.Error, out.Counters = p.Name, p.Error, p.Counters
 		}
