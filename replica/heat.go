@@ -162,19 +162,27 @@ func (h *heat) percentileLocked() {
 	}
 }
 
-// show fills in what a plan is told of clients.
-func (h *heat) show(in *repair.Input) {
+// show fills in what a plan is told of clients. What came since the last tick
+// counts, if that is no less: a node that returns plans before its first.
+func (h *heat) show(in *repair.Input, now int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	d := now - h.tickedAt
+	lately := func(n uint64) uint64 {
+		if h.tickedAt == 0 || d < int64(heatEvery/10) {
+			return 0
+		}
+		return n * uint64(time.Second) / uint64(d)
+	}
 	in.RequestsPerS, in.ForegroundP99US = h.requests, h.p99US
 	for i := range in.Ranges {
 		if p := in.Ranges[i].Partition; p < uint64(len(h.rates)) {
-			in.Ranges[i].Reads = h.rates[p]
+			in.Ranges[i].Reads = max(h.rates[p], uint32(lately(h.reads[p].n.Load()-h.reads[p].last)))
 		}
 	}
 	for name, p := range h.prefixes {
-		if p.rate > 0 {
-			in.Hot = append(in.Hot, repair.Hot{Prefix: name, Reads: uint32(p.rate)})
+		if rate := max(p.rate, lately(p.hits*sampleReads)); rate > 0 {
+			in.Hot = append(in.Hot, repair.Hot{Prefix: name, Reads: uint32(rate)})
 		}
 	}
 	slices.SortFunc(in.Hot, func(a, b repair.Hot) int {

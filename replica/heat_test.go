@@ -31,7 +31,7 @@ func TestHeatTellsWhatIsRead(t *testing.T) {
 		second(6400, 640)
 	}
 	in := repair.Input{Ranges: []repair.Range{{Partition: 0}, {Partition: 1}, {Partition: 2}, {Partition: 9}}}
-	h.show(&in)
+	h.show(&in, now)
 	require.Zero(t, in.Ranges[0].Reads)
 	require.InDelta(t, 6400, in.Ranges[1].Reads, 100)
 	require.InDelta(t, 640, in.Ranges[2].Reads, 20)
@@ -44,9 +44,25 @@ func TestHeatTellsWhatIsRead(t *testing.T) {
 		second(0, 0)
 	}
 	in = repair.Input{Ranges: []repair.Range{{Partition: 1}}}
-	h.show(&in)
+	h.show(&in, now)
 	require.Zero(t, in.Ranges[0].Reads)
 	require.Empty(t, in.Hot, "what is not read any more makes room")
+}
+
+func TestHeatOfANodeThatHasJustStarted(t *testing.T) {
+	t.Parallel()
+	h, now := newHeat(2), int64(1)
+	h.tick(now)
+	for i := range 640 {
+		h.read(1, fmt.Appendf(nil, "session:%d", i))
+	}
+	in := repair.Input{Ranges: []repair.Range{{Partition: 0}, {Partition: 1}}}
+	h.show(&in, now+int64(50*time.Millisecond))
+	require.Zero(t, in.Ranges[1].Reads, "too soon to tell")
+	h.show(&in, now+int64(200*time.Millisecond))
+	require.Zero(t, in.Ranges[0].Reads)
+	require.Equal(t, uint32(3200), in.Ranges[1].Reads)
+	require.Equal(t, []repair.Hot{{Prefix: "session:", Reads: 3200}}, in.Hot)
 }
 
 func TestHeatBoundsItsPrefixes(t *testing.T) {

@@ -221,7 +221,7 @@ func (r *Replica) planInput() (in repair.Input, rest []uint64) {
 		}
 		in.Ranges = append(in.Ranges, rg)
 	}
-	r.heat.show(&in)
+	r.heat.show(&in, now)
 	return in, rest
 }
 

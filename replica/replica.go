@@ -197,6 +197,7 @@ const (
 func (r *Replica) Run(ctx context.Context) error {
 	r.tasks.open(ctx)
 	defer r.tasks.wait()
+	r.heat.tick(r.cfg.Boottime())
 	r.tasks.run(r.carryOut)
 	r.tasks.run(r.acknowledge)
 	r.tasks.run(r.collect)
