@@ -20,6 +20,7 @@ type rejoinRun struct {
 	plan     plan
 	ledger   *ledger
 	report   Report
+	repair   *repairTrial // nil without --repair-policy
 }
 
 // rejoin runs the whole story and writes the report.
@@ -101,7 +102,7 @@ func (r *rejoinRun) bringUp(ctx context.Context) (err error) {
 
 // story is load, baseline, outage, changes, return, verification.
 func (r *rejoinRun) story(ctx context.Context) error {
-	if err := r.step(ctx, r.load); err != nil {
+	if err := errors.Join(r.step(ctx, r.load), r.step(ctx, r.deployRepair)); err != nil {
 		return err
 	}
 	if err := r.step(ctx, r.baseline); err != nil {
@@ -124,6 +125,9 @@ func (r *rejoinRun) story(ctx context.Context) error {
 		return err
 	}
 	if err := pause(ctx, r.opts.down-time.Since(left)); err != nil {
+		return err
+	}
+	if err := r.step(ctx, r.repair.begin); err != nil {
 		return err
 	}
 	back, err := r.bringBack(ctx)
@@ -269,6 +273,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	defer stop()
 	wg.Go(func() { clients.run(meanwhile) })
 	wg.Go(func() { through.run(meanwhile) })
+	wg.Go(func() { r.repair.watch(meanwhile) })
 
 	w := &watcher{fleet: r.fleet, paused: r.opts.outage == outagePause, first: func(ctx context.Context) (time.Time, error) {
 		return firstAnswer(ctx, r.kv, r.ledger, target, r.plan.overwritten[0])
@@ -290,7 +295,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	r.report.Faults = append(r.report.Faults, through.faults...)
 	r.report.ClientP50MS, r.report.ClientP99MS = clients.quantileMS(50), clients.quantileMS(99)
 	r.report.ClientErrors += clients.errors
-	return nil
+	return r.step(ctx, func(ctx context.Context) error { return r.repair.end(ctx, back) })
 }
 
 // verify holds the copies of all nodes against what was acknowledged.

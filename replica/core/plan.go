@@ -20,6 +20,9 @@ const (
 	PlanWait = 1000 * ms
 	// PlanEvery is for how long a plan stands while anything is left of it.
 	PlanEvery = 5000 * ms
+	// planFirst is for how long the first one does: a node that has just started
+	// does not know yet what is read of it.
+	planFirst = 1000 * ms
 	// planAgain spaces the questions for a plan.
 	planAgain = 500 * ms
 	// planGather is how long the first plan waits for the clocks of every other
@@ -62,6 +65,7 @@ type planning struct {
 	on     bool
 	orders map[kv.Partition]Order
 	at     int64 // when they came, 0: none yet
+	rounds int   // plans that came since anything was open
 	asked  int64
 	since  int64 // since when something has waited for the first plan
 	wave   int   // asked for now, and those below
@@ -94,6 +98,7 @@ func (m *Machine) planned(e Planned) {
 		m.plan.orders[o.Partition] = o
 	}
 	m.plan.at, m.plan.moved, m.plan.wave = m.now, m.now, 0
+	m.plan.rounds++
 	for _, x := range m.parts {
 		x.plan.strayed = false
 	}
@@ -134,15 +139,19 @@ func (m *Machine) settlePlan() {
 		}
 	}
 	if !open {
-		m.plan.since, m.plan.at, m.plan.orders = 0, 0, nil
+		m.plan.since, m.plan.at, m.plan.rounds, m.plan.orders = 0, 0, 0, nil
 		return
 	}
 	m.turnWave(wave)
 	if m.plan.since == 0 {
 		m.plan.since = max(m.now, 1)
 	}
+	stands := PlanEvery
+	if m.plan.rounds == 1 {
+		stands = planFirst
+	}
 	due := m.plan.at == 0 && (m.allAnswered() || m.now >= m.plan.since+planGather) ||
-		m.plan.at != 0 && (unplanned || m.now >= m.plan.at+PlanEvery)
+		m.plan.at != 0 && (unplanned || m.now >= m.plan.at+stands)
 	if due && (m.plan.asked == 0 || m.now >= m.plan.asked+planAgain) {
 		m.plan.asked = m.now
 		m.emit(WantPlan{})
