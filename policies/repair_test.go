@@ -248,9 +248,18 @@ func TestTheFrameOfARepairRequest(t *testing.T) {
 	for range repair.MaxRanges {
 		in.Ranges = append(in.Ranges, repair.Range{})
 	}
-	in.Hot = append(in.Hot, repair.Hot{Prefix: strings.Repeat("p", policies.MaxPrefixBytes+1)})
-	b = policies.AppendRepairRequest(nil, in, nil)
+	for range repair.MaxPeers {
+		in.Peers = append(in.Peers, repair.Peer{})
+	}
+	for range repair.MaxHot {
+		in.Hot = append(in.Hot, repair.Hot{Prefix: strings.Repeat("p", policies.MaxPrefixBytes+1)})
+	}
+	b = policies.AppendRepairRequest(nil, in, make([]byte, 4<<10))
 	require.Equal(t, uint32(repair.MaxRanges), le.Uint32(b[8:]), "what is beyond the limit is left out")
+	require.Equal(t, uint32(repair.MaxPeers), le.Uint32(b[16:]))
+	require.Equal(t, uint32(repair.MaxHot), le.Uint32(b[76:]))
+	hot := b[le.Uint32(b[80:]):]
+	require.Equal(t, uint32(policies.MaxPrefixBytes), le.Uint32(hot[16*2+4:]))
 	require.LessOrEqual(t, len(b), policies.MaxRepairRequestBytes)
 }
 

@@ -18,6 +18,8 @@ type Planner struct {
 	ID    string
 	// Fuel of the check's trials.
 	Fuel []int64
+
+	interpreted *policies.Table // the same, on the engine's interpreter
 }
 
 // RunRepair runs check on the committed module and on a fresh build of it.
@@ -52,19 +54,27 @@ func deployPlanner(t testing.TB, wasm []byte) *Planner {
 	for _, w := range plan.Writes {
 		records = append(records, policies.Record{Key: w.Key, Value: w.Value, HLC: 1})
 	}
-	host, err := wasmrt.NewHost(t.Context(), wasmrt.Default())
-	require.NoError(t, err)
-	p.Table = policies.NewTable(host)
-	t.Cleanup(func() {
-		require.NoError(t, p.Table.Close(context.Background()))
-		require.NoError(t, host.Close(context.Background()))
-	})
-	require.NoError(t, p.Table.Update(t.Context(), records))
+	compiler, interpreter := wasmrt.Default(), wasmrt.Default()
+	interpreter.Interpreter = true
+	p.Table, p.interpreted = tableOf(t, compiler, records), tableOf(t, interpreter, records)
 	return p
 }
 
+func tableOf(t testing.TB, c wasmrt.Config, records []policies.Record) *policies.Table {
+	t.Helper()
+	host, err := wasmrt.NewHost(t.Context(), c)
+	require.NoError(t, err)
+	table := policies.NewTable(host)
+	t.Cleanup(func() {
+		require.NoError(t, table.Close(context.Background()))
+		require.NoError(t, host.Close(context.Background()))
+	})
+	require.NoError(t, table.Update(t.Context(), records))
+	return table
+}
+
 // Plan returns the plan for an input, which the policy must have made itself, with
-// no step dropped or clamped, and the same when it is asked again.
+// no step dropped or clamped, and the same when it is asked again, on either engine.
 func (p *Planner) Plan(t *testing.T, in repair.Input) repair.Plan {
 	t.Helper()
 	d := p.Table.PlanRepair(t.Context(), in)
@@ -73,6 +83,7 @@ func (p *Planner) Plan(t *testing.T, in repair.Input) repair.Plan {
 	require.Equal(t, len(in.Ranges), d.Plan.Count(repair.Kept), "%+v", d.Plan.Steps)
 	require.Len(t, d.Plan.Steps, len(in.Ranges))
 	require.Equal(t, d, p.Table.PlanRepair(t.Context(), in))
+	require.Equal(t, d, p.interpreted.PlanRepair(t.Context(), in), "both engines")
 	again, err := policies.ReplayRepair(t.Context(), p.Wasm, nil, in)
 	require.NoError(t, err)
 	require.Equal(t, d.Plan, again.Plan)
