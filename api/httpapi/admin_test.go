@@ -367,7 +367,7 @@ func TestDumpsHaveALimit(t *testing.T) {
 func TestRejoinWaits(t *testing.T) {
 	t.Parallel()
 	n := &node{}
-	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Metrics: http.NotFoundHandler()})
+	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Repair: n, Metrics: http.NotFoundHandler()})
 	require.NoError(t, err)
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
