@@ -22,6 +22,7 @@ type rejoinOptions struct {
 	down, quietBefore, measure, timeout time.Duration
 	seed                                uint64
 	output, edged, dir, report          string
+	repairPolicy                        string
 
 	attach, resp, http           []string
 	outageCmd, returnCmd, target string
@@ -156,6 +157,7 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.report, "report", "", "HTML file to write, with plots")
 	f.StringVar(&o.edged, "edged", o.edged, "path of the edged binary (default: one that is built)")
 	f.StringVar(&o.dir, "dir", o.dir, "directory for the cluster's files, which is kept (default: a temporary one)")
+	f.StringVar(&o.repairPolicy, "repair-policy", "", "WebAssembly module of a repair policy, or built-in: deployed before, and its effect reported")
 	f.StringSliceVar(&o.attach, "attach", nil, "admin URLs of the nodes of a running cluster")
 	f.StringSliceVar(&o.resp, "resp", nil, "with --attach: RESP addresses in the same order (default: as the nodes say)")
 	f.StringSliceVar(&o.http, "http", nil, "with --attach: HTTP addresses in the same order (default: as the nodes say)")

@@ -27,6 +27,7 @@ type rejoinRun struct {
 	timeline *timeline // of the return; nil where no page is asked for
 	clients  clientPhases
 	report   Report
+	repair   *repairTrial // nil without --repair-policy
 }
 
 // rejoin runs the whole story and writes the report.
@@ -126,7 +127,7 @@ func (r *rejoinRun) bringUp(ctx context.Context) (err error) {
 // story is load, baseline, outage, changes, return, and what else is measured;
 // then the verification of all of it.
 func (r *rejoinRun) story(ctx context.Context) error {
-	if err := r.stepFor(ctx, r.opts.loadTimeout(), r.load); err != nil {
+	if err := errors.Join(r.stepFor(ctx, r.opts.loadTimeout(), r.load), r.step(ctx, r.deployRepair)); err != nil {
 		return err
 	}
 	if err := r.step(ctx, r.baseline); err != nil {
@@ -175,6 +176,9 @@ func (r *rejoinRun) outage(ctx context.Context) error {
 		return err
 	}
 	if err := pause(ctx, r.opts.down-time.Since(left)); err != nil {
+		return err
+	}
+	if err := r.step(ctx, r.repair.begin); err != nil {
 		return err
 	}
 	back, err := r.bringBack(ctx)
@@ -372,6 +376,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	if r.opts.report != "" {
 		wg.Go(func() { r.timeline = watchTimeline(meanwhile, target, back, before) })
 	}
+	wg.Go(func() { r.repair.watch(meanwhile) })
 
 	w := &watcher{fleet: r.fleet, paused: r.opts.outage != outageKill, first: func(ctx context.Context) (time.Time, error) {
 		return firstAnswer(ctx, r.kv, r.ledger, target, r.plan.overwritten[0])
@@ -398,7 +403,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	r.report.ClientErrors += clients.errors
 	r.clients.split(clients.trace, m.caughtUp)
 	r.report.DuringP99MS, r.report.AfterP99MS = quantile(r.clients.during, 0.99), quantile(r.clients.after, 0.99)
-	return nil
+	return r.step(ctx, func(ctx context.Context) error { return r.repair.end(ctx, back) })
 }
 
 // verify holds the copies of all nodes against what was acknowledged.

@@ -75,7 +75,9 @@ type Report struct {
 	Interruptions    int          `json:"interruptions"`                    // cuts of a further return
 	Interrupted      *Interrupted `json:"interrupted,omitempty"`            // with --interrupt
 	Versus           *Versus      `json:"versus,omitempty"`                 // with --vs
-	Faults           []string     `json:"faults"`                           // the first few of what was wrong, in words
+	// Repair is there with --repair-policy.
+	Repair *RepairReport `json:"repair,omitempty"`
+	Faults []string      `json:"faults"` // the first few of what was wrong, in words
 }
 
 // ok reports whether nothing was lost, stale, resurrected or diverged, and no
@@ -213,6 +215,10 @@ func (r *Report) writeTable(w io.Writer, p painter) error {
 	row("through the returning", "%d answers, %d lagging, %d exempt, %d unanswered", r.ReadsDuring, r.LaggingReads, r.ExemptReads, r.UnansweredReads)
 	if r.Retries > 0 {
 		row("writes sent again", "%d: %s", r.Retries, strings.Join(r.RetryReasons, "; "))
+	}
+	if r.Repair != nil {
+		section("Repair policy")
+		r.Repair.rows(row)
 	}
 	section("Correctness, by the dumps of all nodes")
 	for _, line := range []struct {

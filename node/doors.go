@@ -151,8 +151,8 @@ func (d *doors) serveAdmin(ctx context.Context) error {
 		}
 	}
 	handler, err := httpapi.NewAdmin(httpapi.AdminConfig{
-		Status: status{d.node}, Policies: policyAdmin{d.node}, Events: d.node.events, Dumper: dumper{d.node}, Operator: operator{d.node},
-		Metrics: newMetrics(d.node), Token: token,
+		Status: status{d.node}, Policies: policyAdmin{d.node}, Events: d.node.events, Dumper: dumper{d.node},
+		Operator: operator{d.node}, Repair: repairAdmin{d.node}, Metrics: newMetrics(d.node), Token: token,
 	})
 	if err != nil {
 		return err

@@ -34,6 +34,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	m.collectPartitions(ch)
 	m.collectDoors(ch)
 	m.collectPolicies(ch)
+	m.collectRepair(ch)
 }
 
 func (m metrics) collectPartitions(ch chan<- prometheus.Metric) {
@@ -62,7 +63,7 @@ func (m metrics) collectDoors(ch chan<- prometheus.Metric) {
 }
 
 func (m metrics) collectPolicies(ch chan<- prometheus.Metric) {
-	desc := prometheus.NewDesc("edged_policy_outcomes_total", "Merges by policy and outcome; failures of the guest show the fallback.", []string{"policy", "outcome"}, nil)
+	desc := prometheus.NewDesc("edged_policy_outcomes_total", "Merges and plans by policy and outcome; failures of the guest end in the fallback.", []string{"policy", "outcome"}, nil)
 	for _, c := range m.n.policies.Counts() {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(c.N), c.PolicyID, c.Reason)
 	}
@@ -117,6 +118,8 @@ func (n *Node) counterSet() map[string]counter {
 		"memory_tier_bytes":            gauge("Bytes in the memory tier.", float64(tier.Bytes)),
 		"memory_tier_entries":          gauge("Objects in the memory tier.", float64(tier.Entries)),
 		"frames_refused_total":         total("Frames of peers that made no sense; their connection was closed.", n.badFrames.Load()),
+		"repair_plans_total":           total("Plans made of an operator's repair policy.", n.plans.made.Load()),
+		"repair_fallbacks_total":       total("Plans of which the policy failed, so that the built-in one took over.", n.plans.fellBack.Load()),
 		"policies_refused_total":       total("Policies that an upload's check refused.", n.badUpload.Load()),
 		"connections_refused_total":    total("Connections refused or not trusted, by either side.", n.refusals.Load()+n.links.transport.Rejected()),
 		"wire_received_bytes_total":    total("Bytes received at the UDP socket.", n.links.transport.BytesIn()),

@@ -71,9 +71,11 @@ type Node struct {
 	refusals  atomic.Int64                    // dials that ended for want of trust
 	badFrames atomic.Int64                    // frames of peers that were refused
 	badUpload atomic.Int64                    // policies that were refused
-	refusedBy sync.Map                        // address -> true: told in the log
-	fenced    atomic.Bool                     // it coordinates nothing more
-	standing  atomic.Bool                     // by, until another process of its data directory is gone
+	plans     planCounts
+	load      load
+	refusedBy sync.Map    // address -> true: told in the log
+	fenced    atomic.Bool // it coordinates nothing more
+	standing  atomic.Bool // by, until another process of its data directory is gone
 	caught    caught
 }
 
@@ -255,6 +257,7 @@ func (n *Node) build() error {
 		Refuse: n.cfg.IsolatedWrites == IsolatedRefuse, TokenKey: tokenKey(n.id), Relaxed: n.cfg.Durability == DurabilityRelaxed,
 		Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes,
 		Boottime: n.clocks.boottime, WallMS: n.clocks.wallMS, Jitter: rand.Uint64, Events: n.replicaEvents(),
+		Planner: planner{n}, Load: n.planLoad,
 	})
 	if err != nil {
 		return err

@@ -38,27 +38,40 @@ func (p policyAdmin) Policies() []admin.Policy {
 	conflicts := map[string]bool{}
 	builtins := map[string][]admin.Binding{}
 	for _, b := range p.n.policies.Bindings() {
-		conflicts[string(b.Prefix)] = b.Conflict
+		conflicts[prefixName(b.Binding)] = b.Conflict
 		if b.Policy == policies.LWW || b.Policy == policies.Siblings {
 			builtins[b.Policy] = append(builtins[b.Policy], admin.Binding{Prefix: string(b.Prefix), Epoch: b.Epoch, Conflict: b.Conflict})
 		}
 	}
 	var out []admin.Policy
 	for _, name := range []string{policies.LWW, policies.Siblings} {
-		out = append(out, admin.Policy{Name: name, ID: name, Kind: "merge", Ready: true, Bindings: builtins[name]})
+		out = append(out, admin.Policy{Name: name, ID: name, Kind: policies.KindMerge, Ready: true, Bindings: builtins[name]})
 	}
+	planner := admin.Policy{Name: policies.BuiltinPlan, ID: policies.BuiltinPlan, Kind: policies.KindRepair, Ready: true}
+	if b, ok := p.n.policies.RepairBinding(); ok {
+		conflicts[prefixName(b.Binding)] = b.Conflict
+		if b.Policy == policies.BuiltinPlan {
+			planner.Bindings = []admin.Binding{{Epoch: b.Epoch, Conflict: b.Conflict}}
+		}
+	}
+	out = append(out, planner)
 	for _, st := range p.n.policies.List() {
 		a := admin.Policy{
-			Name: st.Manifest.Name, ID: st.ID, Kind: "merge", Size: st.Manifest.Size, CreatedMS: st.Manifest.CreatedMS,
+			Name: st.Manifest.Name, ID: st.ID, Kind: st.Manifest.KindName(), Size: st.Manifest.Size, CreatedMS: st.Manifest.CreatedMS,
 			Ready: st.Ready, Error: st.Problem, Counters: counts[st.ID],
 		}
 		for _, b := range st.Bindings {
-			a.Bindings = append(a.Bindings, admin.Binding{Prefix: string(b.Prefix), Epoch: b.Epoch, Conflict: conflicts[string(b.Prefix)]})
+			conflict := conflicts[prefixName(b)]
+			a.Bindings = append(a.Bindings, admin.Binding{Prefix: string(b.Prefix), Epoch: b.Epoch, Conflict: conflict})
 		}
 		out = append(out, a)
 	}
 	return out
 }
+
+// prefixName tells bindings apart: that of repair has no prefix, nor has the one
+// of all keys.
+func prefixName(b policies.Binding) string { return b.Kind + "\x00" + string(b.Prefix) }
 
 // DeployPolicy implements httpapi.Policies.
 func (p policyAdmin) DeployPolicy(ctx context.Context, name, prefix string, wasm []byte) (admin.Deployed, error) {
@@ -116,7 +129,8 @@ func (p policyAdmin) inForce(epoch uint64) bool {
 			return true
 		}
 	}
-	return false
+	b, ok := p.n.policies.RepairBinding()
+	return ok && b.Epoch >= epoch
 }
 
 // RollbackPolicy implements httpapi.Policies.
@@ -127,6 +141,11 @@ func (p policyAdmin) RollbackPolicy(ctx context.Context, prefix string) (admin.R
 	if err != nil {
 		return admin.RolledBack{}, &admin.Problem{Type: "no-binding", Title: "nothing to roll back", Status: http.StatusNotFound, Detail: err.Error()}
 	}
+	return p.back(ctx, prefix, plan)
+}
+
+// back makes the writes of a rollback.
+func (p policyAdmin) back(ctx context.Context, prefix string, plan policies.Plan) (admin.RolledBack, error) {
 	if plan.PolicyID == "" { // the binding goes; nothing of its epoch will show
 		for _, w := range plan.Writes {
 			if _, err := p.n.system.write(ctx, w.Key, w.Value); err != nil {

@@ -334,7 +334,9 @@ func (s *system) adopt(ctx context.Context, members map[string]layout.Member, re
 		n.replica.SetLayout(l)
 		s.dialSoon()
 	}
-	return n.policies.Update(ctx, records)
+	err = n.policies.Update(ctx, records)
+	n.replica.PlansRepair(n.policies.PlansRepair())
+	return err
 }
 
 func sameMember(a, b layout.Member) bool {

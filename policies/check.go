@@ -17,13 +17,14 @@ type Report struct {
 	Bytes  int
 	// Info is what the module's bytes tell.
 	Info wasmrt.Info
-	// Trials are the sample merges that were made.
+	// Trials are the sample merges, or plans, that were made.
 	Trials []Trial
 }
 
-// Trial is one sample merge.
+// Trial is one sample merge of Siblings, or one plan over Ranges.
 type Trial struct {
 	Siblings int
+	Ranges   int
 	// Outcome is a verdict or a failure, in the words of Count.
 	Outcome string
 	// Detail says more about a failure.
@@ -38,11 +39,15 @@ type Trial struct {
 // error code or keeps the siblings, that is in the report alone, as values of its
 // kind may be needed. It uses a host of its own and leaves nothing behind.
 func Check(ctx context.Context, wasm []byte) (Report, error) {
+	return onOwnHost(ctx, func(host *wasmrt.Host) (Report, error) { return check(ctx, host, wasm) })
+}
+
+func onOwnHost(ctx context.Context, check func(*wasmrt.Host) (Report, error)) (Report, error) {
 	host, err := wasmrt.NewHost(ctx, wasmrt.Default())
 	if err != nil {
 		return Report{}, fmt.Errorf("check module: %w", err)
 	}
-	r, err := check(ctx, host, wasm)
+	r, err := check(host)
 	return r, errors.Join(err, host.Close(ctx))
 }
 
@@ -51,7 +56,11 @@ type TrialError struct{ Trial Trial }
 
 // Error names the trial, the outcome and what the guest logged.
 func (e *TrialError) Error() string {
-	s := fmt.Sprintf("refuse module: merging %d siblings ended with %s: %s", e.Trial.Siblings, e.Trial.Outcome, e.Trial.Detail)
+	tried := fmt.Sprintf("merging %d siblings", e.Trial.Siblings)
+	if e.Trial.Siblings == 0 {
+		tried = fmt.Sprintf("planning %d ranges", e.Trial.Ranges)
+	}
+	s := fmt.Sprintf("refuse module: %s ended with %s: %s", tried, e.Trial.Outcome, e.Trial.Detail)
 	if len(e.Trial.Log) > 0 {
 		s += fmt.Sprintf("; it logged %q", strings.Join(e.Trial.Log, "\n"))
 	}

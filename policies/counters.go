@@ -26,6 +26,7 @@ const (
 	reasonTruncated
 	reasonNotReady
 	reasonNode
+	reasonPlan
 	reasonCount
 )
 
@@ -35,6 +36,7 @@ var reasonNames = [reasonCount]string{
 	reasonTrap: "trap", reasonFuel: "out_of_fuel", reasonDepth: "too_deep", reasonMemory: "out_of_memory",
 	reasonPointer: "bad_pointer", reasonGuest: "guest_error", reasonTooLong: "too_long", reasonMalformed: "malformed",
 	reasonTruncated: "truncated", reasonNotReady: "not_ready", reasonNode: "node",
+	reasonPlan: "plan",
 }
 
 func (r reason) String() string { return reasonNames[r] }
@@ -90,7 +92,8 @@ type Count struct {
 	// Reason is pick, value, absent, keep: verdicts; error, trap, out_of_fuel,
 	// too_deep, out_of_memory, bad_pointer, guest_error, too_long, malformed:
 	// failures of the guest, answered by the fallback; truncated: older siblings
-	// were left out; not_ready, node: this node could not decide.
+	// were left out; not_ready, node: this node could not decide; plan: a repair
+	// plan.
 	Reason string
 	// Failure is set for the failures of the guest.
 	Failure bool

@@ -11,9 +11,12 @@ import (
 type DeploySpec struct {
 	// Name for people.
 	Name string
-	// Prefix of the keys to decide on; empty for all.
+	// Kind is KindRepair, or empty for KindMerge.
+	Kind string
+	// Prefix of the keys to decide on; empty for all, and for a repair policy.
 	Prefix []byte
-	// Fallback is FallbackKeep, or FallbackLWW; empty means FallbackKeep.
+	// Fallback is FallbackKeep, or FallbackLWW; empty means FallbackKeep. A repair
+	// policy's is FallbackBuiltin, whatever is given.
 	Fallback string
 	// Params go along with every request.
 	Params []byte
@@ -53,7 +56,7 @@ func PlanDeploy(records []Record, wasm []byte, spec DeploySpec) (Plan, error) {
 			writes = append(writes, w)
 		}
 	}
-	plan, err := planBind(st, spec.Prefix, id)
+	plan, err := planBind(st, spec.Kind, spec.Prefix, id)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan deploy of %s: %w", spec.Name, err)
 	}
@@ -66,9 +69,13 @@ func newManifest(spec DeploySpec, wasm []byte) Manifest {
 	if fallback == "" {
 		fallback = FallbackKeep
 	}
+	needs := []string{NeedKey, NeedValues}
+	if spec.Kind == KindRepair {
+		fallback, needs = FallbackBuiltin, []string{}
+	}
 	return Manifest{
-		Format: manifestFormat, Name: spec.Name, Module: sha256Hex(wasm), Size: len(wasm),
-		Needs: []string{NeedKey, NeedValues}, Fallback: fallback, Limits: defaultLimits(),
+		Format: manifestFormat, Name: spec.Name, Kind: spec.Kind, Module: sha256Hex(wasm), Size: len(wasm),
+		Needs: needs, Fallback: fallback, Limits: defaultLimits(),
 		Params: spec.Params, CreatedMS: spec.NowMS,
 	}
 }
@@ -76,25 +83,35 @@ func newManifest(spec DeploySpec, wasm []byte) Manifest {
 // PlanBind returns the write that puts a policy in force for a prefix: LWW,
 // Siblings, the id of a stored policy, or "" to take the binding away.
 func PlanBind(records []Record, prefix []byte, policyID string) (Plan, error) {
-	st := readState(records)
-	if _, known := st.manifests[policyID]; !known && policyID != "" && !isBuiltin(policyID) {
-		return Plan{}, fmt.Errorf("bind %q: no policy %.80s", prefix, policyID)
-	}
-	return planBind(st, prefix, policyID)
+	return planBindKind(readState(records), "", prefix, policyID)
 }
 
-func planBind(st *state, prefix []byte, policyID string) (Plan, error) {
+// PlanBindRepair returns the write that puts a repair policy in force: BuiltinPlan,
+// the id of a stored one, or "" to take the binding away.
+func PlanBindRepair(records []Record, policyID string) (Plan, error) {
+	return planBindKind(readState(records), KindRepair, nil, policyID)
+}
+
+func planBindKind(st *state, kind string, prefix []byte, policyID string) (Plan, error) {
+	if policyID != "" && !st.has(kind, policyID) {
+		return Plan{}, fmt.Errorf("bind %q: no policy %.80s of this kind", prefix, policyID)
+	}
+	return planBind(st, kind, prefix, policyID)
+}
+
+func planBind(st *state, kind string, prefix []byte, policyID string) (Plan, error) {
+	present, known := st.binding(kind, prefix)
 	b := Binding{
-		Format: manifestFormat, Prefix: prefix, Policy: policyID,
-		Epoch: st.nextEpoch(), Previous: st.bindings[string(prefix)].Policy,
+		Format: manifestFormat, Kind: kind, Prefix: prefix, Policy: policyID,
+		Epoch: st.nextEpoch(), Previous: present.Policy,
 	}
 	if err := b.validate(); err != nil {
 		return Plan{}, fmt.Errorf("bind %.80q: %w", prefix, err)
 	}
-	if _, known := st.bindings[string(prefix)]; !known && len(st.bindings) >= MaxBindings {
+	if kind == "" && !known && len(st.bindings) >= MaxBindings {
 		return Plan{}, fmt.Errorf("bind %q: there are %d bindings, the limit", prefix, MaxBindings)
 	}
-	w := Write{Key: bindingKey(prefix), Value: b.Encode()}
+	w := Write{Key: b.key(), Value: b.Encode()}
 	return Plan{PolicyID: policyID, Epoch: b.Epoch, Writes: []Write{w}}, nil
 }
 
@@ -102,15 +119,23 @@ func planBind(st *state, prefix []byte, policyID string) (Plan, error) {
 // force again: a new epoch that names the old id. Where there was none before,
 // the binding is taken away.
 func PlanRollback(records []Record, prefix []byte) (Plan, error) {
-	st := readState(records)
-	b, ok := st.bindings[string(prefix)]
+	return planRollback(readState(records), "", prefix)
+}
+
+// PlanRollbackRepair does the same for the repair policy.
+func PlanRollbackRepair(records []Record) (Plan, error) {
+	return planRollback(readState(records), KindRepair, nil)
+}
+
+func planRollback(st *state, kind string, prefix []byte) (Plan, error) {
+	b, ok := st.binding(kind, prefix)
 	if !ok {
 		return Plan{}, fmt.Errorf("roll back %q: %w", prefix, errors.New("no such binding"))
 	}
-	if _, known := st.manifests[b.Previous]; !known && b.Previous != "" && !isBuiltin(b.Previous) {
+	if b.Previous != "" && !st.has(kind, b.Previous) {
 		return Plan{}, fmt.Errorf("roll back %q: policy %s is not stored any more", prefix, b.Previous)
 	}
-	return planBind(st, prefix, b.Previous)
+	return planBind(st, kind, prefix, b.Previous)
 }
 
 // PlanDelete returns the keys to delete so that a policy is gone, with those
@@ -126,6 +151,9 @@ func PlanDelete(records []Record, policyID string) (keys []string, err error) {
 		if b.Policy == policyID || b.Previous == policyID {
 			return nil, fmt.Errorf("delete policy %s: the binding of %q names it", policyID, b.Prefix)
 		}
+	}
+	if b := st.repair.binding; b.Policy == policyID || b.Previous == policyID {
+		return nil, fmt.Errorf("delete policy %s: the binding of repair names it", policyID)
 	}
 	shared := map[string]bool{}
 	for id, other := range st.manifests {

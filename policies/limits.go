@@ -25,6 +25,17 @@ const (
 	// MaxValueBytes is the longest value that a policy may make, that of a write.
 	MaxValueBytes = 1 << 20
 
+	// MaxRepairRequestBytes is the longest request for a plan: the most ranges, peers
+	// and hot prefixes, and parameters.
+	MaxRepairRequestBytes = 512 << 10
+	// MaxRepairResponseBytes is the longest answer: a step for each range, and filters
+	// of 200 bytes for each.
+	MaxRepairResponseBytes = 1 << 20
+
+	// maxFilterBytes bounds the filter of one step: a plan of the most steps is shown
+	// with the filters of all.
+	maxFilterBytes = 1 << 10
+
 	maxNameBytes     = 64
 	maxParamsBytes   = 4 << 10
 	maxRecordBytes   = 64 << 10 // of a manifest or binding as JSON

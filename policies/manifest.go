@@ -20,6 +20,17 @@ const (
 	FallbackKeep = "keep"
 	// FallbackLWW shows the newest sibling as if it had been picked.
 	FallbackLWW = "lww"
+	// FallbackBuiltin is the built-in plan, the only one of repair policies.
+	FallbackBuiltin = BuiltinPlan
+)
+
+// The kinds of a policy.
+const (
+	// KindMerge decides what a read shows of siblings. It is meant where a record
+	// names no kind.
+	KindMerge = "merge"
+	// KindRepair plans what is fetched first, from whom and how fast.
+	KindRepair = "repair"
 )
 
 // The words of Manifest.Needs.
@@ -54,6 +65,8 @@ type Manifest struct {
 	Format int `json:"format"`
 	// Name is for people: 1 to 64 of a-z, 0-9, dot, dash and underscore.
 	Name string `json:"name"`
+	// Kind is KindRepair, or empty for KindMerge.
+	Kind string `json:"kind,omitempty"`
 	// Module is the SHA-256 of the module in hexadecimal, Size its length, and
 	// Chunks the names of its stored pieces in order.
 	Module string   `json:"module"`
@@ -61,7 +74,7 @@ type Manifest struct {
 	Chunks []string `json:"chunks"`
 	// Needs holds NeedKey and NeedValues, sorted, as far as the policy asks.
 	Needs []string `json:"needs"`
-	// Fallback is FallbackKeep or FallbackLWW.
+	// Fallback is FallbackKeep or FallbackLWW, of repair policies FallbackBuiltin.
 	Fallback string `json:"fallback"`
 	// Limits of a call.
 	Limits Limits `json:"limits"`
@@ -94,7 +107,7 @@ func (m Manifest) ID() string {
 		Needs     []string `json:"needs"`
 		Params    string   `json:"params"`
 	}{
-		ABI: wasmrt.ABI, CostModel: wasmrt.CostModel, Fallback: m.Fallback, Kinds: []string{"merge"},
+		ABI: wasmrt.ABI, CostModel: wasmrt.CostModel, Fallback: m.Fallback, Kinds: []string{m.KindName()},
 		Limits: m.Limits, ModuleID: m.Module, Needs: slices.Clip(append([]string{}, m.Needs...)),
 		Params: hex.EncodeToString(m.Params),
 	})
@@ -103,6 +116,30 @@ func (m Manifest) ID() string {
 	}
 	sum := sha256.Sum256(append([]byte("edged-policy-v1\x00"), canonical...))
 	return hex.EncodeToString(sum[:])
+}
+
+// KindName is KindMerge or KindRepair.
+func (m Manifest) KindName() string {
+	if m.Kind == "" {
+		return KindMerge
+	}
+	return m.Kind
+}
+
+// export is the entry point of the policy's kind, warmup what it is called with
+// before the module's image is taken.
+func (m Manifest) export() string {
+	if m.Kind == KindRepair {
+		return repairExport
+	}
+	return mergeExport
+}
+
+func (m Manifest) warmup() []byte {
+	if m.Kind == KindRepair {
+		return repairWarmup(m.Params)
+	}
+	return warmup(m.needs(), m.Params)
 }
 
 func (m Manifest) needs() Needs {
@@ -135,11 +172,31 @@ func (m Manifest) validate() error {
 			return fmt.Errorf("needs %.80q are not some of key, values in this order", m.Needs)
 		}
 	}
-	if m.Fallback != FallbackKeep && m.Fallback != FallbackLWW {
-		return fmt.Errorf("fallback %.80q is neither keep nor lww", m.Fallback)
+	if err := m.validKind(); err != nil {
+		return err
 	}
 	if len(m.Params) > maxParamsBytes {
 		return fmt.Errorf("params of %d bytes, the limit is %d", len(m.Params), maxParamsBytes)
+	}
+	return nil
+}
+
+// validKind holds what differs from kind to kind.
+func (m Manifest) validKind() error {
+	switch m.Kind {
+	case "":
+		if m.Fallback != FallbackKeep && m.Fallback != FallbackLWW {
+			return fmt.Errorf("fallback %.80q is neither keep nor lww", m.Fallback)
+		}
+	case KindRepair:
+		if m.Fallback != FallbackBuiltin {
+			return fmt.Errorf("fallback %.80q is not %s, the one of repair policies", m.Fallback, FallbackBuiltin)
+		}
+		if len(m.Needs) > 0 {
+			return fmt.Errorf("needs %.80q are of merges", m.Needs)
+		}
+	default:
+		return fmt.Errorf("kind %.80q is not known", m.Kind)
 	}
 	return nil
 }
@@ -165,10 +222,14 @@ func isSHA256(s string) bool {
 type Binding struct {
 	// Format is 1.
 	Format int `json:"format"`
+	// Kind is KindRepair, or empty for KindMerge. A cluster has one binding of a
+	// repair policy, with the empty prefix.
+	Kind string `json:"kind,omitempty"`
 	// Prefix may be empty: all keys. The longest prefix of a key wins.
 	Prefix []byte `json:"prefix"`
 	// Policy is LWW, Siblings, the id of a manifest, or empty: this prefix has no
-	// binding any more, and a shorter one decides.
+	// binding any more, and a shorter one decides. Of the kind KindRepair it is
+	// BuiltinPlan, an id, or empty.
 	Policy string `json:"policy"`
 	// Epoch rises with each change of any binding.
 	Epoch uint64 `json:"epoch"`
@@ -186,15 +247,27 @@ func (b Binding) validate() error {
 	if b.Epoch == 0 {
 		return errors.New("epoch 0")
 	}
+	if b.Kind != "" && b.Kind != KindRepair {
+		return fmt.Errorf("kind %.80q is not known", b.Kind)
+	}
+	if b.Kind == KindRepair && len(b.Prefix) > 0 {
+		return fmt.Errorf("a repair policy is of the whole cluster, and this one has the prefix %.80q", b.Prefix)
+	}
 	for _, id := range []string{b.Policy, b.Previous} {
-		if id != "" && !isBuiltin(id) && !isSHA256(id) {
+		if id != "" && !builtinOf(b.Kind, id) && !isSHA256(id) {
 			return fmt.Errorf("policy %.80q is no id", id)
 		}
 	}
 	return nil
 }
 
-func isBuiltin(id string) bool { return id == LWW || id == Siblings }
+// builtinOf reports whether a policy of a kind needs no module.
+func builtinOf(kind, id string) bool {
+	if kind == KindRepair {
+		return id == BuiltinPlan
+	}
+	return id == LWW || id == Siblings
+}
 
 func encodeRecord(v any) []byte {
 	b, err := json.Marshal(v)

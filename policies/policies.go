@@ -5,6 +5,9 @@
 // A policy is a view over stored siblings: it says what a read shows where
 // concurrent writes left more than one version, and stores nothing. The view is a
 // function of the policy and the siblings alone, the same on every node.
+//
+// A policy of the other kind, repair, plans what a node fetches first, from whom
+// and how fast. One of these is in force for the whole cluster.
 package policies
 
 // The policies that need no module. Their names stand where the id of another
@@ -16,6 +19,9 @@ const (
 	// Siblings decides nothing: it shows the newest, marked unresolved, so that
 	// a client asks for all of them.
 	Siblings = "siblings"
+	// BuiltinPlan is the repair plan of those who have no policy: everything at
+	// once, in the order of partitions, from whoever has it.
+	BuiltinPlan = "built-in"
 )
 
 // Sibling is one live, unexpired version of an object. No two siblings of an

@@ -47,6 +47,16 @@ func sha256Hex(b []byte) string {
 // as a key and hold any bytes.
 func bindingKey(prefix []byte) string { return bindingPrefix + sha256Hex(prefix) }
 
+// repairBindingKey is the record of the one binding of a repair policy.
+const repairBindingKey = bindingPrefix + KindRepair
+
+func (b Binding) key() string {
+	if b.Kind == KindRepair {
+		return repairBindingKey
+	}
+	return bindingKey(b.Prefix)
+}
+
 // SplitModule cuts a module into zstd frames, each below MaxChunkBytes and named
 // by its SHA-256, and returns the names in order and the records to write.
 func SplitModule(wasm []byte) (names []string, writes []Write, err error) {
@@ -105,8 +115,15 @@ type state struct {
 	manifests map[string]Manifest // by policy id
 	bindings  map[string]Binding  // by prefix; the one in force
 	conflicts map[string]bool     // prefixes with concurrent bindings
-	chunks    map[string][]byte   // by name
-	problems  []string            // records that say nothing
+	repair    repairState
+	chunks    map[string][]byte // by name
+	problems  []string          // records that say nothing
+}
+
+// repairState is the binding of a repair policy; its epoch is 0 if there is none.
+type repairState struct {
+	binding  Binding
+	conflict bool
 }
 
 // newestRecord orders records like siblings, newest first.
@@ -160,8 +177,15 @@ func (s *state) addBinding(r Record) error {
 	if err != nil {
 		return err
 	}
-	if bindingKey(b.Prefix) != r.Key {
+	if b.key() != r.Key {
 		return errors.New("the binding belongs to another prefix")
+	}
+	if b.Kind == KindRepair {
+		s.repair.conflict = s.repair.binding.Epoch > 0
+		if b.Epoch > s.repair.binding.Epoch {
+			s.repair.binding = b
+		}
+		return nil
 	}
 	prefix := string(b.Prefix)
 	old, found := s.bindings[prefix]
@@ -179,9 +203,24 @@ func (s *state) chunk(name string) ([]byte, bool) {
 	return b, ok
 }
 
+// binding returns the one of a kind and prefix.
+func (s *state) binding(kind string, prefix []byte) (Binding, bool) {
+	if kind == KindRepair {
+		return s.repair.binding, s.repair.binding.Epoch > 0
+	}
+	b, ok := s.bindings[string(prefix)]
+	return b, ok
+}
+
+// has reports whether a policy of a kind is stored, or built in.
+func (s *state) has(kind, id string) bool {
+	m, ok := s.manifests[id]
+	return ok && m.Kind == kind || builtinOf(kind, id)
+}
+
 // nextEpoch is above that of every binding.
 func (s *state) nextEpoch() uint64 {
-	var highest uint64
+	highest := s.repair.binding.Epoch
 	for _, b := range s.bindings {
 		highest = max(highest, b.Epoch)
 	}

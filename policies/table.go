@@ -44,6 +44,7 @@ type snapshot struct {
 	bindings []binding          // longest prefix first
 	policies map[string]*policy // the modules' policies, by id; bound ones are compiled
 	def      *policy
+	repair   *binding // of the repair policy, nil: the built-in plan by default
 	problems []string
 }
 
@@ -154,14 +155,8 @@ func (t *Table) bind(ctx context.Context, st *state, old, next *snapshot) error 
 		}
 		p := builtins[b.Policy]
 		if p == nil {
-			p = next.policies[b.Policy]
-		}
-		if p == nil {
-			p = &policy{id: b.Policy, counts: countersOf(old, b.Policy), notReady: errors.New("its manifest has not arrived")}
-			next.policies[b.Policy] = p
-		}
-		if !p.builtin {
-			if err := t.ready(ctx, st, old, p); err != nil {
+			var err error
+			if p, err = t.named(ctx, st, old, next, b); err != nil {
 				return err
 			}
 		}
@@ -170,7 +165,21 @@ func (t *Table) bind(ctx context.Context, st *state, old, next *snapshot) error 
 	slices.SortFunc(next.bindings, func(a, b binding) int {
 		return cmp.Or(cmp.Compare(len(b.Prefix), len(a.Prefix)), bytes.Compare(a.Prefix, b.Prefix))
 	})
-	return nil
+	return t.bindRepair(ctx, st, old, next)
+}
+
+// named returns the stored policy that a binding of a kind names, ready to decide
+// or with the reason why it is not.
+func (t *Table) named(ctx context.Context, st *state, old, next *snapshot, b Binding) (*policy, error) {
+	p := next.policies[b.Policy]
+	if p == nil {
+		p = &policy{id: b.Policy, manifest: Manifest{Kind: b.Kind}, counts: countersOf(old, b.Policy), notReady: errors.New("its manifest has not arrived")}
+		next.policies[b.Policy] = p
+	}
+	if p.manifest.Kind != b.Kind {
+		return &policy{id: b.Policy, counts: p.counts, notReady: fmt.Errorf("it is a policy of the kind %s", p.manifest.KindName())}, nil
+	}
+	return p, t.ready(ctx, st, old, p)
 }
 
 // ready gives p its module: the old snapshot's, or a new one. Only the end of ctx
@@ -195,15 +204,15 @@ func (t *Table) ready(ctx context.Context, st *state, old *snapshot, p *policy) 
 // which shapes the image that each call begins from.
 func compileModule(ctx context.Context, host *wasmrt.Host, wasm []byte, m Manifest) (*wasmrt.Module, error) {
 	mod, err := host.Compile(ctx, wasm, wasmrt.CompileOptions{
-		Limits: m.Limits.host(), WarmupExport: mergeExport, WarmupRequest: warmup(m.needs(), m.Params),
+		Limits: m.Limits.host(), WarmupExport: m.export(), WarmupRequest: m.warmup(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if !mod.Has(mergeExport) {
+	if name := m.export(); !mod.Has(name) {
 		return nil, errors.Join(&wasmrt.AdmissionError{
-			Rule: "export", Where: "export section", What: "no export " + mergeExport,
-			Advice: "export " + mergeExport + "(pointer i32, length i32) -> (i64)",
+			Rule: "export", Where: "export section", What: "no export " + name,
+			Advice: "export " + name + "(pointer i32, length i32) -> (i64)",
 		}, mod.Close(ctx))
 	}
 	return mod, nil
@@ -282,6 +291,9 @@ func (t *Table) List() []PolicyStatus {
 			if b.policy == p {
 				st.Bindings = append(st.Bindings, b.Binding)
 			}
+		}
+		if s.repair != nil && s.repair.policy == p {
+			st.Bindings = append(st.Bindings, s.repair.Binding)
 		}
 		if len(st.Bindings) > 0 && p.notReady != nil {
 			st.Problem = p.notReady.Error()

@@ -29,17 +29,18 @@ func (r *Replica) Start(ctx context.Context, req *kv.Request, done func(*kv.Resp
 		return
 	}
 	p := r.partitionOf(req)
+	answer := r.timed(p, req, done)
 	if part := r.part(p); part != nil && r.runsHere(part, req) {
 		r.run(ctx, part, req, func(resp *kv.Response, err error) {
 			if !elsewhere(req, err) {
-				done(ownAnswer(req, resp), err)
+				answer(ownAnswer(req, resp), err)
 				return
 			}
-			r.startRoute(ctx, p, req, err, done)
+			r.startRoute(ctx, p, req, err, answer)
 		})
 		return
 	}
-	r.startRoute(ctx, p, req, nil, done)
+	r.startRoute(ctx, p, req, nil, answer)
 }
 
 // elsewhere reports whether another owner may answer what this one could not:

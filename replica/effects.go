@@ -40,7 +40,10 @@ func (r *Replica) do(e core.Effect) {
 		if sh := r.cfg.Set.Shard(e.Partition); sh != nil {
 			sh.SetTrust(e.Trust, nil)
 		}
+	case core.WantPlan:
+		r.tasks.run(func(ctx context.Context) { r.plan(ctx, nil, "") })
 	case core.SendHello:
+		r.plans.asked(e.Wants, e.Name, r.cfg.Boottime())
 		r.tasks.run(func(ctx context.Context) { r.hello(ctx, e) })
 	case core.SendDone:
 		r.tasks.run(func(ctx context.Context) { r.done(ctx, e) })

@@ -114,6 +114,7 @@ func (r *Replica) GetFast(dst, key []byte) (value []byte, found, handled bool) {
 	}
 	from := len(dst)
 	value, shown, handled := sh.ReadFast(dst, hash, key)
+	r.heat.read(p, key)
 	// One look after the read is enough: a lease that lapsed before it is renewed
 	// only by way of another Part.
 	if !handled || slot.Load() != part && !r.stillLive(slot.Load()) || !r.leased(part) {

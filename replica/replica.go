@@ -70,6 +70,9 @@ type Config struct {
 	WallMS   func() int64
 	Jitter   func() uint64
 	Events   Events
+
+	Planner Planner     // asked where PlansRepair says so; nil: never
+	Load    func() Load // for plans; nil: not known
 }
 
 // Events tells what happened; all may be nil. They are called in order from one
@@ -78,6 +81,8 @@ type Config struct {
 type Events struct {
 	Note func(core.Note)
 	Part func(core.Part)
+	// Plan tells of a repair plan. It comes from a goroutine of its own.
+	Plan func(PlanRecord)
 }
 
 // Replica is the replication of one node. Safe for concurrent use.
@@ -105,6 +110,8 @@ type Replica struct {
 	sessions sessions
 
 	checkpoints *checkpoints
+	heat        *heat
+	plans       plans
 }
 
 // Stats counts, for metrics and reports. All fields are totals of the process.
@@ -133,8 +140,9 @@ func New(cfg Config) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, codec: codec, peers: map[string]*remote{}, changed: make(chan struct{}),
-		due: make(chan struct{}, 1), tasks: &tasks{},
+		due: make(chan struct{}, 1), tasks: &tasks{}, heat: newHeat(cfg.Partitions),
 	}
+	r.plans.repaired, r.plans.started = map[kv.Partition]int64{}, cfg.Boottime()
 	// Numbers of an earlier process or connection, should an ACK of one come late,
 	// are below all of this one's.
 	r.liveSeq.Store(uint64(cfg.Boot) << 32)
@@ -189,6 +197,7 @@ const (
 func (r *Replica) Run(ctx context.Context) error {
 	r.tasks.open(ctx)
 	defer r.tasks.wait()
+	r.heat.tick(r.cfg.Boottime())
 	r.tasks.run(r.carryOut)
 	r.tasks.run(r.acknowledge)
 	r.tasks.run(r.collect)
@@ -208,6 +217,7 @@ func (r *Replica) Run(ctx context.Context) error {
 			return nil
 		case <-ping.C:
 			r.pingAll()
+			r.heat.tick(r.cfg.Boottime())
 		case <-keep.C:
 			r.keepKnown()
 		case <-pass.C:
@@ -221,6 +231,11 @@ func (r *Replica) Run(ctx context.Context) error {
 // step hands one event to the machine. What requests go by is replaced before
 // anybody can hand in the next one; the other effects follow in order.
 func (r *Replica) step(ev core.Event) {
+	r.advance(ev)
+	r.watchPlan(ev)
+}
+
+func (r *Replica) advance(ev core.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	effects := r.machine.Step(r.cfg.Boottime(), ev)

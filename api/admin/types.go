@@ -199,11 +199,11 @@ type Policies struct {
 	Policies []Policy `json:"policies"`
 }
 
-// Policy is a merge policy as the answering node holds it.
+// Policy is a policy as the answering node holds it.
 type Policy struct {
 	Name string `json:"name"`
 	ID   string `json:"id"`   // SHA-256 of the module, hex; a built-in's is its name
-	Kind string `json:"kind"` // merge
+	Kind string `json:"kind"` // merge or repair
 	Size int    `json:"size"` // bytes of the module; 0 for a built-in
 	// CreatedMS is when it was deployed, in Unix milliseconds.
 	CreatedMS int64     `json:"created_ms,omitempty"`
@@ -250,7 +250,7 @@ type Event struct {
 	// Kind names what happened: node.join, node.rejoin, node.leave,
 	// node.fenced, node.forgotten, accept-loss,
 	// rebalance.start, rebalance.complete, cluster.health, partition.state,
-	// repair.start, repair.progress, repair.done, policy.bound, alarm.
+	// repair.start, repair.progress, repair.done, repair.plan, policy.bound, alarm.
 	Kind string `json:"kind"`
 	Node string `json:"node,omitempty"` // the name of the node concerned
 	// Partition is nil when the event is about no partition in particular.

@@ -60,6 +60,7 @@ type AdminConfig struct {
 	Events   Events
 	Dumper   Dumper
 	Operator Operator
+	Repair   Repair
 	Metrics  http.Handler
 	// Token is asked for as Bearer of everything but /livez and /readyz, which
 	// tell a prober nothing; empty asks for none.
@@ -76,8 +77,9 @@ type Admin struct {
 
 // NewAdmin returns the handler of the paths that package admin names.
 func NewAdmin(cfg AdminConfig) (*Admin, error) {
-	if cfg.Status == nil || cfg.Policies == nil || cfg.Events == nil || cfg.Dumper == nil || cfg.Operator == nil || cfg.Metrics == nil {
-		return nil, errors.New("configure admin API: status, policies, events, dumper, operator and metrics must all be there")
+	if cfg.Status == nil || cfg.Policies == nil || cfg.Events == nil || cfg.Dumper == nil ||
+		cfg.Operator == nil || cfg.Repair == nil || cfg.Metrics == nil {
+		return nil, errors.New("configure admin API: status, policies, events, dumper, operator, repair and metrics must all be there")
 	}
 	a := &Admin{cfg: cfg, streams: make(chan struct{}, maxEventStreams), dumps: make(chan struct{}, maxDumps)}
 	// A page that an operator's browser shows must not be able to deploy a
@@ -115,12 +117,13 @@ func (a *Admin) route(w http.ResponseWriter, r *http.Request) {
 		admin.PathPolicies:   a.policies,
 		admin.PathEvents:     a.events,
 		admin.PathDump:       a.dump,
+		admin.PathRepairPlan: a.repairPlan,
 	}
 	switch {
 	case path == admin.PathPolicies && r.Method == http.MethodPost:
-		a.deploy(w, r)
+		a.deployKind(w, r)
 	case path == admin.PathRollback:
-		only(a.rollback, w, r, http.MethodPost)
+		only(a.rollbackKind, w, r, http.MethodPost)
 	case path == admin.PathPolicies:
 		only(a.policies, w, r, http.MethodGet, http.MethodHead, http.MethodPost)
 	case path == admin.PathAcceptLoss:
@@ -207,7 +210,7 @@ func (a *Admin) policy(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *Admin) deploy(w http.ResponseWriter, r *http.Request) {
-	query, err := parameters(r, "name", "prefix")
+	query, err := parameters(r, "name", "prefix", "kind")
 	if err == nil {
 		err = checkPrefix(query)
 	}
@@ -242,7 +245,7 @@ func (a *Admin) deploy(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *Admin) rollback(w http.ResponseWriter, r *http.Request) {
-	query, err := parameters(r, "prefix")
+	query, err := parameters(r, "prefix", "kind")
 	if err == nil {
 		err = checkPrefix(query)
 	}

@@ -125,7 +125,7 @@ func (n *node) Dump(ctx context.Context, partition int, emit func(admin.DumpLine
 func operate(t *testing.T, n *node, token string) (client *admin.Client, addr string, stop func()) {
 	t.Helper()
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("edged_up 1\n")) })
-	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Metrics: metrics, Token: token})
+	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Repair: n, Metrics: metrics, Token: token})
 	require.NoError(t, err)
 	addr, stop = listen(t, h)
 	client = admin.NewClient(addr, token)
@@ -201,7 +201,7 @@ func requireProblem(t *testing.T, err error, status int, typ string) {
 func TestEmptyListsAreLists(t *testing.T) {
 	t.Parallel()
 	n := &node{}
-	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Metrics: http.NotFoundHandler()})
+	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Repair: n, Metrics: http.NotFoundHandler()})
 	require.NoError(t, err)
 	for path, want := range map[string]string{
 		admin.PathNodes: `{"nodes":[]}`, admin.PathPartitions: `{"partitions":[]}`, admin.PathPolicies: `{"policies":[]}`,
@@ -216,7 +216,7 @@ func TestEmptyListsAreLists(t *testing.T) {
 func TestPathsAndMethodsOfTheAdminAPI(t *testing.T) {
 	t.Parallel()
 	n := &node{}
-	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Metrics: http.NotFoundHandler()})
+	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Repair: n, Metrics: http.NotFoundHandler()})
 	require.NoError(t, err)
 	do := func(method, path string, head ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
@@ -386,7 +386,7 @@ func TestDumpsHaveALimit(t *testing.T) {
 func TestRejoinWaits(t *testing.T) {
 	t.Parallel()
 	n := &node{}
-	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Metrics: http.NotFoundHandler()})
+	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Repair: n, Metrics: http.NotFoundHandler()})
 	require.NoError(t, err)
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
@@ -409,7 +409,7 @@ func TestRejoinWaits(t *testing.T) {
 func TestDumpLinesAreOneObjectEach(t *testing.T) {
 	t.Parallel()
 	n := &node{lines: 1}
-	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Metrics: http.NotFoundHandler()})
+	h, err := httpapi.NewAdmin(httpapi.AdminConfig{Status: n, Policies: n, Events: n, Dumper: n, Operator: n, Repair: n, Metrics: http.NotFoundHandler()})
 	require.NoError(t, err)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", admin.PathDump+"?partition=0", nil))

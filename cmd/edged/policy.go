@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"edged.dev/edged/api/admin"
 	"edged.dev/edged/node"
@@ -20,51 +21,99 @@ import (
 const maxModuleBytes = 4 << 20
 
 func policyCommand(sys system) *cobra.Command {
-	cmd := group(&cobra.Command{Use: "policy", Short: "Deploy and show merge policies"})
+	cmd := group(&cobra.Command{Use: "policy", Short: "Deploy and show policies"})
 	cmd.AddCommand(policyDeployCommand(sys), policyListCommand(sys), policyShowCommand(sys), policyRollbackCommand(sys))
 	return cmd
+}
+
+// kindFlag is the --kind of a policy.
+type kindFlag struct{ name string }
+
+func (k *kindFlag) add(flags *pflag.FlagSet) {
+	flags.StringVar(&k.name, "kind", kindMerge, "what the policy decides: merge (what a read shows of siblings) or repair (what is fetched first)")
+}
+
+const kindMerge = "merge"
+
+// repair reports whether the policy plans repair.
+func (k *kindFlag) repair() (bool, error) {
+	if k.name != kindMerge && k.name != admin.KindRepair {
+		return false, fmt.Errorf("%w: --kind %s: want %s or %s", errUsage, k.name, kindMerge, admin.KindRepair)
+	}
+	return k.name == admin.KindRepair, nil
+}
+
+// deployment is what the command line says of a policy to deploy.
+type deployment struct {
+	file, name, prefix string
+	bound              bool // --bind is there
+	kind               kindFlag
+}
+
+// module reads the module, nil for a built-in policy, and settles the name.
+func (d *deployment) module() (wasm []byte, repair bool, err error) {
+	if repair, err = d.kind.repair(); err != nil {
+		return nil, false, err
+	}
+	builtin := admin.Builtin(d.file)
+	switch {
+	case repair && d.bound:
+		return nil, false, fmt.Errorf("%w: --bind: a repair policy is of the whole cluster", errUsage)
+	case repair:
+		builtin = d.file == admin.BuiltinPlan
+	case !d.bound:
+		return nil, false, fmt.Errorf("%w: --bind PREFIX is missing; --bind \"\" binds every key", errUsage)
+	}
+	switch {
+	case !builtin:
+		if wasm, err = readModule(d.file); err != nil {
+			return nil, false, err
+		}
+	case d.name != "":
+		return nil, false, fmt.Errorf("%w: --name %s: a built-in policy keeps its name", errUsage, d.name)
+	default:
+		d.name = d.file
+	}
+	if d.name == "" {
+		d.name = strings.TrimSuffix(filepath.Base(d.file), filepath.Ext(d.file))
+	}
+	return wasm, repair, nil
 }
 
 func policyDeployCommand(sys system) *cobra.Command {
 	var form outputForm
 	var to target
-	var name, prefix string
+	var d deployment
 	cmd := &cobra.Command{
-		Use:   "deploy FILE|lww|siblings --bind PREFIX",
-		Short: "Upload a WebAssembly module, or take a built-in policy, and bind it to the keys with a prefix",
+		Use:   "deploy FILE|lww|siblings --bind PREFIX, or FILE|built-in --kind repair",
+		Short: "Upload a WebAssembly module, or take a built-in policy, and put it in force",
 		Args:  exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !cmd.Flags().Changed("bind") {
-				return fmt.Errorf("%w: --bind PREFIX is missing; --bind \"\" binds every key", errUsage)
-			}
-			var wasm []byte
-			switch {
-			case !admin.Builtin(args[0]):
-				var err error
-				if wasm, err = readModule(args[0]); err != nil {
-					return err
-				}
-			case name != "":
-				return fmt.Errorf("%w: --name %s: a built-in policy keeps its name", errUsage, name)
-			default:
-				name = args[0]
-			}
-			if name == "" {
-				name = strings.TrimSuffix(filepath.Base(args[0]), filepath.Ext(args[0]))
+			d.file, d.bound = args[0], cmd.Flags().Changed("bind")
+			wasm, repair, err := d.module()
+			if err != nil {
+				return err
 			}
 			return to.call(cmd, sys, func(ctx context.Context, client *admin.Client) error {
-				done, err := client.DeployPolicy(ctx, wasm, name, prefix)
+				deploy := func() (admin.Deployed, error) { return client.DeployPolicy(ctx, wasm, d.name, d.prefix) }
+				decides := fmt.Sprintf("decides keys that begin with %q", d.prefix)
+				if repair {
+					deploy = func() (admin.Deployed, error) { return client.DeployRepair(ctx, wasm, d.name) }
+					decides = "plans repair"
+				}
+				done, err := deploy()
 				if err != nil {
-					return fmt.Errorf("deploy %s: %w", name, err)
+					return fmt.Errorf("deploy %s: %w", d.name, err)
 				}
 				return form.print(sys, done, func(t *table) {
-					t.line("%s (%s) decides keys that begin with %q from epoch %d on; written to %s copies", done.Name, short(done.ID), done.Prefix, done.Epoch, done.Copies)
+					t.line("%s (%s) %s from epoch %d on; written to %s copies", done.Name, short(done.ID), decides, done.Epoch, done.Copies)
 				})
 			})
 		},
 	}
-	cmd.Flags().StringVar(&prefix, "bind", "", "prefix of the keys that the policy decides")
-	cmd.Flags().StringVar(&name, "name", "", "name of the policy (default: the file's)")
+	cmd.Flags().StringVar(&d.prefix, "bind", "", "prefix of the keys that the policy decides")
+	cmd.Flags().StringVar(&d.name, "name", "", "name of the policy (default: the file's)")
+	d.kind.add(cmd.Flags())
 	form.add(cmd.Flags())
 	to.add(cmd.Flags(), deployTimeout)
 	return cmd
@@ -110,14 +159,17 @@ func policyListCommand(sys system) *cobra.Command {
 func policiesTable(t *table, policies []admin.Policy) {
 	t.row("NAME", "ID", "KIND", "SIZE", "CREATED", "READY", "BOUND TO")
 	for _, p := range policies {
-		t.row(p.Name, short(p.ID), p.Kind, sizeText(p.Size), dateText(p.CreatedMS), yesNo(p.Ready), bindingsText(p.Bindings))
+		t.row(p.Name, short(p.ID), p.Kind, sizeText(p.Size), dateText(p.CreatedMS), yesNo(p.Ready), bindingsText(p))
 	}
 }
 
-func bindingsText(bindings []admin.Binding) string {
+func bindingsText(p admin.Policy) string {
 	var parts []string
-	for _, b := range bindings {
+	for _, b := range p.Bindings {
 		text := fmt.Sprintf("%q@%d", b.Prefix, b.Epoch)
+		if p.Kind == admin.KindRepair {
+			text = fmt.Sprintf("repair@%d", b.Epoch)
+		}
 		if b.Conflict {
 			text += " CONFLICT"
 		}
@@ -158,7 +210,7 @@ func policyTable(t *table, p admin.Policy) {
 	if p.Error != "" {
 		t.row("ERROR", p.Error)
 	}
-	t.row("BOUND TO", bindingsText(p.Bindings))
+	t.row("BOUND TO", bindingsText(p))
 	names := make([]string, 0, len(p.Counters))
 	for name := range p.Counters {
 		names = append(names, name)
@@ -172,29 +224,63 @@ func policyTable(t *table, p admin.Policy) {
 func policyRollbackCommand(sys system) *cobra.Command {
 	var form outputForm
 	var to target
+	var kind kindFlag
 	cmd := &cobra.Command{
-		Use:   "rollback PREFIX",
-		Short: "Bind a prefix to the policy that it had before",
-		Args:  exactly("PREFIX"),
+		Use:   "rollback PREFIX, or --kind repair",
+		Short: "Put the policy before the present one in force again",
+		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			repair, err := kind.repair()
+			if err != nil {
+				return err
+			}
+			want := exactly("PREFIX")
+			if repair {
+				want = exactly()
+			}
+			if err := want(cmd, args); err != nil {
+				return err
+			}
 			return to.call(cmd, sys, func(ctx context.Context, client *admin.Client) error {
-				done, err := client.RollbackPolicy(ctx, args[0])
-				if err != nil {
-					return fmt.Errorf("roll back %q: %w", args[0], err)
+				if repair {
+					return rollbackRepair(ctx, sys, client, &form)
 				}
-				return form.print(sys, done, func(t *table) {
-					name := done.Name
-					if name == "" {
-						name = "the default policy"
-					}
-					t.line("%s decides keys that begin with %q again, from epoch %d on", name, done.Prefix, done.Epoch)
-				})
+				return rollbackMerge(ctx, sys, client, &form, args[0])
 			})
 		},
 	}
+	kind.add(cmd.Flags())
 	form.add(cmd.Flags())
 	to.add(cmd.Flags(), askTimeout)
 	return cmd
+}
+
+func rollbackMerge(ctx context.Context, sys system, client *admin.Client, form *outputForm, prefix string) error {
+	done, err := client.RollbackPolicy(ctx, prefix)
+	if err != nil {
+		return fmt.Errorf("roll back %q: %w", prefix, err)
+	}
+	return form.print(sys, done, func(t *table) {
+		name := done.Name
+		if name == "" {
+			name = "the default policy"
+		}
+		t.line("%s decides keys that begin with %q again, from epoch %d on", name, done.Prefix, done.Epoch)
+	})
+}
+
+func rollbackRepair(ctx context.Context, sys system, client *admin.Client, form *outputForm) error {
+	done, err := client.RollbackRepair(ctx)
+	if err != nil {
+		return fmt.Errorf("roll back the repair policy: %w", err)
+	}
+	return form.print(sys, done, func(t *table) {
+		name := done.Name
+		if name == "" {
+			name = "the built-in plan"
+		}
+		t.line("%s plans repair again, from epoch %d on", name, done.Epoch)
+	})
 }
 
 func sizeText(bytes int) string {

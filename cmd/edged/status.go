@@ -67,7 +67,7 @@ func statusTable(t *table, s admin.Status) {
 	bound := false
 	for _, p := range s.Policies {
 		for _, b := range p.Bindings {
-			bound = true
+			bound = bound || p.Kind != admin.KindRepair
 			t.row("POLICY", policyText(p, b))
 		}
 	}
@@ -101,6 +101,9 @@ func countsText(c admin.PartitionCounts) string {
 
 func policyText(p admin.Policy, b admin.Binding) string {
 	text := fmt.Sprintf("%s for %q at epoch %d", p.Name, b.Prefix, b.Epoch)
+	if p.Kind == admin.KindRepair {
+		text = fmt.Sprintf("%s plans repair at epoch %d", p.Name, b.Epoch)
+	}
 	if b.Conflict {
 		text += ", CONFLICT"
 	}

@@ -24,6 +24,7 @@ const rules = `
 internal/kv:
 internal/layout:
 internal/fault:
+internal/repair:
 internal/simnet:
 merkle:
 runtime:
@@ -31,17 +32,17 @@ transport/wire: internal/kv merkle
 cache: internal/kv internal/fault
 partition/state: internal/kv merkle
 cluster: internal/kv internal/layout
-policies: internal/kv runtime
+policies: internal/kv internal/repair runtime
 partition: internal/kv internal/layout merkle cache internal/fault partition/state
 replica/core: internal/kv internal/layout merkle transport/wire partition/state
-replica: internal/kv internal/layout merkle partition partition/state transport/wire replica/core internal/fault
+replica: internal/kv internal/layout internal/repair merkle partition partition/state transport/wire replica/core internal/fault
 transport: internal/kv transport/wire internal/fault
 api: internal/kv
 api/admin: internal/kv
 api/resp: internal/kv api
 api/httpapi: internal/kv api api/admin
 api/console: internal/kv api
-node: internal/kv internal/layout internal/fault merkle runtime transport/wire cache cluster policies partition partition/state replica replica/core transport api api/admin api/resp api/httpapi api/console
+node: internal/kv internal/layout internal/fault internal/repair merkle runtime transport/wire cache cluster policies partition partition/state replica replica/core transport api api/admin api/resp api/httpapi api/console
 cmd/edged: internal/kv policies transport node api/admin
 internal/testcluster: internal/kv api/admin
 internal/sim: internal/kv internal/layout merkle cache partition partition/state policies transport/wire replica/core replica

@@ -34,6 +34,11 @@ func TestInteropReadme(t *testing.T) {
 		}
 	}
 	require.True(t, found)
+
+	printed = walk(t, l, "How a node comes back")
+	require.Contains(t, printed["edged policy deploy wasm-examples/hot-first-c/hotfirst.wasm --kind repair"], "plans repair from epoch 3 on")
+	require.Regexp(t, `(?m)^POLICY +hotfirst `, printed["edged repair plan --explain"])
+	require.Contains(t, printed["edged policy rollback --kind repair"], "the built-in plan plans repair again, from epoch 4 on")
 	me.stop()
 
 	printed = walk(t, l, "Measuring it")

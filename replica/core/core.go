@@ -119,6 +119,7 @@ type Machine struct {
 	taken    knownAt // where TakeKnown goes on, if it could not hand out all
 	fenced   bool    // this process serves nothing more
 	pinged   bool    // PingAll is among the effects already
+	plan     planning
 }
 
 type peer struct {
@@ -164,6 +165,7 @@ type part struct {
 	lost      bool            // told to be rolled back, and that is not durable yet
 	equal     map[string]bool // peers whose digest was compared at an equal clock: it agreed
 	shown     Part
+	plan      planPart
 }
 
 // New returns a machine that knows of no layout and no peers.

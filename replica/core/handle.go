@@ -67,6 +67,10 @@ func (m *Machine) handle(ev Event) {
 		m.fenced = true
 	case Decreed:
 		m.decreed(e.Partition)
+	case Planning:
+		m.setPlanning(e.On)
+	case Planned:
+		m.planned(e)
 	case Passed:
 	}
 }
@@ -317,6 +321,7 @@ func (m *Machine) partEnded(e PartEnded) {
 		return
 	}
 	m.unpull(e.Session, []kv.Partition{e.Partition})
+	m.planEnded(x, e.Name, e.Failed)
 	if e.Failed {
 		if p := m.peers[e.Name]; p != nil {
 			p.busyTill = m.now + 2*retryEvery // one that is cut at once is not asked in a loop

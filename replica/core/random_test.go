@@ -136,12 +136,13 @@ func TestRandomWorlds(t *testing.T) {
 		{"two", 2, 2, false, 8},
 		{"five nodes", 5, 2, false, 6},
 		{"w one", 3, 1, false, 12},
+		{"planned", 3, 2, false, 12},
 	} {
 		for seed := range mix.seeds * uint64(*worlds) {
 			t.Run(fmt.Sprintf("%s/seed %d", mix.name, seed), func(t *testing.T) {
 				t.Parallel()
 				x := newWorld(t, seed, mix.size, mix.w)
-				x.mass = mix.mass
+				x.mass, x.planned = mix.mass, mix.name == "planned"
 				randomWorld(x)
 			})
 		}
@@ -166,6 +167,7 @@ func randomWorld(x *world) {
 		}
 	}
 	x.heal()
+	require.Equal(x.t, x.planned, x.plans > 0)
 }
 
 // heal ends all faults, and wants all copies LIVE and equal soon.

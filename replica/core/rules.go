@@ -18,6 +18,7 @@ func (m *Machine) settleAll() {
 	for _, id := range m.order {
 		m.settle(m.parts[id])
 	}
+	m.settlePlan()
 	for _, name := range m.names {
 		m.schedule(m.peers[name])
 	}

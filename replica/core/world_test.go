@@ -20,20 +20,22 @@ import (
 // breaks and heals, with clocks for data: a write is a dot, a session's end joins
 // the donor's clock. A seed replays.
 type world struct {
-	t      *testing.T
-	rng    *rand.Rand
-	now    int64
-	queue  events
-	serial int
-	nodes  []*wnode
-	cut    map[[2]int]bool
-	w      int
-	acked  []ackedWrite
-	frail  *wnode // its disk was lost or rolled back, and it is not LIVE since
-	hellos int
-	log    []string
-	mass   bool
-	still  bool // no more writes
+	t       *testing.T
+	rng     *rand.Rand
+	now     int64
+	queue   events
+	serial  int
+	nodes   []*wnode
+	cut     map[[2]int]bool
+	w       int
+	acked   []ackedWrite
+	frail   *wnode // its disk was lost or rolled back, and it is not LIVE since
+	hellos  int
+	log     []string
+	mass    bool
+	planned bool // repair is ordered by plans that make little sense
+	plans   int  // asked for
+	still   bool // no more writes
 }
 
 type ackedWrite struct {
@@ -145,6 +147,7 @@ func (n *wnode) start() {
 	l, err := layout.New(1, 3, members)
 	require.NoError(x.t, err)
 	n.step(core.LayoutChanged{Layout: l})
+	n.plans()
 	boot := n.boot
 	n.every(20*millisecond, boot, func() { n.step(core.Passed{}) })
 	n.every(500*millisecond, boot, n.ping)
@@ -356,6 +359,8 @@ func (n *wnode) carryOut(e core.Effect) {
 		n.ping()
 	case core.SendHello:
 		n.hello(e)
+	case core.WantPlan:
+		n.plan()
 	default:
 		n.ask(e)
 	}

@@ -1,0 +1,212 @@
+package replica
+
+import (
+	"bytes"
+	"cmp"
+	"math/bits"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/repair"
+)
+
+const (
+	// heatEvery is how often rates are taken.
+	heatEvery = time.Second
+	// sampleReads is of how many reads of a partition one has its prefix looked at,
+	// and sampleTimes of how many requests one is timed: neither may cost a read
+	// from memory anything that shows.
+	sampleReads = 64
+	sampleTimes = 16
+	// heatPrefixes bounds the prefixes counted; one that is not read any more makes
+	// room within seconds.
+	heatPrefixes = 4 * repair.MaxHot
+	// maxHotPrefixBytes is where a key is taken to have no prefix.
+	maxHotPrefixBytes = 64
+	// timeBuckets is four for each power of two of microseconds, up to 2^31.
+	timeBuckets = 4 * 32
+)
+
+// heat is what clients do to this node: which partitions and prefixes they read,
+// and how long they wait. It informs repair plans. Reads are counted where they
+// arrive, also those that another node answers: a returning node learns by them
+// what is asked of it.
+type heat struct {
+	reads []partHeat // by partition
+	timed atomic.Uint64
+	wrote atomic.Uint64
+	times [timeBuckets]atomic.Uint64
+
+	mu       sync.Mutex
+	tickedAt int64
+	rates    []uint32
+	requests uint32
+	p99US    uint32
+	prefixes map[string]*prefixHeat
+	seen     uint64 // requests at the last tick
+}
+
+// partHeat fills a cache line, so that reads of two partitions do not meet.
+type partHeat struct {
+	n    atomic.Uint64
+	last uint64
+	_    [48]byte
+}
+
+type prefixHeat struct{ hits, rate uint64 }
+
+func newHeat(partitions uint32) *heat {
+	return &heat{reads: make([]partHeat, partitions), rates: make([]uint32, partitions), prefixes: map[string]*prefixHeat{}}
+}
+
+// read counts a read of a key.
+func (h *heat) read(p kv.Partition, key []byte) {
+	if int64(p) >= int64(len(h.reads)) {
+		return
+	}
+	if h.reads[p].n.Add(1)%sampleReads == 0 {
+		h.sample(key)
+	}
+}
+
+// sample notes the prefix of a key: up to its first separator, and with it.
+func (h *heat) sample(key []byte) {
+	i := bytes.IndexAny(key[:min(len(key), maxHotPrefixBytes)], ":/|.")
+	if i < 0 || !h.mu.TryLock() {
+		return
+	}
+	defer h.mu.Unlock()
+	p := h.prefixes[string(key[:i+1])]
+	if p == nil {
+		if len(h.prefixes) >= heatPrefixes {
+			return
+		}
+		p = &prefixHeat{}
+		h.prefixes[string(key[:i+1])] = p
+	}
+	p.hits++
+}
+
+// sampled reports whether a request that begins is to be timed.
+func (h *heat) sampled() bool { return h.timed.Add(1)%sampleTimes == 0 }
+
+// took notes how long a request took.
+func (h *heat) took(ns int64) {
+	us := uint64(max(ns/1000, 1))
+	power := bits.Len64(us) - 1
+	quarter := 0
+	if power >= 2 {
+		quarter = int(us>>(power-2)) & 3
+	}
+	h.times[min(4*power+quarter, timeBuckets-1)].Add(1)
+}
+
+// tick takes the rates, at most once in heatEvery.
+func (h *heat) tick(now int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := now - h.tickedAt
+	if h.tickedAt != 0 && d < int64(heatEvery) {
+		return
+	}
+	first := h.tickedAt == 0
+	h.tickedAt = now
+	perSecond := func(n uint64) uint64 { return n * uint64(time.Second) / uint64(max(d, 1)) }
+	var total uint64
+	for i := range h.reads {
+		n := h.reads[i].n.Load()
+		total += n
+		if !first {
+			h.rates[i] = uint32((uint64(h.rates[i]) + perSecond(n-h.reads[i].last)) / 2)
+		}
+		h.reads[i].last = n
+	}
+	seen := total + h.wrote.Load()
+	if !first {
+		h.requests = uint32((uint64(h.requests) + perSecond(seen-h.seen)) / 2)
+	}
+	h.seen = seen
+	for name, p := range h.prefixes {
+		if !first {
+			p.rate = (p.rate + perSecond(p.hits*sampleReads)) / 2
+		}
+		p.hits = 0
+		if p.rate == 0 && !first {
+			delete(h.prefixes, name)
+		}
+	}
+	h.percentileLocked()
+}
+
+// percentileLocked takes the 99th percentile of what was timed, and forgets half
+// of it, so that old times fade.
+func (h *heat) percentileLocked() {
+	var counts [timeBuckets]uint64
+	var total uint64
+	for i := range h.times {
+		counts[i] = h.times[i].Load()
+		total += counts[i]
+		h.times[i].Add(-((counts[i] + 1) / 2))
+	}
+	h.p99US = 0
+	over := total / 100
+	for i := timeBuckets - 1; i >= 0 && total > 0; i-- {
+		if counts[i] > over {
+			h.p99US = uint32(min(uint64(4+i%4+1)<<(i/4)/4, 1<<31))
+			return
+		}
+		over -= counts[i]
+	}
+}
+
+// show fills in what a plan is told of clients. What came since the last tick
+// counts, if that is no less: a node that returns plans before its first.
+func (h *heat) show(in *repair.Input, now int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := now - h.tickedAt
+	lately := func(n uint64) uint64 {
+		if h.tickedAt == 0 || d < int64(heatEvery/10) {
+			return 0
+		}
+		return n * uint64(time.Second) / uint64(d)
+	}
+	in.RequestsPerS, in.ForegroundP99US = h.requests, h.p99US
+	for i := range in.Ranges {
+		if p := in.Ranges[i].Partition; p < uint64(len(h.rates)) {
+			in.Ranges[i].Reads = max(h.rates[p], uint32(lately(h.reads[p].n.Load()-h.reads[p].last)))
+		}
+	}
+	for name, p := range h.prefixes {
+		if rate := max(p.rate, lately(p.hits*sampleReads)); rate > 0 {
+			in.Hot = append(in.Hot, repair.Hot{Prefix: name, Reads: uint32(rate)})
+		}
+	}
+	slices.SortFunc(in.Hot, func(a, b repair.Hot) int {
+		return cmp.Or(cmp.Compare(b.Reads, a.Reads), cmp.Compare(a.Prefix, b.Prefix))
+	})
+	in.Hot = in.Hot[:min(len(in.Hot), repair.MaxHot)]
+}
+
+// timed counts a request and, of some, notes how long it takes.
+func (r *Replica) timed(p kv.Partition, req *kv.Request, done func(*kv.Response, error)) func(*kv.Response, error) {
+	if req.System {
+		return done
+	}
+	if req.Writes() {
+		r.heat.wrote.Add(1)
+	} else {
+		r.heat.read(p, req.Key)
+	}
+	if !r.heat.sampled() {
+		return done
+	}
+	began := r.cfg.Boottime()
+	return func(resp *kv.Response, err error) {
+		r.heat.took(r.cfg.Boottime() - began)
+		done(resp, err)
+	}
+}

@@ -1,0 +1,109 @@
+package replica
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/internal/repair"
+	"edged.dev/edged/replica/core"
+)
+
+func TestHeatTellsWhatIsRead(t *testing.T) {
+	t.Parallel()
+	h, now := newHeat(4), int64(1)
+	h.tick(now)
+	second := func(hot, warm int) {
+		for i := range hot {
+			h.read(1, fmt.Appendf(nil, "session:%d", i))
+		}
+		for i := range warm {
+			h.read(2, fmt.Appendf(nil, "cart/%d", i))
+		}
+		h.read(3, []byte("no prefix"))
+		h.read(99, []byte("no:partition"))
+		now += int64(time.Second)
+		h.tick(now)
+	}
+	for range 8 {
+		second(6400, 640)
+	}
+	in := repair.Input{Ranges: []repair.Range{{Partition: 0}, {Partition: 1}, {Partition: 2}, {Partition: 9}}}
+	h.show(&in, now)
+	require.Zero(t, in.Ranges[0].Reads)
+	require.InDelta(t, 6400, in.Ranges[1].Reads, 100)
+	require.InDelta(t, 640, in.Ranges[2].Reads, 20)
+	require.InDelta(t, 7041, in.RequestsPerS, 150)
+	require.Len(t, in.Hot, 2)
+	require.Equal(t, "session:", in.Hot[0].Prefix)
+	require.InDelta(t, 6400, in.Hot[0].Reads, 100)
+	require.Equal(t, "cart/", in.Hot[1].Prefix)
+	for range 30 {
+		second(0, 0)
+	}
+	in = repair.Input{Ranges: []repair.Range{{Partition: 1}}}
+	h.show(&in, now)
+	require.Zero(t, in.Ranges[0].Reads)
+	require.Empty(t, in.Hot, "what is not read any more makes room")
+}
+
+func TestHeatOfANodeThatHasJustStarted(t *testing.T) {
+	t.Parallel()
+	h, now := newHeat(2), int64(1)
+	h.tick(now)
+	for i := range 640 {
+		h.read(1, fmt.Appendf(nil, "session:%d", i))
+	}
+	in := repair.Input{Ranges: []repair.Range{{Partition: 0}, {Partition: 1}}}
+	h.show(&in, now+int64(50*time.Millisecond))
+	require.Zero(t, in.Ranges[1].Reads, "too soon to tell")
+	h.show(&in, now+int64(200*time.Millisecond))
+	require.Zero(t, in.Ranges[0].Reads)
+	require.Equal(t, uint32(3200), in.Ranges[1].Reads)
+	require.Equal(t, []repair.Hot{{Prefix: "session:", Reads: 3200}}, in.Hot)
+}
+
+func TestHeatBoundsItsPrefixes(t *testing.T) {
+	t.Parallel()
+	h := newHeat(1)
+	for i := range 10 * heatPrefixes {
+		h.sample(fmt.Appendf(nil, "p%d:key", i))
+	}
+	require.Len(t, h.prefixes, heatPrefixes)
+}
+
+func TestHeatTellsThe99thPercentile(t *testing.T) {
+	t.Parallel()
+	h, now := newHeat(1), int64(1)
+	for range 990 {
+		h.took(int64(200 * time.Microsecond))
+	}
+	for range 9 {
+		h.took(int64(50 * time.Millisecond))
+	}
+	h.tick(now)
+	require.InDelta(t, 200, h.p99US, 50)
+	for range 90 {
+		h.took(int64(50 * time.Millisecond))
+	}
+	now += int64(time.Second)
+	h.tick(now)
+	require.InDelta(t, 50_000, h.p99US, 12_500)
+	for range 20 { // nothing is asked: it fades
+		now += int64(time.Second)
+		h.tick(now)
+	}
+	require.Zero(t, h.p99US)
+	for _, d := range []time.Duration{0, time.Nanosecond, time.Hour} {
+		h.took(int64(d)) // in some bucket
+	}
+}
+
+// TestTheLongestDelayIsOne: the guard of plans and the machine agree.
+func TestTheLongestDelayIsOne(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, repair.MaxIntervalMS*int64(time.Millisecond), core.MaxDelay)
+	require.Equal(t, repair.RoundMS*int64(time.Millisecond), core.PlanEvery)
+}
