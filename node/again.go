@@ -10,6 +10,8 @@ import (
 
 	"edged.dev/edged/api/admin"
 	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/layout"
+	"edged.dev/edged/replica"
 	"edged.dev/edged/transport"
 	"edged.dev/edged/transport/wire"
 )
@@ -128,8 +130,12 @@ func (n *Node) bootTold(told uint32) uint32 {
 func (l *links) judgeLife(remote wire.Conn, ack *wire.ConnAck) {
 	self := l.node.self
 	if remote.Name == l.node.id.Name {
-		if kv.NodeID(remote.Node) == self.Node {
-			l.refuseLife(remote, ack, self.Boot, func() bool { return !l.node.fenced.Load() })
+		switch {
+		case kv.NodeID(remote.Node) != self.Node:
+		case l.node.hasPlace():
+			l.refuseLife(remote, ack, self.Boot, func() bool { return true })
+		default: // whoever of the two has the place, this one may not fence it
+			ack.Code = wire.ConnNobody
 		}
 		return
 	}
@@ -145,6 +151,25 @@ func (l *links) judgeLife(remote wire.Conn, ack *wire.ConnAck) {
 	case have.Boot >= remote.Boot:
 		ack.Code, ack.Boot = wire.ConnBootConflict, have.Boot+1
 	}
+}
+
+// hasPlace reports whether this process is the one that the cluster knows by its
+// name: it serves, and a member answers it now, or there is no other. What it was
+// before a pause does not count.
+func (n *Node) hasPlace() bool {
+	r := n.serving.Load()
+	if r == nil || n.fenced.Load() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), signWait)
+	defer cancel()
+	if slices.ContainsFunc(r.Connected(), func(p replica.Peer) bool { return r.Answers(ctx, p.Name) }) {
+		return true
+	}
+	l := r.Layout()
+	return l != nil && !slices.ContainsFunc(l.Members(), func(m layout.Member) bool {
+		return m.Status == layout.Active && m.Name != n.id.Name
+	})
 }
 
 func (l *links) refuseLife(remote wire.Conn, ack *wire.ConnAck, have uint32, lives func() bool) {

@@ -85,7 +85,7 @@ func (l *links) Conn(remote wire.Conn) wire.ConnAck {
 func (l *links) Refused(ack wire.ConnAck) {
 	n := l.node
 	level := slog.LevelError
-	if n.standing.Load() {
+	if n.standing.Load() || ack.Code == wire.ConnNobody {
 		level = slog.LevelDebug // it was told, and asks again and again
 	}
 	n.log.Log(context.Background(), level, "a node refused this one", slog.String("peer", ack.Self.Name), slog.String("code", ack.Code.String()))

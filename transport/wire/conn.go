@@ -65,11 +65,12 @@ const (
 	ConnVersion               // another protocol version
 	ConnFenced                // another data directory has taken this node's place since
 	ConnTwin                  // another process lives on this data directory, or on a copy of it
+	ConnNobody                // the answerer is of the same directory, and has no place itself to defend
 )
 
 // String names the code as messages and logs show it.
 func (c ConnCode) String() string {
-	names := [...]string{"OK", "BOOT_CONFLICT", "FORGOTTEN", "WRONG_CLUSTER", "VERSION", "FENCED", "TWIN"}
+	names := [...]string{"OK", "BOOT_CONFLICT", "FORGOTTEN", "WRONG_CLUSTER", "VERSION", "FENCED", "TWIN", "NOBODY"}
 	if int(c) < len(names) {
 		return names[c]
 	}
