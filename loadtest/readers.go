@@ -34,6 +34,10 @@ type readers struct {
 	// brief says that the node was paused for less than its lease: what it
 	// answers from before is lag.
 	brief bool
+	// alone has the keys that were written through the node while it was cut off.
+	// Those writes were answered with one copy and promise no more (I18): until the
+	// others have fetched them, an answer that one of them gives lags.
+	alone map[int]bool
 	seed  uint64
 
 	mu     sync.Mutex
@@ -80,6 +84,9 @@ func (r *readers) read(ctx context.Context, rnd *rand.Rand, counts *readCounts) 
 		return r.failed(ctx, counts)
 	}
 	v := r.leniently(judge(r.ledger.want[i], answer))
+	if r.alone[i] && v != fresh {
+		v = lagging
+	}
 	counts.add(v, answer)
 	if v != fresh && v != lagging && answer.state == "" {
 		r.fault(fmt.Sprintf("read %s through %s: %s", r.ledger.key(i), r.door.name, verdictText(v, answer)))

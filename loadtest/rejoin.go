@@ -22,9 +22,10 @@ type rejoinRun struct {
 	plans    []plan // of each outage; the first is the one that is told in full
 	plan     plan
 	ledger   *ledger
-	wire     wireCount // of the target just before it went
-	later    []write   // with an older disk: those of the plan that are made while it is away
-	timeline *timeline // of the return; nil where no page is asked for
+	wire     wireCount    // of the target just before it went
+	alone    map[int]bool // keys written through the target while it was cut off
+	later    []write      // with an older disk: those of the plan that are made while it is away
+	timeline *timeline    // of the return; nil where no page is asked for
 	clients  clientPhases
 	report   Report
 	repair   *repairTrial // nil without --repair-policy
@@ -292,6 +293,10 @@ func (r *rejoinRun) applyApart(ctx context.Context, p plan, writes []write) erro
 	for i, w := range writes { // the first, which shows when the node is back, stays
 		halves[i%len(sides)] = append(halves[i%len(sides)], w)
 	}
+	r.alone = map[int]bool{}
+	for _, w := range halves[1] {
+		r.alone[w.key] = true
+	}
 	group, both := errgroup.WithContext(ctx)
 	for i, doors := range sides {
 		l := &loader{ledger: r.ledger, doors: doors, step: r.progress.step}
@@ -366,6 +371,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 		ledger: r.ledger, plan: r.plan, keys: r.opts.keys + len(r.plan.inserted), kv: r.kv, door: target, seed: r.opts.seed,
 		before: snapshot(&r.ledger.traffic),
 		brief:  r.opts.outage != outageKill && r.report.DownMS < float64(lease.Milliseconds()),
+		alone:  r.alone,
 	}
 	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
