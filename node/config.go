@@ -26,6 +26,8 @@ const (
 	// minHorizon leaves owners that restart the time to say what they hold, so that
 	// a restart costs nothing.
 	minHorizon = time.Minute
+	// minScrub keeps the scrub from being all that the disk does.
+	minScrub = time.Minute
 	// minMemoryBytes is what the store's own buffers need before anything is
 	// cached.
 	minMemoryBytes = 16 << 20
@@ -97,6 +99,9 @@ type Config struct {
 	// beyond it the coldest are evicted, cluster-wide. It is looked at every half
 	// minute, so bursts pass it. Nodes should have the same. 0 is no bound.
 	StoreLimitBytes int64
+	// ScrubEvery is how long the node takes to read all its copies once and to check
+	// every value, in the background; 0 leaves it to `edged scrub`.
+	ScrubEvery time.Duration
 	// Durability is DurabilitySync or DurabilityRelaxed.
 	Durability string
 	// IsolatedWrites is IsolatedAccept or IsolatedRefuse.
@@ -123,6 +128,7 @@ func Default() Config {
 		MemoryBytes:       defaultMemoryBytes,
 		Durability:        DurabilitySync,
 		TombstoneHorizon:  24 * time.Hour,
+		ScrubEvery:        24 * time.Hour, // what rots is found within a day, at some hundred kilobytes a second for ten gigabytes
 		IsolatedWrites:    IsolatedAccept,
 		LogLevel:          "info",
 		LogFormat:         "text",
@@ -206,6 +212,9 @@ func (c *Config) validateStore() error {
 	var errs []error
 	if c.MemoryBytes < minMemoryBytes {
 		errs = append(errs, Invalid("memory", FormatSize(c.MemoryBytes), "want at least "+FormatSize(minMemoryBytes)))
+	}
+	if c.ScrubEvery != 0 && c.ScrubEvery < minScrub {
+		errs = append(errs, Invalid("scrub.every", c.ScrubEvery.String(), "want 0, which is never, or at least "+minScrub.String()))
 	}
 	if c.TombstoneHorizon < minHorizon {
 		errs = append(errs, Invalid("tombstones.horizon", c.TombstoneHorizon.String(), "want at least "+minHorizon.String()))

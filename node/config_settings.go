@@ -106,6 +106,8 @@ func storeSettings() []Setting {
 		text("durability", "sync|relaxed", "whether a write is answered when it is on disk", func(c *Config) *string { return &c.Durability }),
 		value(Setting{Key: "tombstones.horizon", Form: "DURATION", Usage: "how long a delete waits for owners that are away"},
 			time.Duration.String, time.ParseDuration, func(c *Config) *time.Duration { return &c.TombstoneHorizon }),
+		value(Setting{Key: "scrub.every", Form: "DURATION", Usage: "how long it takes to check every stored value once, in the background; 0 is never"},
+			time.Duration.String, time.ParseDuration, func(c *Config) *time.Duration { return &c.ScrubEvery }),
 		level,
 		text("log.format", "text|json", "how log lines look", func(c *Config) *string { return &c.LogFormat }),
 	}

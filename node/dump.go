@@ -17,14 +17,9 @@ type dumper struct{ n *Node }
 
 // Dump implements httpapi.Dumper.
 func (d dumper) Dump(ctx context.Context, part int, emit func(admin.DumpLine) error) error {
-	parts := d.n.set.Partitions()
-	slices.Sort(parts)
-	parts = slices.DeleteFunc(parts, func(p kv.Partition) bool { return p == kv.System })
-	if part != admin.AllPartitions {
-		if !slices.Contains(parts, kv.Partition(part)) {
-			return &admin.Problem{Title: "no such copy", Status: http.StatusNotFound, Detail: fmt.Sprintf("this node has no copy of partition %d", part)}
-		}
-		parts = []kv.Partition{kv.Partition(part)}
+	parts, err := d.parts(part)
+	if err != nil {
+		return err
 	}
 	for _, p := range parts {
 		if ctx.Err() != nil {
@@ -35,6 +30,20 @@ func (d dumper) Dump(ctx context.Context, part int, emit func(admin.DumpLine) er
 		}
 	}
 	return nil
+}
+
+// parts returns the partition that was asked for, or all that this node holds.
+func (d dumper) parts(part int) ([]kv.Partition, error) {
+	parts := d.n.set.Partitions()
+	slices.Sort(parts)
+	parts = slices.DeleteFunc(parts, func(p kv.Partition) bool { return p == kv.System })
+	if part == admin.AllPartitions {
+		return parts, nil
+	}
+	if !slices.Contains(parts, kv.Partition(part)) {
+		return nil, &admin.Problem{Title: "no such copy", Status: http.StatusNotFound, Detail: fmt.Sprintf("this node has no copy of partition %d", part)}
+	}
+	return []kv.Partition{kv.Partition(part)}, nil
 }
 
 func (d dumper) one(sh *partition.Shard, emit func(admin.DumpLine) error) error {

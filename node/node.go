@@ -243,7 +243,7 @@ func (n *Node) build() error {
 		Store: n.store, Tier: n.tier, Partitions: n.self.Partitions, DigestKey: digestKey(n.id),
 		Sync: n.cfg.Durability == DurabilitySync, Boot: n.self.Boot, Node: n.self.Node,
 		Rand: rand.Uint32, Fail: n.fail, Suspect: n.self.suspect, SystemChanged: n.system.wake,
-		Full: n.store.Full,
+		Full: n.store.Full, Damaged: n.damaged,
 	})
 	if err != nil {
 		return err
@@ -255,7 +255,7 @@ func (n *Node) build() error {
 		Self: n.id.Name, Node: n.self.Node, Boot: n.self.Boot, Set: n.set, Peers: n.links, Merger: merger{n},
 		Partitions: n.self.Partitions, R: n.cfg.ReadQuorum, W: n.cfg.WriteQuorum,
 		Refuse: n.cfg.IsolatedWrites == IsolatedRefuse, TokenKey: tokenKey(n.id), Relaxed: n.cfg.Durability == DurabilityRelaxed,
-		Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes,
+		Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes, ScrubEvery: n.cfg.ScrubEvery,
 		Boottime: n.clocks.boottime, WallMS: n.clocks.wallMS, Jitter: rand.Uint64, Events: n.replicaEvents(),
 		Planner: planner{n}, Load: n.planLoad,
 	})

@@ -220,6 +220,7 @@ func (s status) rejoin() admin.Rejoin {
 		CaughtUpMS: n.moment(st.CaughtUpNS.Load()), VerifiedMS: n.moment(st.VerifiedNS.Load()),
 	}
 	out.WireBytesIn, out.WireBytesOut = n.wireAtCatchUp()
+	out.Healed = n.healed()
 	for _, p := range n.replica.Parts() {
 		if p.Self && p.Path != "" && p.Partition != kv.System {
 			out.PerStep[p.Path]++

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/zeebo/xxh3"
+
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition/state"
@@ -99,8 +101,11 @@ func (s *Shard) loadPublished(hash uint64, key []byte, values bool) (state.Entry
 	}
 	seen := s.changes.Load()
 	e, err := s.read(s.set.cfg.Store, hash, key, values)
-	if errors.Is(err, errMoved) { // a commit came between the directory and a version
+	if errors.Is(err, ErrDamaged) { // or a commit came between the directory and a version
 		e, err = s.readSnapshot(hash, key, values)
+	}
+	if errors.Is(err, ErrDamaged) && s.set.cfg.Damaged != nil {
+		s.set.cfg.Damaged(s.id)
 	}
 	if err == nil && values && s.set.cfg.Tier != nil && !e.IsZero() {
 		s.mu.Lock()
@@ -121,7 +126,9 @@ func (s *Shard) readSnapshot(hash uint64, key []byte, values bool) (state.Entry,
 	return e, errors.Join(err, snap.Close())
 }
 
-var errMoved = errors.New("version is not where its directory says")
+// ErrDamaged says that the records of an object do not fit each other: a version is
+// not where its directory says, or is not the one that was written.
+var ErrDamaged = errors.New("records of an object do not fit each other")
 
 func (s *Shard) read(from getter, hash uint64, key []byte, values bool) (state.Entry, error) {
 	var scratch [96]byte
@@ -131,7 +138,7 @@ func (s *Shard) read(from getter, hash uint64, key []byte, values bool) (state.E
 	}
 	e, checks, err := cache.ParseEntry(rec, s.set.actors)
 	if err != nil {
-		return state.Entry{}, fmt.Errorf("read key %q: %w", key, err)
+		return state.Entry{}, fmt.Errorf("read key %q: %w: %w", key, ErrDamaged, err)
 	}
 	for i := range e.Object.Versions {
 		v := &e.Object.Versions[i]
@@ -145,9 +152,9 @@ func (s *Shard) read(from getter, hash uint64, key []byte, values bool) (state.E
 		if v.Value, err = s.readValue(from, v.Dot); err != nil {
 			return state.Entry{}, err
 		}
-		if len(v.Value) != checks[i].Bytes {
-			return state.Entry{}, fmt.Errorf("read key %q: value of %v has %d bytes, its directory says %d: %w",
-				key, v.Dot, len(v.Value), checks[i].Bytes, cache.ErrRecord)
+		if len(v.Value) != checks[i].Bytes || xxh3.Hash(v.Value) != checks[i].Sum {
+			return state.Entry{}, fmt.Errorf("read key %q: value of %v has %d bytes, its directory says %d and another sum, or one of both: %w",
+				key, v.Dot, len(v.Value), checks[i].Bytes, ErrDamaged)
 		}
 	}
 	return state.Entry(e), nil
@@ -159,10 +166,13 @@ func (s *Shard) readValue(from getter, d kv.Dot) ([]byte, error) {
 		return nil, err
 	}
 	if !found {
-		return nil, fmt.Errorf("read version %v: %w", d, errMoved)
+		return nil, fmt.Errorf("read version %v: it is not there: %w", d, ErrDamaged)
 	}
 	_, v, err := cache.ParseVersion(rec)
-	return v.Value, err
+	if err != nil {
+		return nil, fmt.Errorf("read version %v: %w: %w", d, ErrDamaged, err)
+	}
+	return v.Value, nil
 }
 
 // remember puts a published entry into the memory tier, or takes it out where

@@ -34,6 +34,9 @@ type Config struct {
 	// SystemChanged is called, from the committer, when the system partition's
 	// copy has published changes; it must return at once. nil: nobody watches.
 	SystemChanged func()
+	// Damaged is called when a read found records of a partition that do not fit
+	// each other; it must return at once. nil: nobody is told.
+	Damaged func(kv.Partition)
 }
 
 // Set is all copies of a node: one Shard a partition, over one store and one
@@ -49,6 +52,7 @@ type Set struct {
 	shards      map[kv.Partition]*Shard
 	byNumber    []atomic.Pointer[Shard] // those of shards below Partitions, for every request
 	quarantined []kv.Partition
+	warm        warmSet
 }
 
 // syncEvery is how long the clocks of relaxed writes may lag behind the data.

@@ -31,6 +31,11 @@ type Shard struct {
 	overlay map[string]*planned
 	spare   []*planned // of overlay, to be used again
 	record  []byte     // the last one put into the tier
+	warm    *warmTree  // of what is published, nil: none
+	warming *changeLog // what is published while one is built
+
+	warmUp sync.Mutex  // builds a tree
+	unfit  atomic.Bool // must not give to others
 }
 
 // What a shard keeps to use again: some keys in flight, and a record of usual
@@ -287,6 +292,7 @@ func (s *Shard) publish(next state.Published, changes []*state.Change, synced bo
 	defer s.mu.Unlock()
 	s.changes.Add(1)
 	s.copy.Publish(next, changes, synced)
+	s.keepWarmLocked(changes)
 	for _, ch := range changes {
 		for i := range ch.Keys {
 			s.publishKeyLocked(&ch.Keys[i])

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +48,13 @@ type member struct {
 	replica *replica.Replica
 	stop    func()
 	cfg     func(*replica.Config) // changes what the next start takes; may be nil
+	serving atomic.Pointer[replica.Replica]
+}
+
+func (m *member) damaged(p kv.Partition) {
+	if r := m.serving.Load(); r != nil {
+		r.Damaged(p)
+	}
 }
 
 // inBubble runs a test in virtual time.
@@ -122,6 +130,7 @@ func (m *member) start() {
 	set, err := partition.Open(partition.Config{
 		Store: m.store, Partitions: testPartitions, DigestKey: merkle.KeyOf([]byte("cluster")), Sync: true, Boot: m.boot, Node: m.id,
 		Rand: func() uint32 { draws++; return draws }, Fail: func(err error) { c.t.Errorf("store of %s: %v", m.name, err) },
+		Damaged: m.damaged,
 	})
 	require.NoError(c.t, err)
 	cfg := replica.Config{
@@ -145,6 +154,7 @@ func (m *member) start() {
 	running.Go(func() error { return r.Run(ctx) })
 	synctest.Wait()
 	m.set, m.replica = set, r
+	m.serving.Store(r)
 	m.stop = func() {
 		cancel()
 		require.NoError(c.t, running.Wait())

@@ -257,7 +257,7 @@ func (w *write) checkSiblings(held kv.Object, d decision) error {
 // planned is called when the write, or what decide saw, is published.
 func (w *write) planned(ch *state.Change, err error) {
 	if err != nil {
-		w.done(nil, storeError(err))
+		w.done(nil, w.r.storeError(w.part, err))
 		return
 	}
 	if ch == nil { // a read, in effect
@@ -272,10 +272,15 @@ func (w *write) planned(ch *state.Change, err error) {
 	w.replicate(ch)
 }
 
-func storeError(err error) error {
+// storeError is what a client or a forwarder is told. Nothing was started; where
+// records are damaged, another owner may have them whole.
+func (r *Replica) storeError(part *core.Part, err error) error {
 	var e *kv.Error
 	if errors.As(err, &e) {
 		return e
+	}
+	if errors.Is(err, partition.ErrDamaged) && len(part.Owners) > 1 {
+		return kv.Errorf(kv.CodeNotServing, "the copy of partition %d on %s is damaged at this key, and is being healed", part.Partition, r.cfg.Self)
 	}
 	if errors.Is(err, partition.ErrFull) {
 		return kv.Errorf(kv.CodeFull, "the disk of the node that would write is nearly full; reads go on, nothing was written: free some space there")

@@ -70,7 +70,7 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 			continue
 		}
 		ack.Copies = append(ack.Copies, c)
-		if wanted {
+		if wanted && !r.cfg.Set.Shard(c.Partition).Unfit() {
 			stream = append(stream, c.Partition)
 			have[c.Partition] = asked.Clock
 		}

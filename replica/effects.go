@@ -49,6 +49,8 @@ func (r *Replica) do(e core.Effect) {
 		r.tasks.run(func(ctx context.Context) { r.done(ctx, e) })
 	case core.Compare:
 		r.tasks.run(func(ctx context.Context) { r.compare(ctx, e) })
+	case core.Heal:
+		r.tasks.run(func(ctx context.Context) { r.heal(ctx, e) })
 	case core.SendClocks:
 		r.tasks.run(func(ctx context.Context) { r.askClocks(ctx, e) })
 	case core.SendTick:

@@ -29,3 +29,6 @@ func Cut(weights map[int]int64, bytes int64) (age int, some int64) {
 	}
 	return a.cut(bytes)
 }
+
+// ClockHash is how TREE and HELD name the clock at which copies are compared.
+func ClockHash(p kv.Partition, c kv.Clock) uint64 { return clockHash(p, c) }

@@ -140,6 +140,9 @@ func (r *Replica) copyClock(p kv.Partition) (wire.CopyClock, bool) {
 	}
 	st := sh.Status()
 	c := wire.CopyClock{Partition: p, Actor: st.Actor, Trust: st.Trust, Clock: st.Clock}
+	if sh.Unfit() && c.Trust != kv.New { // new is what counts of a new one, when copies found each other
+		c.Trust, c.Damaged = kv.Suspect, true
+	}
 	if part := r.part(p); part != nil {
 		c.State = part.State
 	}

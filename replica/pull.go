@@ -84,7 +84,7 @@ func (p *pull) take(ack wire.HelloAck) bool {
 	p.ack = ack.Copies
 	streams := map[kv.Partition]bool{}
 	for _, c := range ack.Copies {
-		streams[c.Partition] = true
+		streams[c.Partition] = !c.Damaged
 	}
 	for _, c := range ack.Equal {
 		p.equal = append(p.equal, c.Partition)

@@ -57,7 +57,7 @@ func (r *Replica) show(ctx context.Context, part *core.Part, req *kv.Request, ex
 	}
 	o, base, err := sh.Read(req.Key)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, r.storeError(part, err)
 	}
 	r.stats.Reads.Add(1)
 	filled := o.Filled(base)
@@ -141,7 +141,7 @@ func (r *Replica) route(ctx context.Context, p kv.Partition, req *kv.Request, re
 	release := cancel
 	defer func() { release() }()
 	tried := map[string]bool{}
-	if kv.CodeOf(refused) == kv.CodePolicy {
+	if refused != nil { // here; the others first
 		tried[r.cfg.Self] = true
 	}
 	for ctx.Err() == nil {

@@ -65,6 +65,9 @@ type Config struct {
 	// StoreLimit bounds the bytes of keys and values in this node's copies, by
 	// evicting the coldest; 0 = no bound.
 	StoreLimit int64
+	// ScrubEvery is how long the background scrub takes for all copies once; 0: it
+	// does not run.
+	ScrubEvery time.Duration
 
 	Boottime func() int64 // CLOCK_BOOTTIME, nanoseconds
 	WallMS   func() int64
@@ -112,6 +115,7 @@ type Replica struct {
 	checkpoints *checkpoints
 	heat        *heat
 	plans       plans
+	looking     looking
 }
 
 // Stats counts, for metrics and reports. All fields are totals of the process.
@@ -130,6 +134,10 @@ type Stats struct {
 	Collected, CollectedForced  atomic.Int64
 	Reaped, Evicted, ReapErrors atomic.Int64 // versions removed by their expiry, to make room; removals that failed
 	StoreBytes                  atomic.Int64 // of keys and values, as last weighed; 0 without a limit
+	Heals, Corruptions          atomic.Int64 // attempts of L4; dots put in or taken out by them
+	HealLies                    atomic.Int64 // answers of peers to L4's questions that made no sense
+	Scrubs, ScrubsBad           atomic.Int64
+	ScrubbedBytes               atomic.Int64
 }
 
 // New returns a replica that does nothing until Run.
@@ -155,6 +163,7 @@ func New(cfg Config) (*Replica, error) {
 	if r.checkpoints, err = openCheckpoints(&cfg); err != nil {
 		return nil, err
 	}
+	r.looking.parts = map[kv.Partition]bool{}
 	r.machine = core.New(core.Config{
 		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter, Known: known,
 	})
@@ -204,6 +213,10 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.tasks.run(r.reap)
 	if r.cfg.StoreLimit > 0 {
 		r.tasks.run(r.evict)
+	}
+	r.tasks.run(r.scrubSuspects)
+	if r.cfg.ScrubEvery > 0 {
+		r.tasks.run(r.scrubs)
 	}
 	pass, ping := time.NewTicker(passEvery), time.NewTicker(time.Duration(core.PingEvery))
 	keep := time.NewTicker(keepEvery)

@@ -14,6 +14,7 @@ import (
 
 // tick compares roots with a running peer: 48 bytes when in sync.
 func (r *Replica) tick(ctx context.Context, name string) {
+	r.cfg.Set.Cool() // what no peer asked since the last tick
 	at := r.cfg.Boottime()
 	t, mine := r.rootWith(name)
 	resp, err := r.call(ctx, name, t.Append(nil))
@@ -138,6 +139,10 @@ func (r *Replica) Serve(ctx context.Context, name string, request []byte) ([]byt
 		return r.serveDone(name, request)
 	case wire.TypeTick:
 		return r.serveTick(name, request)
+	case wire.TypeTree:
+		return AnswerTree(ctx, r.cfg.Set, request)
+	case wire.TypeHeld:
+		return AnswerHeld(ctx, r.cfg.Set, request)
 	}
 	return nil, fmt.Errorf("call of type %d is not known; is %s of a newer version?", t, name)
 }

@@ -176,6 +176,9 @@ type Rejoin struct {
 	Unsynced string `json:"unsynced,omitempty"`
 	// PerStep says how many partitions took which step: {"L0": 250, "L1": 6}.
 	PerStep map[string]int `json:"per_step"`
+	// Healed are the copies that were damaged, or differed from the other owners' at
+	// equal clocks, and were healed (the step L4).
+	Healed []HealedCopy `json:"healed,omitempty"`
 	// SyncBytesIn and SyncBytesOut are the compressed bytes of session frames
 	// (HELLO and its answer, lanes, DONE) before QUIC adds its own.
 	SyncBytesIn     uint64 `json:"sync_bytes_in"`
@@ -192,6 +195,12 @@ type Rejoin struct {
 	// of them were verified.
 	CaughtUpMS *float64 `json:"caught_up_ms,omitempty"`
 	VerifiedMS *float64 `json:"verified_ms,omitempty"`
+}
+
+// HealedCopy is a copy that took the step L4, and why.
+type HealedCopy struct {
+	Partition uint32 `json:"partition"`
+	Reason    string `json:"reason"`
 }
 
 // Policies is the answer of GET /v1/policies.
@@ -250,7 +259,8 @@ type Event struct {
 	// Kind names what happened: node.join, node.rejoin, node.leave,
 	// node.fenced, node.forgotten, accept-loss,
 	// rebalance.start, rebalance.complete, cluster.health, partition.state,
-	// repair.start, repair.progress, repair.done, repair.plan, policy.bound, alarm.
+	// repair.start, repair.progress, repair.done, repair.plan, policy.bound,
+	// corruption (what was healed, with keys and dots), alarm.
 	Kind string `json:"kind"`
 	Node string `json:"node,omitempty"` // the name of the node concerned
 	// Partition is nil when the event is about no partition in particular.

@@ -51,6 +51,9 @@ type Dumper interface {
 	// error, which Dump returns. The line is emit's until it returns. An unknown
 	// partition is an *admin.Problem with status 404.
 	Dump(ctx context.Context, partition int, emit func(admin.DumpLine) error) error
+	// Scrub reads the copies as Dump does, and tells which of them do not hold what
+	// they have on record; it has them healed.
+	Scrub(ctx context.Context, partition int) (admin.Scrubbed, error)
 }
 
 // AdminConfig is what the admin API needs. Nothing may be nil.
@@ -122,6 +125,8 @@ func (a *Admin) route(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case path == admin.PathPolicies && r.Method == http.MethodPost:
 		a.deployKind(w, r)
+	case path == admin.PathScrub:
+		only(a.scrub, w, r, http.MethodPost)
 	case path == admin.PathRollback:
 		only(a.rollbackKind, w, r, http.MethodPost)
 	case path == admin.PathPolicies:

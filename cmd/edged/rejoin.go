@@ -94,6 +94,9 @@ func rejoinTable(t *table, r admin.Rejoin) {
 		steps = append(steps, fmt.Sprintf("%s %d", step, r.PerStep[step]))
 	}
 	t.row("STEPS", orDash(strings.Join(steps, ", ")))
+	for _, h := range r.Healed {
+		t.row("HEALED", fmt.Sprintf("partition %d: %s", h.Partition, h.Reason))
+	}
 	t.row("ENTRIES", fmt.Sprintf("%d received, %d sent", r.EntriesReceived, r.EntriesSent))
 	t.row("SYNC BYTES", fmt.Sprintf("%s in, %s out", node.FormatSize(int64(r.SyncBytesIn)), node.FormatSize(int64(r.SyncBytesOut))))
 	t.row("WIRE BYTES", fmt.Sprintf("%s in, %s out", node.FormatSize(int64(r.WireBytesIn)), node.FormatSize(int64(r.WireBytesOut))))

@@ -30,6 +30,7 @@ const (
 	BugFloorForgotten  Bug = "the floor does not travel"
 	BugOwnClock        Bug = "each copy forgets by its own clock what has expired"
 	BugReapRaw         Bug = "an expiry takes with it what of its actor lies below"
+	BugHealByJoin      Bug = "what rotted at equal clocks is healed by the join rule"
 	BugContextStripped Bug = "an object travels without its explicit context"
 )
 

@@ -40,6 +40,7 @@ func plants() []plant {
 		{sim.BugReapRaw, sim.TTL},
 		{sim.BugNoLiveDots, sim.Collecting},
 		{sim.BugFloorForgotten, sim.Collecting},
+		{sim.BugHealByJoin, sim.Rotting},
 	}
 }
 

@@ -191,6 +191,13 @@ func otherSchedules() []schedule {
 			p.reboot(p.b)
 			p.Catch(p.c, p.b, 0)
 		}},
+		{sim.BugHealByJoin, sim.TTL, "I7", func(p *play) {
+			op := p.put(p.a, sim.Put{Key: 0})
+			p.tell(op, 1)
+			p.tell(op, 2)
+			p.Spoil(p.a, 0, sim.RotObjectLost)
+			p.Mend(0)
+		}},
 		{sim.BugContextStripped, sim.Stock, "I3", func(p *play) {
 			p.tell(p.put(p.a, sim.Put{Key: 0}), 1)
 			p.put(p.c, sim.Put{Key: 0, Token: p.ReadToken(p.a, 0)})

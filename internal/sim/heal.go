@@ -12,8 +12,15 @@ const (
 )
 
 // Heal starts all nodes, loses what the network holds, ends the sessions, and
-// syncs every pair until all copies are equal.
+// syncs every pair until all copies are equal. Then one may rot, and is healed.
 func (w *World) Heal() {
+	w.level()
+	if len(w.violations) == 0 && w.chance(w.mix.RotPM) {
+		w.randomRot()
+	}
+}
+
+func (w *World) level() {
 	w.log("heals")
 	w.net = nil
 	for _, s := range w.sessions {

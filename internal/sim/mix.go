@@ -20,7 +20,9 @@ type Mix struct {
 	DieInCommitPM                                 int
 	PeekPM                                        int // of commits: sessions read before they are published
 
-	SkewMS      int64 // clocks are wrong by up to so much; a step takes 10
+	SkewMS int64 // clocks are wrong by up to so much; a step takes 10
+	RotPM  int   // of barriers: a copy rots, and is healed
+
 	MaxSessions int
 	Relaxed     bool // durability: publish first, sync later
 	System      bool // a second partition beside the first
@@ -33,7 +35,7 @@ func Stock() Mix {
 		Name: "stock", Write: 16, Deliver: 44, Commit: 26, Crash: 4, Boot: 7, Begin: 6, Donate: 10, Receive: 10,
 		Abort: 1, Backup: 2, Barrier: 1, Read: 2, Break: 1, Collect: 3,
 		DeletePM: 300, BlindPM: 150, TokenPM: 500, TTLPM: 250, DropPM: 150, DoublePM: 100, AckDropPM: 50,
-		LossPM: 250, RestorePM: 300, DieInCommitPM: 20, PeekPM: 200, ForcePM: 100, MaxSessions: 3, Tier: true,
+		LossPM: 250, RestorePM: 300, DieInCommitPM: 20, PeekPM: 200, ForcePM: 100, RotPM: 300, MaxSessions: 3, Tier: true,
 	}
 }
 
@@ -88,7 +90,15 @@ func Collecting() Mix {
 	return m
 }
 
+// Rotting has disks that lose and change what they hold, and many moments at which
+// copies are equal, so that it shows.
+func Rotting() Mix {
+	m := Stock()
+	m.Name, m.RotPM, m.Barrier, m.System = "rot", 1000, 12, true
+	return m
+}
+
 // Mixes returns all of them.
 func Mixes() []Mix {
-	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting()}
+	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting()}
 }

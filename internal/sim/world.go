@@ -49,6 +49,7 @@ type Stats struct {
 	Torn      int // processes that died in a commit
 	Reaps     int // removals of what has expired
 	Evictions int // removals of what has not
+	L4        int // copies that rotted, and were healed
 }
 
 // Add adds t to s.
@@ -69,6 +70,7 @@ func (s *Stats) Add(t Stats) {
 	s.Torn += t.Torn
 	s.Reaps += t.Reaps
 	s.Evictions += t.Evictions
+	s.L4 += t.L4
 }
 
 // World is one run: three owners, a network, sessions, and the oracle.

@@ -45,6 +45,7 @@ type Change struct {
 	Below  kv.VV // the planned floor then: goes with what is sent (R5)
 	Digest Delta
 	Alters bool // the copy record must be written
+	Heals  bool // it stands for what no change did: exact versions in and out (L4)
 
 	// Most changes are of one key and one dot: these are where they lie.
 	oneDot [1]kv.Dot
@@ -57,19 +58,25 @@ type Delta struct{ Add, Sub merkle.Digest }
 // Filled returns the object of the i-th key as it leaves the node.
 func (ch *Change) Filled(i int) kv.Object { return ch.Keys[i].Whole.Filled(ch.Base) }
 
-func (c *Copy) digestDelta(key []byte, before, after kv.Object) Delta {
-	var d Delta
+func (c *Copy) digestDelta(key []byte, before, after kv.Object) (d Delta) {
+	d.Add, d.Sub = Differ(c.digestKey, key, before, after)
+	return d
+}
+
+// Differ returns the digests of the values that a change of a key adds and takes
+// away.
+func Differ(k merkle.Key, key []byte, before, after kv.Object) (add, sub merkle.Digest) {
 	for _, v := range before.Versions {
 		if _, kept := after.Find(v.Dot); !kept && !v.Tombstone() {
-			d.Sub = d.Sub.Add(c.item(key, v))
+			sub = sub.Add(Item(k, key, v))
 		}
 	}
 	for _, v := range after.Versions {
 		if _, had := before.Find(v.Dot); !had && !v.Tombstone() {
-			d.Add = d.Add.Add(c.item(key, v))
+			add = add.Add(Item(k, key, v))
 		}
 	}
-	return d
+	return add, sub
 }
 
 func (c *Copy) item(key []byte, v kv.Version) merkle.Digest {

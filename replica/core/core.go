@@ -164,6 +164,7 @@ type part struct {
 	leadClock map[string]kv.Clock
 	lost      bool            // told to be rolled back, and that is not durable yet
 	equal     map[string]bool // peers whose digest was compared at an equal clock: it agreed
+	heal      healing
 	shown     Part
 	plan      planPart
 }

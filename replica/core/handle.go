@@ -71,6 +71,10 @@ func (m *Machine) handle(ev Event) {
 		m.setPlanning(e.On)
 	case Planned:
 		m.planned(e)
+	case Looked:
+		m.looked(e)
+	case Healed:
+		m.healed(e)
 	case Passed:
 	}
 }
@@ -210,7 +214,7 @@ func (m *Machine) helloAnswered(e HelloAnswered) {
 	p.answered = p.answered || e.AskAt >= p.askedAt
 	streamed := map[kv.Partition]bool{}
 	for _, c := range e.Ack.Copies {
-		streamed[c.Partition] = true
+		streamed[c.Partition] = !c.Damaged
 		m.report(p, c, e.AskAt)
 		if c.Lost {
 			m.told(c.Partition)
@@ -363,12 +367,14 @@ func (m *Machine) compared(name string, ack wire.DoneAck) {
 		}
 		if !slices.Contains(ack.Bad, id) {
 			x.equal[name], x.Verified = true, true
+			x.agreed()
 			continue
 		}
 		if agrees, told := x.equal[name]; agrees || !told {
 			m.emit(Note{Kind: "alarm", Peer: name, Partition: id, Text: "corruption: digests differ at equal clocks"})
 		}
 		x.equal[name], x.Verified = false, false
+		m.disagreed(x)
 	}
 }
 

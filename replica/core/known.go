@@ -99,7 +99,7 @@ func (m *Machine) runs(name string, a kv.Actor) bool {
 func (m *Machine) wholeAt(name string, c wire.CopyClock) bool {
 	k := m.known[name][c.Partition]
 	switch {
-	case c.Trust != kv.Whole:
+	case c.Trust != kv.Whole || c.Damaged:
 		return false
 	case k == nil:
 		return true

@@ -23,6 +23,7 @@ func (m *Machine) settleAll() {
 		m.schedule(m.peers[name])
 	}
 	m.askLeads()
+	m.heals()
 	m.show()
 }
 
@@ -76,7 +77,7 @@ func (m *Machine) settleBehind(x *part) {
 		m.enter(x, kv.Live, "its clock covers the other owners'")
 		return
 	}
-	if m.ownerLive(x) || x.corrupt() && m.now < x.began+DegradedAfter {
+	if m.ownerLive(x) || x.sick() && m.now < x.began+DegradedAfter {
 		return
 	}
 	covers := m.covers(x, func(string) bool { return true })
@@ -97,7 +98,7 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 		return
 	}
 	x.State = s
-	if x.Path != "L1" && x.Path != "L2" || s != kv.Live {
+	if !x.streamed() && x.Path != "L4" || s != kv.Live {
 		x.Reason = reason
 	}
 	if x.Path == "" && s == kv.Live && len(x.others) > 0 {
@@ -124,6 +125,9 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 	}
 	m.emit(Note{Kind: "partition.state", Partition: x.Partition, Text: s.String() + ": " + reason})
 }
+
+// streamed reports whether the copy came to where it is by a session.
+func (x *part) streamed() bool { return x.Path == "L1" || x.Path == "L2" }
 
 // catchUp makes a copy stop serving and ask every owner anew.
 func (m *Machine) catchUp(x *part, reason string) {
@@ -290,14 +294,14 @@ func (m *Machine) connected(name string) bool {
 
 // isLive decides LIVE by rule (a) or (b), after the answer to DONE or its wait.
 func (m *Machine) isLive(x *part) bool {
-	if x.corrupt() {
+	if len(x.others) == 0 {
+		return true
+	}
+	if x.sick() {
 		return false
 	}
 	if x.Partition == kv.System {
 		return m.systemLive(x)
-	}
-	if len(x.others) == 0 {
-		return true
 	}
 	if !m.byAll(x) && !m.byWhole(x) || m.now > m.liveUntil(x) { // with no lease it would lapse at once
 		return false

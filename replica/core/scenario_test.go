@@ -230,6 +230,14 @@ func (s *scenario) do(words []string) {
 		}
 	case "fenced":
 		s.step(core.Fenced{})
+	case "looked": // fit|damaged
+		s.step(core.Looked{Fit: words[1] == "fit", Text: "k is damaged"})
+	case "healed": // fit|damaged CHANGED, or failed
+		e := core.Healed{Failed: words[1] == "failed", Fit: words[1] == "fit"}
+		if !e.Failed && words[2] != "0" {
+			e.Changed, e.Text, e.Keys = len(words[2]), words[2]+" restored", []string{"k"}
+		}
+		s.step(e)
 	case "broke":
 		s.step(core.StreamBroke{Name: name})
 	default:
@@ -400,6 +408,12 @@ func (s *scenario) show(e core.Effect) string {
 		return "done " + e.Name
 	case core.Compare:
 		return fmt.Sprintf("compare %s %s", e.Name, s.names(e.Parts))
+	case core.Heal:
+		all := ""
+		if e.All {
+			all = " all"
+		}
+		return fmt.Sprintf("heal %s with %s%s", s.names([]kv.Partition{e.Partition}), strings.Join(e.Owners, ","), all)
 	case core.SendClocks:
 		return fmt.Sprintf("clocks? %s %s", e.Name, s.names(e.Parts))
 	case core.SendTick:
@@ -407,8 +421,11 @@ func (s *scenario) show(e core.Effect) string {
 	case core.PingAll:
 		return "ping all"
 	case core.Note:
-		if e.Kind == "alarm" {
+		switch e.Kind {
+		case "alarm":
 			return "ALARM " + e.Text
+		case "corruption":
+			return "CORRUPTION " + e.Text
 		}
 	}
 	return ""

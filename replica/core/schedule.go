@@ -46,7 +46,7 @@ func (m *Machine) verify(p *peer) {
 	var parts []kv.Partition
 	for _, id := range m.order {
 		x := m.parts[id]
-		if x.Self && x.State == kv.Live && !x.Verified && slices.Contains(x.others, p.name) && p.serving(id) == wire.ServingLive {
+		if x.Self && x.State == kv.Live && !x.Verified && m.now >= x.heal.next && slices.Contains(x.others, p.name) && p.serving(id) == wire.ServingLive {
 			parts = append(parts, id)
 		}
 	}
@@ -100,7 +100,7 @@ func (m *Machine) lacks(x *part, p *peer) bool {
 	if !ok {
 		return !p.hello && x.State != kv.Live
 	}
-	if m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
+	if r.copy.Damaged || m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
 		return false
 	}
 	return x.State != kv.Live || m.now >= r.at+settle

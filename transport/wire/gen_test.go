@@ -105,6 +105,8 @@ func drawCopies(t *rapid.T) []wire.CopyClock {
 			Lost:      rapid.Bool().Draw(t, "lost"),
 			Clock:     drawClock(t),
 		})
+		last := &out[len(out)-1]
+		last.Damaged = last.Trust == kv.Suspect && rapid.Bool().Draw(t, "damaged")
 	}
 	return out
 }
@@ -255,6 +257,10 @@ func plainFrames() []frameCase {
 		{"tick", drawAs(func(t *rapid.T) wire.Tick {
 			return wire.Tick{View: u64(t, "view"), Root: drawRoot(t), Pending: u64(t, "pending")}
 		}), parseAs(wire.ParseTick)},
+		{"tree", drawAs(drawTree), parseAs(wire.ParseTree)},
+		{"tree ack", drawAs(drawTreeAck), parseAs(wire.ParseTreeAck)},
+		{"held", drawAs(drawHeld), parseAs(wire.ParseHeld)},
+		{"held ack", drawAs(drawHeldAck), parseAs(wire.ParseHeldAck)},
 	}
 }
 

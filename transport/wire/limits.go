@@ -1,6 +1,9 @@
 package wire
 
-import "edged.dev/edged/internal/kv"
+import (
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/merkle"
+)
 
 // What a peer may send. A frame past a limit is malformed: its connection ends.
 const (
@@ -55,4 +58,13 @@ const (
 	// PackBytes is the length over which a table is compressed; under it zstd's
 	// own header and checksum eat what it saves.
 	PackBytes = 256
+	// MaxTreeNodes bounds the digests of one TREE_ACK, four levels below the nodes
+	// that a question may name, and MaxTreeRanges the leaves it may ask for the items
+	// of. MaxTreeItems bounds those named at once, 24 KiB of them.
+	MaxTreeNodes  = 16 * merkle.MaxAsk
+	MaxTreeRanges = merkle.MaxAsk
+	MaxTreeItems  = 4096
+	// MaxHeldKeys bounds the keys of one HELD, a mebibyte of the longest: what
+	// differs beyond them is healed in another round.
+	MaxHeldKeys = 1024
 )

@@ -137,6 +137,9 @@ type column struct {
 const (
 	packTrust = 3
 	packLost  = 5
+	// packDamaged stands in the place of the trust of a damaged copy, which is
+	// suspect; the bits above are those of an answer's rows.
+	packDamaged = 3
 )
 
 func (e *encoder) table(copies []CopyClock, ref reference) {
@@ -158,7 +161,11 @@ func (e *encoder) table(copies []CopyClock, ref reference) {
 }
 
 func pack(c *CopyClock) byte {
-	return byte(c.State) | byte(c.Trust)<<packTrust | b2u(c.Lost)<<packLost
+	trust := byte(c.Trust)
+	if c.Damaged {
+		trust = packDamaged
+	}
+	return byte(c.State) | trust<<packTrust | b2u(c.Lost)<<packLost
 }
 
 // columns appends the clocks of a table, actor by actor.
@@ -299,8 +306,11 @@ func (r *reader) unpackRow(b byte, c *CopyClock) {
 	c.State = kv.State(b & 7)
 	c.Trust = kv.Trust(b >> packTrust & 3)
 	c.Lost = b>>packLost&1 == 1
-	if c.State > kv.Degraded || c.Trust > kv.Whole {
-		r.fail("a copy is in state %d with trust %d", c.State, c.Trust)
+	if c.Damaged = c.Trust == packDamaged; c.Damaged {
+		c.Trust = kv.Suspect
+	}
+	if c.State > kv.Degraded {
+		r.fail("a copy is in state %d", c.State)
 	}
 }
 

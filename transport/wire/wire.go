@@ -43,6 +43,10 @@ const (
 	TypeTickAck   Type = 21
 	TypeCount     Type = 22
 	TypeCountAck  Type = 23
+	TypeTree      Type = 26
+	TypeTreeAck   Type = 27
+	TypeHeld      Type = 28
+	TypeHeldAck   Type = 29
 	TypeLaneHead  Type = 32
 	TypeBegin     Type = 33
 	TypeBatch     Type = 34
@@ -113,6 +117,7 @@ type CopyClock struct {
 	State     kv.State
 	Trust     kv.Trust
 	Lost      bool // the sender holds that the receiver's copy was rolled back (R8)
+	Damaged   bool // the copy, suspect, may hold less than its clock says: it is streamed to nobody
 	Clock     kv.Clock
 }
 

@@ -1,0 +1,118 @@
+package core
+
+import (
+	"cmp"
+	"slices"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/transport/wire"
+)
+
+// Ballot is what one owner, at the clock in question, really holds of a key.
+type Ballot struct {
+	Name     string
+	Fit      bool // what its copy holds agrees with its own record
+	Versions []wire.HeldVersion
+}
+
+// Take is a version that a copy is to be given: it is asked of one of From, and
+// taken only with this hash.
+type Take struct {
+	Version wire.HeldVersion
+	From    []string
+}
+
+// Verdict is what the owners decided about a key, for one of them.
+type Verdict struct {
+	Take []Take
+	Drop []kv.Dot
+	Lost []kv.Dot // held, and verified by nobody: there is nothing to restore it from
+}
+
+// Vote decides about a key by what all owners hold of it at one clock (L4). A dot
+// that at least half of them hold is restored to the rest, any other is dropped; of
+// copies of one dot that differ those count whose checksum fits. An owner whose copy
+// disagrees with its own record has no vote, as long as any other has: that it lacks
+// a dot says nothing. self is the owner it is decided for, one of the ballots.
+func Vote(self string, ballots []Ballot) Verdict {
+	voters := slices.DeleteFunc(slices.Clone(ballots), func(b Ballot) bool { return !b.Fit })
+	if len(voters) == 0 {
+		voters = ballots
+	}
+	var out Verdict
+	for _, d := range dotsOf(ballots) {
+		mine, holds := find(ballots, self, d)
+		winner, from, holders := elect(voters, d)
+		switch {
+		case holders == 0 && 2*damaged(voters, d) >= len(voters):
+			out.Lost = append(out.Lost, d)
+		case holders == 0 || 2*holders < len(voters):
+			if holds {
+				out.Drop = append(out.Drop, d)
+			}
+		case !holds || mine != winner:
+			out.Take = append(out.Take, Take{winner, slices.DeleteFunc(from, func(n string) bool { return n == self })})
+		}
+	}
+	return out
+}
+
+func dotsOf(ballots []Ballot) []kv.Dot {
+	var dots []kv.Dot
+	for _, b := range ballots {
+		for _, v := range b.Versions {
+			dots = append(dots, v.Dot)
+		}
+	}
+	slices.SortFunc(dots, kv.Dot.Compare)
+	return slices.Compact(dots)
+}
+
+func find(ballots []Ballot, name string, d kv.Dot) (wire.HeldVersion, bool) {
+	for _, b := range ballots {
+		if b.Name == name {
+			return b.version(d)
+		}
+	}
+	return wire.HeldVersion{}, false
+}
+
+func (b *Ballot) version(d kv.Dot) (wire.HeldVersion, bool) {
+	for _, v := range b.Versions {
+		if v.Dot == d {
+			return v, true
+		}
+	}
+	return wire.HeldVersion{}, false
+}
+
+// damaged counts the voters that hold a dot in a form that does not verify.
+func damaged(voters []Ballot, d kv.Dot) (n int) {
+	for _, b := range voters {
+		if v, ok := b.version(d); ok && !v.Verified {
+			n++
+		}
+	}
+	return n
+}
+
+// elect returns the verified form of a dot that most voters hold, who holds it in
+// this form, and how many hold it in any. Of forms with as many holders it is the
+// same one on every node.
+func elect(voters []Ballot, d kv.Dot) (winner wire.HeldVersion, from []string, holders int) {
+	forms := map[wire.HeldVersion][]string{}
+	for _, b := range voters {
+		if v, ok := b.version(d); ok && v.Verified {
+			forms[v] = append(forms[v], b.Name)
+			holders++
+		}
+	}
+	for v, names := range forms {
+		c := cmp.Or(cmp.Compare(len(names), len(from)), cmp.Compare(v.Hash, winner.Hash),
+			cmp.Compare(v.HLC, winner.HLC), cmp.Compare(v.ExpiresMS, winner.ExpiresMS))
+		if c > 0 {
+			winner, from = v, names
+		}
+	}
+	return winner, from, holders
+}

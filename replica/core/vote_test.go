@@ -1,0 +1,126 @@
+package core_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+// ballot reads "NAME[!] FORM": ! says that the copy disagrees with its own record; a
+// form is "-" (not held), a letter (a value), and ? behind it: its checksum does not fit.
+func ballot(d kv.Dot, text string) core.Ballot {
+	words := strings.Fields(text)
+	name, unfit := strings.CutSuffix(words[0], "!")
+	b := core.Ballot{Name: name, Fit: !unfit}
+	if form, damaged := strings.CutSuffix(words[1], "?"); form != "-" {
+		b.Versions = []wire.HeldVersion{{Dot: d, HLC: 5, Hash: uint64(form[0]), Verified: !damaged}}
+	}
+	return b
+}
+
+// TestVote is decided for a.
+func TestVote(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		ballots []string
+		want    string // "", "drop", "lost", or the value taken and from whom
+	}{
+		"all have it":                           {[]string{"a x", "b x", "c x"}, ""},
+		"this one lost it":                      {[]string{"a -", "b x", "c x"}, "x b,c"},
+		"half of two is enough":                 {[]string{"a -", "b x"}, "x b"},
+		"and keeps it":                          {[]string{"a x", "b -"}, ""},
+		"one of three is not":                   {[]string{"a x", "b -", "c -"}, "drop"},
+		"nor does it give it":                   {[]string{"a -", "b x", "c -"}, ""},
+		"half of four":                          {[]string{"a -", "b x", "c x", "d -"}, "x b,c"},
+		"one of four":                           {[]string{"a x", "b -", "c -", "d -"}, "drop"},
+		"two damaged ones do not outvote":       {[]string{"a! -", "b! -", "c x"}, "x c"},
+		"of damaged copies alone all vote":      {[]string{"a! -", "b! -", "c! x"}, ""},
+		"a damaged copy's extra is dropped":     {[]string{"a! x", "b -"}, "drop"},
+		"damaged bytes are replaced":            {[]string{"a! x?", "b x", "c x"}, "x b,c"},
+		"of two, the one that verifies":         {[]string{"a! y?", "b x"}, "x b"},
+		"of two forms that verify, most":        {[]string{"a y", "b x", "c x"}, "x b,c"},
+		"of as many, the same on all":           {[]string{"a x", "b y"}, "y b"},
+		"and so on the other":                   {[]string{"a y", "b x"}, ""},
+		"forms that differ are there":           {[]string{"a -", "b x", "c y", "d -"}, "y c"},
+		"verified by nobody: nothing is done":   {[]string{"a! x?", "b! x?", "c! -"}, "lost"},
+		"nobody verifies, and few ever held it": {[]string{"a! x?", "b -", "c -"}, "drop"},
+		"not held, damaged at another":          {[]string{"a -", "b! x?", "c -"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := kv.Dot{Actor: actorOf("n1", 1), Seq: 3}
+			var ballots []core.Ballot
+			for _, b := range x.ballots {
+				ballots = append(ballots, ballot(d, b))
+			}
+			v := core.Vote("a", ballots)
+			got := ""
+			switch {
+			case len(v.Drop) > 0:
+				got = "drop"
+			case len(v.Lost) > 0:
+				got = "lost"
+			case len(v.Take) > 0:
+				got = string(rune(v.Take[0].Version.Hash)) + " " + strings.Join(v.Take[0].From, ",")
+			}
+			require.Equal(t, x.want, got)
+		})
+	}
+}
+
+// What each owner makes of its own copy by the same votes is the same everywhere.
+func TestAVoteMakesAllCopiesEqual(t *testing.T) {
+	t.Parallel()
+	forms := []string{"-", "x", "y", "x?", "y?"}
+	names := []string{"a", "b", "c"}
+	d := kv.Dot{Actor: actorOf("n1", 1), Seq: 3}
+	for n := range len(forms) * len(forms) * len(forms) * 8 {
+		var ballots []core.Ballot
+		rest := n
+		for i, name := range names {
+			form := forms[rest%len(forms)]
+			rest /= len(forms)
+			mark := ""
+			if n/(len(forms)*len(forms)*len(forms))>>i&1 == 1 || strings.HasSuffix(form, "?") {
+				mark = "!" // a copy with a checksum that does not fit is never fit
+			}
+			ballots = append(ballots, ballot(d, name+mark+" "+form))
+		}
+		var results []string
+		for i, name := range names {
+			v := core.Vote(name, ballots)
+			require.Empty(t, withSelf(v, name), "nobody is asked for what itself holds")
+			switch {
+			case len(v.Lost) > 0:
+				results = append(results, "lost")
+			case len(v.Drop) > 0:
+				results = append(results, "-")
+			case len(v.Take) > 0:
+				results = append(results, string(rune(v.Take[0].Version.Hash)))
+			case len(ballots[i].Versions) > 0:
+				require.True(t, ballots[i].Versions[0].Verified, "%v", ballots)
+				results = append(results, string(rune(ballots[i].Versions[0].Hash)))
+			default:
+				results = append(results, "-")
+			}
+		}
+		require.Equal(t, results[0], results[1], "%+v", ballots)
+		require.Equal(t, results[0], results[2], "%+v", ballots)
+	}
+}
+
+func withSelf(v core.Verdict, name string) (out []string) {
+	for _, x := range v.Take {
+		for _, from := range x.From {
+			if from == name {
+				out = append(out, from)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,54 @@
+package replica
+
+import (
+	"context"
+	"sync"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/replica/core"
+)
+
+// heal runs one attempt to heal a copy, as core asks for it.
+func (r *Replica) heal(ctx context.Context, e core.Heal) {
+	sh := r.cfg.Set.Shard(e.Partition)
+	if sh == nil {
+		r.step(core.Healed{Partition: e.Partition, Failed: true})
+		return
+	}
+	r.stats.Heals.Add(1)
+	h := Healer{
+		Self: r.cfg.Self, Partition: e.Partition, Shard: sh, Salt: r.cfg.Jitter(),
+		Pace: func(int) error { return ctx.Err() }, Ask: r.call,
+	}
+	out := h.Heal(ctx, e)
+	r.stats.HealLies.Add(int64(h.Lies))
+	if out.Changed > 0 {
+		r.stats.Corruptions.Add(int64(out.Changed))
+	}
+	r.step(out)
+}
+
+// Damaged takes the word of a copy that a read found records of it damaged: it is
+// looked at whole, at once, and healed. It returns at once.
+func (r *Replica) Damaged(p kv.Partition) {
+	r.looking.mu.Lock()
+	defer r.looking.mu.Unlock()
+	if r.looking.parts[p] {
+		return
+	}
+	started := r.tasks.run(func(ctx context.Context) {
+		_, _ = r.Scrub(ctx, p) // what cannot be read, the store itself tells of
+		r.looking.mu.Lock()
+		defer r.looking.mu.Unlock()
+		delete(r.looking.parts, p)
+	})
+	if started {
+		r.looking.parts[p] = true
+	}
+}
+
+// looking has the partitions that are looked at because a read stumbled.
+type looking struct {
+	mu    sync.Mutex
+	parts map[kv.Partition]bool
+}
