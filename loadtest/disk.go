@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"edged.dev/edged/api/admin"
 	"edged.dev/edged/internal/testcluster"
 )
 
@@ -82,7 +83,7 @@ const (
 
 // Cloned is what became of two live nodes with one name and copies of one disk.
 type Cloned struct {
-	Fenced       string  `json:"fenced"`    // original, clone, both or none: whose process ended itself
+	Fenced       string  `json:"fenced"`    // original, clone, both or none: who ended, or stands by
 	FencedMS     float64 `json:"fenced_ms"` // since the clone was executed
 	ClientErrors int     `json:"client_errors"`
 }
@@ -104,30 +105,46 @@ func (r *rejoinRun) beside(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { clients.run(meanwhile) })
 	watching, cancel := context.WithTimeout(ctx, fenceLimit)
-	fencedAt, _ := poll(watching, watchEvery, func(context.Context) (bool, error) {
-		return !original.Running() || !clone.Running(), nil
+	fencedAt, _ := poll(watching, watchEvery, func(ctx context.Context) (bool, error) {
+		return !takesPart(ctx, original) || !takesPart(ctx, clone), nil
 	})
 	cancel()
 	err = pause(ctx, fenceAfter)
 	stop()
 	wg.Wait()
-	out := &Cloned{Fenced: fencedOf(original.Running(), clone.Running()), ClientErrors: clients.errors}
+	out := &Cloned{Fenced: fencedOf(takesPart(ctx, original), takesPart(ctx, clone)), ClientErrors: clients.errors}
 	r.report.Cloned = out
 	if out.Fenced == fencedNone {
 		fencedAt = time.Now()
 	}
 	out.FencedMS = since(at, fencedAt)
+	if out.Fenced == fencedClone { // it would take over when the other goes
+		err = errors.Join(err, clone.Kill())
+	}
 	if out.Fenced == fencedOriginal {
 		r.fleet.doors[r.fleet.target] = doorOf(clone)
 	}
 	switch out.Fenced {
 	case fencedNone: // what the data is like all the same, the copies tell once one is gone
-		r.report.Faults = append(r.report.Faults, fmt.Sprintf("two nodes with one name ran side by side for %.1f s and neither ended itself; the clone was killed then", out.FencedMS/1000))
+		r.report.Faults = append(r.report.Faults, fmt.Sprintf("two nodes with one name ran side by side for %.1f s and neither stood back; the clone was killed then", out.FencedMS/1000))
 		err = errors.Join(err, clone.Kill())
 	case fencedBoth:
 		return errors.Join(err, fmt.Errorf("%w: both of two nodes with one name have ended\n%s\n%s", errWrong, original.Tail(), clone.Tail()))
 	}
 	return errors.Join(err, waitReady(ctx, r.fleet.returning()))
+}
+
+// takesPart reports whether a node runs and does not stand by for another process
+// of its disk.
+func takesPart(ctx context.Context, n *testcluster.Node) bool {
+	if !n.Running() {
+		return false
+	}
+	asking, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := n.Admin().Status(asking)
+	var problem *admin.Problem
+	return !errors.As(err, &problem) || problem.Type != "standby"
 }
 
 func fencedOf(original, clone bool) string {

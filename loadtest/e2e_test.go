@@ -114,16 +114,15 @@ func TestRejoinMeasuresAndJudges(t *testing.T) {
 }
 
 // Both sides of a partition take writes, and both sides' writes are there after it
-// has healed. What the node answers in the first moment after that is not proved
-// here: the run counts it, and ends with 4 where an answer was old.
+// has healed; from its first answer on the node that was cut off is right about what
+// the others acknowledged.
 func TestRejoinAfterAPartition(t *testing.T) {
 	line := "rejoin --keys 2000 --changed 100 --deleted 10 --conflicts 5 --quiet-before 0s --down 3s --measure 300ms --outage partition --net rtt=4ms,rate=1Gbit -o json"
 	code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
 	var r Report
 	require.NoError(t, json.Unmarshal([]byte(out), &r), talk)
-	require.Equal(t, r.ok(), code == exitOK, "%s\n%s", out, talk)
-	require.Zero(t, r.Lost+r.Diverged+r.Resurrected-r.ResurrectedReads, out)
-	require.True(t, r.RootsEqual, out)
+	require.Zero(t, code, "%s\n%s", out, talk)
+	require.True(t, r.ok(), out)
 	require.Equal(t, "rtt=4ms,rate=1000Mbit", r.Net)
 	require.GreaterOrEqual(t, r.MissedVersions, 60, "half of 110, and one of each conflict")
 	require.GreaterOrEqual(t, r.OthersMissed, 60, "and so the other side")
@@ -132,22 +131,14 @@ func TestRejoinAfterAPartition(t *testing.T) {
 	require.Positive(t, r.WireBytesOut)
 }
 
-// Two live nodes with one name and copies of one disk: the run says which of them
-// ended itself, and is no success unless one did. That one always does is not
-// proved here.
-func TestRejoinBesideACloneSaysWhoEndedItself(t *testing.T) {
+// Of two live nodes with one name and copies of one disk one stands back, and
+// nothing is lost.
+func TestRejoinBesideAClone(t *testing.T) {
 	line := "rejoin --keys 2000 --changed 100 --deleted 10 --conflicts 5 --quiet-before 0s --down 0s --measure 300ms --disk cloned -o json"
 	code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
 	var r Report
 	require.NoError(t, json.Unmarshal([]byte(out), &r), talk)
 	require.Positive(t, r.Cloned.FencedMS)
-	if r.Cloned.Fenced == fencedNone {
-		require.Equal(t, exitWrong, code)
-		require.False(t, r.ok())
-		require.Contains(t, talk, "of two nodes with one name neither ended itself")
-		require.Contains(t, r.Faults[0], "ran side by side")
-		return
-	}
 	require.Contains(t, []string{fencedClone, fencedOriginal}, r.Cloned.Fenced)
 	require.Zero(t, code, "%s\n%s", out, talk)
 	require.True(t, r.ok(), out)
