@@ -119,6 +119,7 @@ func (n *Node) counterSet() map[string]counter {
 		"scrubs_damaged_total":         total("Copies that a scrub found damaged.", st.ScrubsBad.Load()),
 		"scrubbed_bytes_total":         total("Bytes that scrubs read.", st.ScrubbedBytes.Load()),
 		"tree_bytes":                   gauge("Memory of hash trees kept in step.", float64(n.set.WarmBytes())),
+		"read_repairs_total":           total("Copies mended behind a read that found them apart.", st.ReadRepairs.Load()),
 		"lease_waits_total":            total("Requests that found a lease lapsed.", st.LeaseWaits.Load()),
 		"memory_tier_hits_total":       total("Reads that the memory tier answered.", int64(tier.Hits)),
 		"memory_tier_misses_total":     total("Reads that went to the store.", int64(tier.Misses)),

@@ -152,8 +152,8 @@ func (w *write) gather(ctx context.Context, more int) {
 		if a.State != kv.Live {
 			continue
 		}
-		w.extra = append(w.extra, a.Object)
-		w.covers.Ctx = w.covers.Ctx.Join(kv.Context(a.Object))
+		w.extra = append(w.extra, a.Object.Object)
+		w.covers.Ctx = w.covers.Ctx.Join(kv.Context(a.Object.Object))
 		if got++; got == more {
 			return
 		}
@@ -394,7 +394,8 @@ func (r *Replica) serveRead(request []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	ans := wire.Object{State: before.State, Actor: sh.Actor(), Object: o.Filled(base)}
+	// The floor comes behind the object, which lacks what was collected until then.
+	ans := wire.Object{State: before.State, Actor: sh.Actor(), Object: o.Filled(base), Floor: sh.Status().Floor}
 	// The lease is checked at the answer, a peer's READ included.
 	if now := r.part(q.Partition); now.State != before.State || !r.leased(before) {
 		ans.State = kv.CatchingUp
@@ -404,8 +405,8 @@ func (r *Replica) serveRead(request []byte) ([]byte, error) {
 
 // readOwners asks every other LIVE owner for its object; the channel brings the
 // answers as they come and is closed behind the last.
-func (r *Replica) readOwners(ctx context.Context, part *core.Part, key []byte) <-chan wire.Object {
-	out := make(chan wire.Object, len(part.Live))
+func (r *Replica) readOwners(ctx context.Context, part *core.Part, key []byte) <-chan ownerObject {
+	out := make(chan ownerObject, len(part.Live))
 	var left atomic.Int64
 	left.Store(int64(len(part.Live)))
 	over := func() {
@@ -425,7 +426,7 @@ func (r *Replica) readOwners(ctx context.Context, part *core.Part, key []byte) <
 				return
 			}
 			if o, err := wire.ParseObject(resp); err == nil {
-				out <- o
+				out <- ownerObject{name, o}
 			}
 		})
 		if !started {

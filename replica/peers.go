@@ -246,8 +246,13 @@ func (r *Replica) nextHLC(o kv.Object) kv.HLC {
 // sent once the connection ended. So an ACK that comes late acknowledges nothing
 // that it does not know of.
 func (r *Replica) sendChange(p *remote, sh kv.Partition, ch *state.Change, wait *waiting) {
-	w := wire.Write{Partition: sh}
-	w.Key, w.Object = ch.Keys[0].Key, ch.Filled(0)
+	w := wire.Write{Partition: sh, Copy: wire.Copy{Key: ch.Keys[0].Key, Object: ch.Filled(0)}}
+	r.sendWrite(p, w, ch.Below, wait)
+}
+
+// sendWrite sends an object, with the floor of its copy where the peer has not been
+// told that.
+func (r *Replica) sendWrite(p *remote, w wire.Write, floor kv.VV, wait *waiting) {
 	p.mu.Lock()
 	if p.gone { // the next connection begins with a HELLO, which finds the write
 		p.mu.Unlock()
@@ -260,12 +265,12 @@ func (r *Replica) sendChange(p *remote, sh kv.Partition, ch *state.Change, wait 
 	if wait != nil {
 		p.flight = append(p.flight, inFlight{w.Seq, wait})
 	}
-	if !slices.Equal(p.floors[sh], ch.Below) { // the stream is in order: once is enough
-		w.Floor, p.floors[sh] = ch.Below, ch.Below
+	if !slices.Equal(p.floors[w.Partition], floor) { // the stream is in order: once is enough
+		w.Floor, p.floors[w.Partition] = floor, floor
 	}
 	err := r.cfg.Peers.SendLive(p.name, wire.Apply{View: r.view(), Writes: []wire.Write{w}}.Append(nil))
 	if err != nil {
-		delete(p.floors, sh)
+		delete(p.floors, w.Partition)
 	}
 	p.mu.Unlock()
 	r.stats.LiveSent.Add(1)

@@ -27,10 +27,12 @@ func (r *Replica) getMany(ctx context.Context, part *core.Part, req *kv.Request,
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
 	var extra []kv.Object
+	var heard []ownerObject
 	answers := r.readOwners(ctx, part, req.Key)
 	for a := range answers {
 		if a.State == kv.Live {
-			if extra = append(extra, a.Object); len(extra) == more {
+			heard = append(heard, a)
+			if extra = append(extra, a.Object.Object); len(extra) == more {
 				break
 			}
 		}
@@ -40,6 +42,7 @@ func (r *Replica) getMany(ctx context.Context, part *core.Part, req *kv.Request,
 		return
 	}
 	done(r.show(ctx, part, req, extra))
+	r.repairRead(part, req.Key, heard)
 }
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -113,6 +113,7 @@ type Replica struct {
 	sessions sessions
 
 	checkpoints *checkpoints
+	repairs     readRepairs
 	heat        *heat
 	plans       plans
 	looking     looking
@@ -132,6 +133,7 @@ type Stats struct {
 	Sessions, SessionsCut       atomic.Int64
 	StreamOverflows, LeaseWaits atomic.Int64
 	Collected, CollectedForced  atomic.Int64
+	ReadRepairs                 atomic.Int64
 	Reaped, Evicted, ReapErrors atomic.Int64 // versions removed by their expiry, to make room; removals that failed
 	StoreBytes                  atomic.Int64 // of keys and values, as last weighed; 0 without a limit
 	Heals, Corruptions          atomic.Int64 // attempts of L4; dots put in or taken out by them
