@@ -445,3 +445,25 @@ func TestTheScrubFindsRotByItself(t *testing.T) {
 		require.Zero(t, c.nodes["n1"].replica.Stats().Scrubs.Load())
 	})
 }
+
+// Reads that stumble again and again over what nobody can heal start one look in ten
+// seconds, not one each.
+func TestReadsThatStumbleStartFewLooks(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1")
+		c.nodes["n1"].start()
+		c.live("n1")
+		c.set("n1", "k7", "v7")
+		c.nodes["n1"].rot("k7", "d", lose)
+		for range 50 {
+			_, err := c.do("n1", kv.Request{Op: kv.OpGet, Key: []byte("k7")})
+			require.Error(t, err, "neither the value nor that there is none")
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.EqualValues(t, 1, c.nodes["n1"].replica.Stats().Scrubs.Load())
+		time.Sleep(10 * time.Second)
+		_, err := c.do("n1", kv.Request{Op: kv.OpGet, Key: []byte("k7")})
+		require.Error(t, err)
+		c.wait("looked again", func() bool { return c.nodes["n1"].replica.Stats().Scrubs.Load() == 2 })
+	})
+}

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"sync"
+	"time"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/replica/core"
@@ -28,6 +29,10 @@ func (r *Replica) heal(ctx context.Context, e core.Heal) {
 	r.step(out)
 }
 
+// lookAgain is how long reads that stumble over what is being healed, or cannot be,
+// start no other look.
+const lookAgain = 10 * time.Second
+
 // Damaged takes the word of a copy that a read found records of it damaged: it is
 // looked at whole, at once, and healed. It returns at once.
 func (r *Replica) Damaged(p kv.Partition) {
@@ -37,7 +42,9 @@ func (r *Replica) Damaged(p kv.Partition) {
 		return
 	}
 	started := r.tasks.run(func(ctx context.Context) {
-		_, _ = r.Scrub(ctx, p) // what cannot be read, the store itself tells of
+		if found, err := r.Scrub(ctx, p); err != nil || !found.Fit { // what cannot be read, the store itself tells of
+			sleep(ctx, lookAgain)
+		}
 		r.looking.mu.Lock()
 		defer r.looking.mu.Unlock()
 		delete(r.looking.parts, p)
