@@ -111,16 +111,32 @@ func (p policyAdmin) write(ctx context.Context, plan policies.Plan) (copies stri
 		}
 		copies = fmt.Sprintf("%d/%d", resp.Copies, resp.Wanted)
 	}
+	await(ctx, func() bool { return p.inForce(plan.Epoch) })
+	return copies, nil
+}
+
+// await polls until cond holds or ctx ends: what was written is stored all the
+// same, and the list tells when it is in force here.
+func await(ctx context.Context, cond func() bool) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !p.inForce(plan.Epoch) {
+	for !cond() {
 		select {
 		case <-ctx.Done():
-			return copies, nil // stored all the same; the list tells when it is ready here
+			return
 		case <-tick.C:
 		}
 	}
-	return copies, nil
+}
+
+// unbound reports whether no binding of a prefix from before an epoch is in force.
+func (p policyAdmin) unbound(prefix string, epoch uint64) bool {
+	for _, b := range p.n.policies.Bindings() {
+		if string(b.Prefix) == prefix && b.Epoch < epoch {
+			return false
+		}
+	}
+	return true
 }
 
 func (p policyAdmin) inForce(epoch uint64) bool {
@@ -141,17 +157,19 @@ func (p policyAdmin) RollbackPolicy(ctx context.Context, prefix string) (admin.R
 	if err != nil {
 		return admin.RolledBack{}, &admin.Problem{Type: "no-binding", Title: "nothing to roll back", Status: http.StatusNotFound, Detail: err.Error()}
 	}
-	return p.back(ctx, prefix, plan)
+	return p.back(ctx, prefix, plan, func() bool { return p.unbound(prefix, plan.Epoch) })
 }
 
-// back makes the writes of a rollback.
-func (p policyAdmin) back(ctx context.Context, prefix string, plan policies.Plan) (admin.RolledBack, error) {
+// back makes the writes of a rollback; gone says that a binding which has none before
+// it is in force no more.
+func (p policyAdmin) back(ctx context.Context, prefix string, plan policies.Plan, gone func() bool) (admin.RolledBack, error) {
 	if plan.PolicyID == "" { // the binding goes; nothing of its epoch will show
 		for _, w := range plan.Writes {
 			if _, err := p.n.system.write(ctx, w.Key, w.Value); err != nil {
 				return admin.RolledBack{}, err
 			}
 		}
+		await(ctx, gone)
 		return admin.RolledBack{Prefix: prefix, Epoch: plan.Epoch}, nil
 	}
 	if _, err := p.write(ctx, plan); err != nil {

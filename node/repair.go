@@ -190,7 +190,10 @@ func (a repairAdmin) RollbackRepair(ctx context.Context) (admin.RolledBack, erro
 	if err != nil {
 		return admin.RolledBack{}, &admin.Problem{Type: "no-binding", Title: "nothing to roll back", Status: http.StatusNotFound, Detail: err.Error()}
 	}
-	return policyAdmin(a).back(ctx, "", plan)
+	return policyAdmin(a).back(ctx, "", plan, func() bool {
+		b, bound := a.n.policies.RepairBinding()
+		return !bound || b.Epoch >= plan.Epoch
+	})
 }
 
 func planHead(rec replica.PlanRecord) admin.RepairPlanHead {
