@@ -61,10 +61,10 @@ func TestTheOldestValuesAreEvictedFromAllCopies(t *testing.T) {
 		c.wait("evicted", func() bool { return c.nodes["n1"].weighed() <= limit })
 		time.Sleep(5 * time.Second) // the pass goes on
 		c.equal(c.names...)
-		// 40 too many and a sixteenth of the limit, 25; and a few more, for each
-		// partition rounds up.
+		// 40 too many and up to a sixteenth of the limit, 25, for a pass may end once
+		// another node's has made room; and a few more, for each partition rounds up.
 		evicted := c.evicted()
-		require.GreaterOrEqual(t, evicted, int64(65))
+		require.GreaterOrEqual(t, evicted, int64(40))
 		require.LessOrEqual(t, evicted, int64(65+testPartitions))
 		for _, m := range c.nodes {
 			require.EqualValues(t, 440-evicted, m.values())
