@@ -57,8 +57,16 @@ type answerRow struct {
 	copy *CopyClock
 }
 
-// rowsOn sorts an answer into the rows of ref; ok is false where it does not fit.
+// fewRows is the share of the rows below which an answer is told by itself: a DONE
+// about two partitions of three hundred has nothing to say of the others.
+const fewRows = 4
+
+// rowsOn sorts an answer into the rows of ref; ok is false where it does not fit, or
+// is about few of them.
 func rowsOn(ref, copies, equal []CopyClock) (rows []answerRow, ok bool) {
+	if fewRows*(len(copies)+len(equal)) < len(ref) {
+		return nil, false
+	}
 	rows = make([]answerRow, len(ref))
 	i, j := 0, 0
 	for row := range ref {

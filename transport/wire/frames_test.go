@@ -128,6 +128,8 @@ func TestAnAnswerCostsWhatDiffers(t *testing.T) {
 	require.Equal(t, h, got)
 	done := wire.Done{Session: 1, Copies: h.Copies}
 	require.Less(t, len(done.Append(nil, c, h.Copies)), 70)
+	nothing := wire.Done{Session: 1}
+	require.Less(t, len(nothing.Append(nil, c, h.Copies)), 30)
 }
 
 // The receiver learns first which answer a DONE leans on.
