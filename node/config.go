@@ -23,6 +23,9 @@ const (
 )
 
 const (
+	// minSyncRate lets the smallest piece of a stream pass several times a second, so
+	// that none looks stalled to its receiver.
+	minSyncRate = 64 << 10
 	// minHorizon leaves owners that restart the time to say what they hold, so that
 	// a restart costs nothing.
 	minHorizon = time.Minute
@@ -102,6 +105,9 @@ type Config struct {
 	// ScrubEvery is how long the node takes to read all its copies once and to check
 	// every value, in the background; 0 leaves it to `edged scrub`.
 	ScrubEvery time.Duration
+	// SyncRateBytes is how many bytes a second this node streams to nodes that catch
+	// up from it, at most; 0 sets no limit. A running node takes another.
+	SyncRateBytes int64
 	// Durability is DurabilitySync or DurabilityRelaxed.
 	Durability string
 	// IsolatedWrites is IsolatedAccept or IsolatedRefuse.
@@ -221,6 +227,9 @@ func (c *Config) validateStore() error {
 	}
 	if n := c.StoreLimitBytes; n != 0 && n < minStoreLimitBytes {
 		errs = append(errs, Invalid("store.limit", FormatSize(n), "want 0, for none, or at least "+FormatSize(minStoreLimitBytes)))
+	}
+	if n := c.SyncRateBytes; n != 0 && n < minSyncRate {
+		errs = append(errs, Invalid("sync.rate", FormatSize(n), "want 0, for no limit, or at least "+FormatSize(minSyncRate)))
 	}
 	errs = append(errs,
 		oneOf("durability", c.Durability, DurabilitySync, DurabilityRelaxed),

@@ -98,6 +98,9 @@ func clusterSettings() []Setting {
 func storeSettings() []Setting {
 	level := text("log.level", "debug|info|warn|error", "least level that is logged", func(c *Config) *string { return &c.LogLevel })
 	level.Reloadable = true
+	rate := value(Setting{Key: "sync.rate", Form: "SIZE", Usage: "bytes a second that a node streams to others that catch up, such as 20MiB; 0 for no limit"},
+		FormatSize, ParseSize, func(c *Config) *int64 { return &c.SyncRateBytes })
+	rate.Reloadable = true
 	return []Setting{
 		value(Setting{Key: "memory", Form: "SIZE", Usage: "bound of the memory tier, such as 256MiB"},
 			FormatSize, ParseSize, func(c *Config) *int64 { return &c.MemoryBytes }),
@@ -108,6 +111,7 @@ func storeSettings() []Setting {
 			time.Duration.String, time.ParseDuration, func(c *Config) *time.Duration { return &c.TombstoneHorizon }),
 		value(Setting{Key: "scrub.every", Form: "DURATION", Usage: "how long it takes to check every stored value once, in the background; 0 is never"},
 			time.Duration.String, time.ParseDuration, func(c *Config) *time.Duration { return &c.ScrubEvery }),
+		rate,
 		level,
 		text("log.format", "text|json", "how log lines look", func(c *Config) *string { return &c.LogFormat }),
 	}

@@ -62,6 +62,8 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		"R of none":            {func(c *node.Config) { c.ReadQuorum = 0 }, "cluster.read-quorum \"0\""},
 		"least memory":         {func(c *node.Config) { c.MemoryBytes = 16 << 20 }, ""},
 		"little memory":        {func(c *node.Config) { c.MemoryBytes = 16<<20 - 1 }, "want at least 16MiB"},
+		"least rate":           {func(c *node.Config) { c.SyncRateBytes = 64 << 10 }, ""},
+		"low rate":             {func(c *node.Config) { c.SyncRateBytes = 64<<10 - 1 }, "sync.rate \"65535B\": want 0, for no limit, or at least 64KiB"},
 		"least horizon":        {func(c *node.Config) { c.TombstoneHorizon = time.Minute }, ""},
 		"short horizon":        {func(c *node.Config) { c.TombstoneHorizon = time.Minute - 1 }, "tombstones.horizon \"59.999999999s\": want at least 1m0s"},
 		"no limit":             {func(c *node.Config) { c.StoreLimitBytes = 0 }, ""},

@@ -36,6 +36,9 @@ import (
 type Options struct {
 	// Logger takes the node's log lines; nil discards them.
 	Logger *slog.Logger
+	// SyncRate, if not nil, is in force in the place of the setting sync.rate, and
+	// may be changed at any time: bytes a second, 0 for no limit.
+	SyncRate *atomic.Int64
 	// Version is shown in the status.
 	Version string
 	// Exit ends the process when the store failed: what was planned on top of a
@@ -49,8 +52,10 @@ type Node struct {
 	log     *slog.Logger
 	version string
 	clocks  clocks
-	self    self
-	id      transport.Identity
+
+	syncRate *atomic.Int64
+	self     self
+	id       transport.Identity
 
 	store    *cache.Store
 	tier     *cache.Tier
@@ -89,7 +94,14 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, events: newHub(), halted: make(chan error, 1)}
+	n := &Node{
+		cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, events: newHub(), halted: make(chan error, 1),
+		syncRate: opts.SyncRate,
+	}
+	if n.syncRate == nil {
+		n.syncRate = new(atomic.Int64)
+		n.syncRate.Store(cfg.SyncRateBytes)
+	}
 	if n.exit == nil {
 		n.exit = os.Exit
 	}
@@ -255,7 +267,7 @@ func (n *Node) build() error {
 		Self: n.id.Name, Node: n.self.Node, Boot: n.self.Boot, Set: n.set, Peers: n.links, Merger: merger{n},
 		Partitions: n.self.Partitions, R: n.cfg.ReadQuorum, W: n.cfg.WriteQuorum,
 		Refuse: n.cfg.IsolatedWrites == IsolatedRefuse, TokenKey: tokenKey(n.id), Relaxed: n.cfg.Durability == DurabilityRelaxed,
-		Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes, ScrubEvery: n.cfg.ScrubEvery,
+		SyncRate: n.syncRate.Load, Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes, ScrubEvery: n.cfg.ScrubEvery,
 		Boottime: n.clocks.boottime, WallMS: n.clocks.wallMS, Jitter: rand.Uint64, Events: n.replicaEvents(),
 		Planner: planner{n}, Load: n.planLoad,
 	})

@@ -110,6 +110,7 @@ func (r *Replica) donate(ctx context.Context, peer *remote, session uint64, part
 		return
 	}
 	defer func() { _ = w.Close() }() // the closing mark inside is what counts
+	w = pacedLane{w, &r.pace, ctx}
 	lane, err := r.codec.LaneWriter(w, r.laneLevel(parts, have))
 	if err != nil {
 		return

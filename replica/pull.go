@@ -16,7 +16,7 @@ import (
 )
 
 // laneWait is how long a donor may take from its answer to HELLO to the head of
-// its lane, and from one record to the next. Past it another donor is asked.
+// its lane, and from some bytes of it to the next. Past it another donor is asked.
 const laneWait = 5 * time.Second
 
 var (
@@ -107,15 +107,21 @@ func (p *pull) await(stalled func()) {
 	}
 }
 
-// side returns the receiving side of a partition that has not ended, and notes
-// that the lane moves.
+// side returns the receiving side of a partition that has not ended.
 func (p *pull) side(part kv.Partition) *partition.Incoming {
+	p.moves() // what came at once may take its time to be applied
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.in[part]
+}
+
+// moves notes that bytes of the lane came.
+func (p *pull) moves() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.watch != nil && !p.over {
 		p.watch.Reset(laneWait)
 	}
-	return p.in[part]
 }
 
 // end takes the receiving side of a partition whose end has come.
@@ -143,7 +149,8 @@ func (p *pull) ends(part kv.Partition, ok bool) {
 // Lane takes a lane that a peer opened: the stream of a session this node asked
 // for.
 func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
-	lr := r.codec.LaneReader(rd)
+	moving := &movingReader{Reader: rd}
+	lr := r.codec.LaneReader(moving)
 	defer lr.Close()
 	defer func() { r.stats.SyncBytesIn.Add(lr.Bytes()) }()
 	head, err := lr.Next()
@@ -159,6 +166,7 @@ func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
 	case <-ctx.Done():
 		return
 	}
+	moving.moved = pl.moves
 	err = r.receive(ctx, pl, lr)
 	if errors.Is(err, io.EOF) {
 		err = nil

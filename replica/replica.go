@@ -61,6 +61,7 @@ type Config struct {
 	Refuse     bool     // isolated writes: refuse before minting
 	TokenKey   [32]byte // of the cluster
 	Relaxed    bool
+	SyncRate   func() int64  // bytes a second that this node streams to others, 0: no limit; may change; nil: none
 	Horizon    time.Duration // tombstones older than this are not waited for; 0: all are
 	// StoreLimit bounds the bytes of keys and values in this node's copies, by
 	// evicting the coldest; 0 = no bound.
@@ -113,6 +114,7 @@ type Replica struct {
 	sessions sessions
 
 	checkpoints *checkpoints
+	pace        pace
 	repairs     readRepairs
 	heat        *heat
 	plans       plans
@@ -153,6 +155,10 @@ func New(cfg Config) (*Replica, error) {
 		due: make(chan struct{}, 1), tasks: &tasks{}, heat: newHeat(cfg.Partitions),
 	}
 	r.plans.repaired, r.plans.started = map[kv.Partition]int64{}, cfg.Boottime()
+	r.pace = pace{limit: cfg.SyncRate, now: cfg.Boottime}
+	if cfg.SyncRate == nil {
+		r.pace.limit = func() int64 { return 0 }
+	}
 	// Numbers of an earlier process or connection, should an ACK of one come late,
 	// are below all of this one's.
 	r.liveSeq.Store(uint64(cfg.Boot) << 32)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -50,7 +51,9 @@ func serve(cmd *cobra.Command, sys system) error {
 	for _, warning := range settings.cfg.Warnings() {
 		log.Warn("setting needs care", slog.String("warning", warning))
 	}
-	opts := node.Options{Logger: log, Version: version}
+	rate := new(atomic.Int64)
+	rate.Store(settings.cfg.SyncRateBytes)
+	opts := node.Options{Logger: log, Version: version, SyncRate: rate}
 	n, err := node.New(settings.cfg, opts)
 	if err != nil {
 		return err
@@ -66,6 +69,7 @@ func serve(cmd *cobra.Command, sys system) error {
 			return
 		}
 		running = applyReload(running, next.cfg, level, log)
+		rate.Store(running.SyncRateBytes)
 	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)

@@ -1,0 +1,100 @@
+package replica
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+)
+
+const (
+	// paceBytes is how much of a lane is written at once under a limit, so that a
+	// limit is felt evenly and not a chunk at a time.
+	paceBytes = 16 << 10
+	// paceWait is how long a writer sleeps at most before it looks at the limit
+	// again, which may have been changed.
+	paceWait = 100 * time.Millisecond
+	// burst is how much of the time that passed unused may be made up for.
+	burst = int64(100 * time.Millisecond)
+)
+
+// pace is the bucket that all lanes of this node draw from.
+type pace struct {
+	limit func() int64 // bytes a second, 0: none
+	now   func() int64 // nanoseconds
+
+	mu   sync.Mutex
+	free int64 // when what was drawn so far is paid for
+}
+
+// draw waits until n bytes may be written, or ctx ends.
+func (p *pace) draw(ctx context.Context, n int) error {
+	for {
+		wait := p.take(n)
+		if wait <= 0 {
+			return ctx.Err()
+		}
+		timer := time.NewTimer(min(wait, paceWait))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// take draws n bytes, or returns how long they have to wait at the present limit.
+func (p *pace) take(n int) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rate, now := p.limit(), p.now()
+	if rate <= 0 {
+		p.free = now
+		return 0
+	}
+	p.free = max(p.free, now-burst)
+	// A debt from before the limit was raised is paid at the present one.
+	p.free = min(p.free, now+int64(time.Second)*paceBytes/rate)
+	if p.free > now {
+		return time.Duration(p.free - now)
+	}
+	p.free += int64(time.Second) * int64(n) / rate
+	return 0
+}
+
+// pacedLane is a lane's stream under the limit.
+type pacedLane struct {
+	io.WriteCloser
+	pace *pace
+	ctx  context.Context //nolint:containedctx // a Write has none, and must end with the session
+}
+
+func (w pacedLane) Write(b []byte) (int, error) {
+	sent := 0
+	for sent < len(b) {
+		part := b[sent:min(len(b), sent+paceBytes)]
+		if err := w.pace.draw(w.ctx, len(part)); err != nil {
+			return sent, err
+		}
+		n, err := w.WriteCloser.Write(part)
+		if sent += n; err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// movingReader tells that bytes came: a lane that is slow does not stall.
+type movingReader struct {
+	io.Reader
+	moved func() // nil: nobody waits
+}
+
+func (m *movingReader) Read(b []byte) (int, error) {
+	n, err := m.Reader.Read(b)
+	if n > 0 && m.moved != nil {
+		m.moved()
+	}
+	return n, err
+}
