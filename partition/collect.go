@@ -104,16 +104,11 @@ func (s *Shard) tombstones(c Collection, out *Collected) ([]tombstone, error) {
 
 // collect removes one tombstone, and returns how many left.
 func (s *Shard) collect(t tombstone) (int, error) {
-	s.set.committer.admit()
-	s.gate.RLock()
-	defer s.gate.RUnlock()
+	hash := kv.Hash(t.key)
+	defer s.planning(hash)()
 	if s.gone.Load() {
 		return 0, nil
 	}
-	hash := kv.Hash(t.key)
-	stripe := &s.stripes[hash%stripes]
-	stripe.Lock()
-	defer stripe.Unlock()
 	cur, err := s.load(hash, t.key, true)
 	if err != nil {
 		return 0, err

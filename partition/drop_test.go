@@ -1,6 +1,7 @@
 package partition_test
 
 import (
+	"math"
 	"testing"
 
 	"edged.dev/edged/cache"
@@ -57,6 +58,12 @@ func TestADroppedCopyIsForgottenWithItsActor(t *testing.T) {
 
 	old.Write([]byte("k"), nil, func(_ *state.Change, err error) { require.ErrorIs(t, err, partition.ErrDropped) })
 	require.ErrorIs(t, old.Apply(a.put("k", "w"), nil), partition.ErrDropped)
+	old.Reap([]byte("k"), nil, func(_ *state.Change, err error) { require.ErrorIs(t, err, partition.ErrDropped) })
+	_, err = old.Mend([]byte("k"), kv.Version{}, nil)
+	require.ErrorIs(t, err, partition.ErrDropped)
+	collected, err := old.Collect(partition.Collection{Horizon: math.MaxUint64, Limit: 9})
+	require.NoError(t, err)
+	require.Zero(t, collected.Forced)
 	require.ErrorIs(t, in.Apply([]byte("k"), kv.Object{}, partition.Batch{}, nil), partition.ErrDropped)
 	require.ErrorIs(t, in.End(a.Clock(), nil, nil), partition.ErrDropped)
 	_, err = out.Dirty(1)

@@ -118,6 +118,9 @@ type Fix struct {
 func (s *Shard) Heal(look *Look, fixes []Fix, whole bool, done func()) (left [][]byte, err error) {
 	s.gate.Lock()
 	defer s.gate.Unlock()
+	if s.gone.Load() {
+		return nil, fmt.Errorf("heal partition %d: %w", s.id, ErrDropped)
+	}
 	s.mu.Lock()
 	quiet := len(s.overlay) == 0 && s.copy.Settled(look.Clock, look.Recorded)
 	s.mu.Unlock()

@@ -33,13 +33,10 @@ func (s *Shard) Damage(keys []string) ([]FoundObject, error) {
 // of the copy changes, and no vote is needed. False: the copy no longer holds that
 // version, or holds it whole. done is called when it is stored; it may be nil.
 func (s *Shard) Mend(key []byte, v kv.Version, done func()) (bool, error) {
-	s.set.committer.admit()
-	s.gate.RLock()
-	defer s.gate.RUnlock()
-	hash := kv.Hash(key)
-	stripe := &s.stripes[hash%stripes]
-	stripe.Lock()
-	defer stripe.Unlock()
+	defer s.planning(kv.Hash(key))()
+	if s.gone.Load() {
+		return false, fmt.Errorf("mend in partition %d: %w", s.id, ErrDropped)
+	}
 	s.mu.Lock()
 	inFlight := s.overlay[string(key)] != nil
 	s.mu.Unlock()

@@ -17,13 +17,12 @@ import (
 // published, with the change (nil if there was none). A full disk refuses no Reap,
 // for it makes room.
 func (s *Shard) Reap(key []byte, choose func(held kv.Object) ([]kv.Dot, kv.HLC), done func(*state.Change, error)) {
-	s.set.committer.admit()
-	s.gate.RLock()
-	defer s.gate.RUnlock()
 	hash := kv.Hash(key)
-	stripe := &s.stripes[hash%stripes]
-	stripe.Lock()
-	defer stripe.Unlock()
+	defer s.planning(hash)()
+	if s.gone.Load() {
+		done(nil, fmt.Errorf("reap in partition %d: %w", s.id, ErrDropped))
+		return
+	}
 	cur, err := s.load(hash, key, false)
 	if err != nil {
 		done(nil, err)

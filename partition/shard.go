@@ -202,6 +202,20 @@ func (s *Shard) settle(key []byte, done func()) {
 	done()
 }
 
+// planning takes what a planner of one key holds, and returns how to let it go.
+// Write and Apply, which every write takes, spell it out to save its closure. Whether
+// the copy is gone is the caller's to look at.
+func (s *Shard) planning(hash uint64) (over func()) {
+	s.set.committer.admit()
+	s.gate.RLock()
+	stripe := &s.stripes[hash%stripes]
+	stripe.Lock()
+	return func() {
+		stripe.Unlock()
+		s.gate.RUnlock()
+	}
+}
+
 // Apply joins a received object. done is called when it is published; it may be
 // nil. The object's memory is kept.
 func (s *Shard) Apply(r state.Received, done func()) error {
