@@ -302,17 +302,17 @@ func (w *write) replicate(ch *state.Change) {
 	r := w.r
 	need := r.need(w.part, w.req.W)
 	if len(w.part.Owners) == 1 && w.part.Owners[0] == r.cfg.Self { // nobody to wait for
-		q := core.NewQuorum(need, w.part.Owners)
-		q.Ack(r.cfg.Self)
+		q := core.NewQuorum(need, r.cfg.Self, w.part.Owners)
+		q.Ack(r.cfg.Self, r.cfg.Self)
 		w.settled(ch, &q, false)
 		return
 	}
-	wait := &waiting{quorum: core.NewQuorum(need, w.part.Owners), settle: func(q core.Quorum, late bool) {
+	wait := &waiting{quorum: core.NewQuorum(need, r.cfg.Self, w.part.Owners), settle: func(q core.Quorum, late bool) {
 		w.settled(ch, &q, late)
 	}}
 	for _, name := range w.part.Owners {
 		if name == r.cfg.Self {
-			wait.ack(name)
+			wait.ack(name, name)
 			continue
 		}
 		p := r.remote(name)
@@ -347,7 +347,7 @@ func (w *write) settled(ch *state.Change, q *core.Quorum, late bool) {
 	if q.Copies() < q.Need {
 		r.stats.FewCopies.Add(1)
 	}
-	w.resp.Partial = w.partial || w.part.First != r.cfg.Self && !q.Has(w.part.First)
+	w.resp.Partial = w.partial || w.part.First != r.cfg.Self && !q.Has(w.part.First) || q.Doubted()
 	if w.resp.Partial {
 		r.stats.PartialContext.Add(1)
 	}

@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"edged.dev/edged/internal/kv"
@@ -50,12 +52,30 @@ func (r *Replica) applyWrite(p *remote, w *wire.Write) error {
 	r.stats.LiveApplied.Add(1)
 	seq, part := w.Seq, w.Partition
 	return sh.Apply(state.Received{Key: w.Key, Object: w.Object, Floor: w.Floor, From: p.node}, func() {
+		first := r.first(part)
 		p.ackMu.Lock()
 		p.applied = max(p.applied, seq)
-		p.touched[part] = struct{}{}
+		p.touch(part, first)
 		p.ackMu.Unlock()
 		wake(r.sessions.ackDue)
 	})
+}
+
+// first returns the first serving owner of a partition in this node's view.
+func (r *Replica) first(p kv.Partition) string {
+	if part := r.part(p); part != nil {
+		return part.First
+	}
+	return ""
+}
+
+// touch notes that a write of a partition is to be acknowledged, and who was first
+// when it became durable. The caller holds ackMu.
+func (p *remote) touch(part kv.Partition, first string) {
+	if had, ok := p.touched[part]; ok && had != first {
+		first = core.Mixed
+	}
+	p.touched[part] = first
 }
 
 // acked takes a peer's ACK: everything up to its number is durable there.
@@ -71,10 +91,23 @@ func (r *Replica) acked(p *remote, ack wire.Ack) {
 		p.flight = nil
 	}
 	p.mu.Unlock()
+	elsewhere := map[kv.Partition]string{}
+	for _, f := range ack.Elsewhere {
+		elsewhere[f.Partition] = f.Name
+	}
 	for _, f := range settled {
-		f.wait.ack(p.name)
+		first, ok := elsewhere[f.part]
+		if !ok {
+			first = r.cfg.Self
+		}
+		f.wait.ack(p.name, first)
 	}
 	r.step(core.Acked{Name: p.name, Copies: ack.Copies})
+	for part, first := range elsewhere {
+		if first != "" && first != p.name {
+			r.step(core.Doubted{Partition: part})
+		}
+	}
 }
 
 // acknowledge sends ACKs when writes of peers were published, a round for all of
@@ -100,14 +133,18 @@ func (r *Replica) sendAck(p *remote) {
 	}
 	ack := wire.Ack{Seq: p.applied}
 	touched := p.touched
-	p.touched = make(map[kv.Partition]struct{}, len(touched))
+	p.touched = make(map[kv.Partition]string, len(touched))
 	p.ackMu.Unlock()
-	for part := range touched {
+	for part, first := range touched {
 		if c, ok := r.copyClock(part); ok {
 			ack.Copies = append(ack.Copies, c)
 		}
+		if first != p.name {
+			ack.Elsewhere = append(ack.Elsewhere, wire.First{Partition: part, Name: first})
+		}
 	}
 	sortCopies(ack.Copies)
+	slices.SortFunc(ack.Elsewhere, func(a, b wire.First) int { return cmp.Compare(a.Partition, b.Partition) })
 	if r.cfg.Peers.SendLive(p.name, ack.Append(nil)) == nil {
 		return
 	}
@@ -115,8 +152,8 @@ func (r *Replica) sendAck(p *remote) {
 	// the peer's wait for it.
 	p.ackMu.Lock()
 	defer p.ackMu.Unlock()
-	for part := range touched {
-		p.touched[part] = struct{}{}
+	for part, first := range touched {
+		p.touch(part, first)
 	}
 }
 

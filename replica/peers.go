@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition/state"
@@ -30,19 +31,20 @@ type remote struct {
 	gone   bool                   // the connection ended: nothing more is sent by way of it
 
 	ackMu   sync.Mutex
-	applied uint64 // highest write of theirs that is published here
-	touched map[kv.Partition]struct{}
+	applied uint64                  // highest write of theirs that is published here
+	touched map[kv.Partition]string // and who was first there then, in this node's view
 }
 
 // inFlight is a replicated write that waits for its ACK.
 type inFlight struct {
 	seq  uint64
+	part kv.Partition
 	wait *waiting
 }
 
 // PeerUp tells of a connection to a member.
 func (r *Replica) PeerUp(name string, node kv.NodeID, boot uint32) {
-	p := &remote{name: name, node: node, boot: boot, touched: map[kv.Partition]struct{}{}, floors: map[kv.Partition]kv.VV{}}
+	p := &remote{name: name, node: node, boot: boot, touched: map[kv.Partition]string{}, floors: map[kv.Partition]kv.VV{}}
 	p.pongAt.Store(r.cfg.Boottime()) // the handshake was a sign of life
 	r.peersMu.Lock()
 	old := r.peers[name]
@@ -173,6 +175,11 @@ func (r *Replica) ControlFrame(name string, frame []byte) {
 	}
 }
 
+// maxClockTrip bounds the round trip of a PONG that tells of the peer's clock. One
+// that waited while this process stood still would set the cluster's time back by as
+// long, and expiries would be taken from that.
+const maxClockTrip = int64(time.Second)
+
 func (r *Replica) ponged(p *remote, pong wire.Pong) {
 	now := r.cfg.Boottime()
 	if pong.Stamp > now || pong.Stamp < p.pongAt.Load() && pong.Stamp < now-core.Lease {
@@ -180,8 +187,10 @@ func (r *Replica) ponged(p *remote, pong wire.Pong) {
 	}
 	p.pongAt.Store(max(p.pongAt.Load(), pong.Stamp))
 	p.rttNS.Store(now - pong.Stamp)
-	p.offsetMS.Store(pong.WallMS - r.cfg.WallMS())
-	p.clockKnown.Store(true)
+	if trip := now - pong.Stamp; trip <= maxClockTrip {
+		p.offsetMS.Store(pong.WallMS + trip/2/1e6 - r.cfg.WallMS())
+		p.clockKnown.Store(true)
+	}
 	r.peersMu.Lock()
 	r.moveOffsetLocked()
 	r.peersMu.Unlock()
@@ -263,7 +272,7 @@ func (r *Replica) sendWrite(p *remote, w wire.Write, floor kv.VV, wait *waiting)
 	}
 	w.Seq = r.liveSeq.Add(1)
 	if wait != nil {
-		p.flight = append(p.flight, inFlight{w.Seq, wait})
+		p.flight = append(p.flight, inFlight{w.Seq, w.Partition, wait})
 	}
 	if !slices.Equal(p.floors[w.Partition], floor) { // the stream is in order: once is enough
 		w.Floor, p.floors[w.Partition] = floor, floor

@@ -177,13 +177,13 @@ func removed(ch *state.Change) (n int64) {
 // sign of life have it.
 func (r *Replica) spread(part *core.Part, ch *state.Change, done func()) {
 	wait := &waiting{
-		quorum: core.NewQuorum(len(part.Owners), part.Owners),
+		quorum: core.NewQuorum(len(part.Owners), r.cfg.Self, part.Owners),
 		settle: func(core.Quorum, bool) { done() },
 	}
 	for _, name := range part.Owners {
 		switch p := r.remote(name); {
 		case name == r.cfg.Self:
-			wait.ack(name)
+			wait.ack(name, name)
 		case p == nil:
 			wait.fail(name)
 		case !r.fresh(p):

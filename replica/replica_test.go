@@ -442,6 +442,41 @@ func (c *cluster) back(name string) {
 	}
 }
 
+// Two nodes hold themselves to be first: one has come back and reaches a third alone,
+// which reaches the other and knows better. What the newcomer writes is not
+// acknowledged in full by that third alone, for the other goes by what it holds.
+func TestAWriteThatTheFirstOwnerLacksIsNotPromised(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n3")
+		c.set("n1", key, "old")
+		c.equal(c.names...)
+		c.nodes["n2"].kill()
+		c.nodes["n2"].start()
+		c.wires.connect("n1", "n2")
+		c.live("n2")
+		put, err := c.do("n2", kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("beside")})
+		require.NoError(t, err)
+		require.Equal(t, 1, put.Copies, "n1 knows that n3 is first, and n3 has not got it")
+		require.True(t, put.Partial)
+		del, err := c.do("n3", kv.Request{Op: kv.OpDelete, Key: []byte(key)})
+		require.NoError(t, err)
+		require.Equal(t, 2, del.Copies)
+		require.False(t, del.Partial)
+
+		c.wires.connect("n2", "n3")
+		c.equal(c.names...)
+		put = c.set("n2", key, "again")
+		require.GreaterOrEqual(t, put.Copies, 2, "all see each other again")
+		require.False(t, put.Partial)
+		c.equal(c.names...)
+		for _, name := range c.names {
+			require.Equal(t, "again", c.nodes[name].holds(key))
+		}
+	})
+}
+
 func TestSplitHeals(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newCluster(t, "n1", "n2", "n3")

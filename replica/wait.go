@@ -19,8 +19,8 @@ type waiting struct {
 	settle func(q core.Quorum, late bool)
 }
 
-func (w *waiting) ack(owner string)  { w.note(func(q *core.Quorum) { q.Ack(owner) }) }
-func (w *waiting) fail(owner string) { w.note(func(q *core.Quorum) { q.Fail(owner) }) }
+func (w *waiting) ack(owner, first string) { w.note(func(q *core.Quorum) { q.Ack(owner, first) }) }
+func (w *waiting) fail(owner string)       { w.note(func(q *core.Quorum) { q.Fail(owner) }) }
 
 // begin lets the write settle, at the latest after d.
 func (w *waiting) begin(d time.Duration) {

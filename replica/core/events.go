@@ -112,6 +112,9 @@ type (
 	}
 	// StreamBroke says that replicated writes to a peer were lost.
 	StreamBroke struct{ Name string }
+	// Doubted says that an owner's acknowledgement of a write of this node named
+	// another first serving owner: whatever lead there was is over.
+	Doubted struct{ Partition kv.Partition }
 	// Lapsed says that a request found the lease of a partition over.
 	Lapsed struct{ Partition kv.Partition }
 	// Fenced says that this process may coordinate nothing more: another one has
@@ -141,6 +144,7 @@ func (ClocksAnswered) event() {}
 func (TickAnswered) event()   {}
 func (TickEqual) event()      {}
 func (StreamBroke) event()    {}
+func (Doubted) event()        {}
 func (Lapsed) event()         {}
 func (Fenced) event()         {}
 func (Decreed) event()        {}

@@ -54,13 +54,12 @@ func (m *Machine) handle(ev Event) {
 		m.tickAnswered(e)
 	case TickEqual:
 		m.level(e.Name, e.Copies)
-		if p := m.peers[e.Name]; p != nil {
-			p.ackAt = 0
-		}
 	case StreamBroke:
 		if p := m.peers[e.Name]; p != nil {
 			p.tickAt = m.now + settle
 		}
+	case Doubted:
+		m.doubted(e.Partition)
 	case Lapsed:
 		m.lapsed(e.Partition)
 	case Fenced:

@@ -2,42 +2,77 @@ package core
 
 import "slices"
 
+// Mixed is what an acknowledgement names as the first owner where that changed among
+// the writes that it is for. No node is called so.
+const Mixed = "?"
+
 // Quorum counts the durable owner copies of one write. It is a value: no lock,
 // no clock. The coordinator's own copy counts like any other.
+//
+// An owner's acknowledgement names who that owner held to be the first serving one
+// when its copy became durable. It counts if that is the coordinator or the owner
+// itself, if whoever is named has acknowledged too, or if the owner knew nobody. So
+// of two nodes that each hold themselves to be first, one that a third knows not to
+// be gets no full acknowledgement by it alone: the other, which goes by what it
+// holds, has the write or the write was not promised.
 type Quorum struct {
-	Need   int // copies a full acknowledgement has
-	acked  []string
+	Need   int    // copies a full acknowledgement has
+	Self   string // the coordinator
+	acked  []ack
 	failed []string
 	asked  int
 }
 
-// NewQuorum returns the quorum of a write that owners are asked to store.
-func NewQuorum(need int, owners []string) Quorum { return Quorum{Need: need, asked: len(owners)} }
+type ack struct{ owner, first string }
 
-// Ack counts an owner's durable copy, once.
-func (q *Quorum) Ack(owner string) {
-	if !slices.Contains(q.acked, owner) && !slices.Contains(q.failed, owner) {
-		q.acked = append(q.acked, owner)
+// NewQuorum returns the quorum of a write of self that owners are asked to store.
+func NewQuorum(need int, self string, owners []string) Quorum {
+	return Quorum{Need: need, Self: self, asked: len(owners)}
+}
+
+// Ack counts an owner's durable copy, once; first is whom it held to be first, ""
+// where it knew nobody.
+func (q *Quorum) Ack(owner, first string) {
+	if !q.Has(owner) && !slices.Contains(q.failed, owner) {
+		q.acked = append(q.acked, ack{owner, first})
 	}
 }
 
 // Fail says that no acknowledgement of an owner will come: it went, or its
 // incarnation did.
 func (q *Quorum) Fail(owner string) {
-	if !slices.Contains(q.acked, owner) && !slices.Contains(q.failed, owner) {
+	if !q.Has(owner) && !slices.Contains(q.failed, owner) {
 		q.failed = append(q.failed, owner)
 	}
 }
 
-// Copies is the number of durable copies.
-func (q *Quorum) Copies() int { return len(q.acked) }
+func (q *Quorum) counts(a ack) bool {
+	return a.first == "" || a.first == q.Self || a.first == a.owner || q.Has(a.first)
+}
+
+// Copies is the number of durable copies that count.
+func (q *Quorum) Copies() int {
+	n := 0
+	for _, a := range q.acked {
+		if q.counts(a) {
+			n++
+		}
+	}
+	return n
+}
+
+// Doubted reports whether some owner named another first, which has not
+// acknowledged: what that one holds may not be covered.
+func (q *Quorum) Doubted() bool { return q.Copies() < len(q.acked) }
 
 // Has reports whether an owner's copy is durable.
-func (q *Quorum) Has(owner string) bool { return slices.Contains(q.acked, owner) }
+func (q *Quorum) Has(owner string) bool {
+	return slices.ContainsFunc(q.acked, func(a ack) bool { return a.owner == owner })
+}
 
 // Settled reports whether the answer can be given: enough copies, or nobody left
 // who could make one. A node cut off from the rest so acknowledges with the
 // copies it could make, and says how many.
 func (q *Quorum) Settled() bool {
-	return len(q.acked) >= q.Need || len(q.acked)+len(q.failed) >= q.asked
+	return q.Copies() >= q.Need || len(q.acked)+len(q.failed) >= q.asked
 }

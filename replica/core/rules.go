@@ -418,6 +418,13 @@ func (m *Machine) lead(x *part) {
 	x.Lead = covered >= len(x.Owners)-m.w(x)
 }
 
+// doubted ends the lead: if this node is first all the same, it asks for it anew.
+func (m *Machine) doubted(p kv.Partition) {
+	if x := m.parts[p]; x != nil {
+		x.first, x.Lead = 0, false
+	}
+}
+
 // servingOrder returns who serves a partition in this node's view: LIVE owners
 // in rendezvous order, then those that serve marked.
 func (m *Machine) servingOrder(x *part) (first string, serving, live []string) {

@@ -34,6 +34,9 @@ func (m *Machine) Stable(p kv.Partition) kv.VV {
 // level takes that a peer's durable clocks were found equal to these: of the
 // process that is known already.
 func (m *Machine) level(name string, copies []wire.CopyClock) {
+	if p := m.peers[name]; p != nil {
+		p.ackAt = 0 // no tick is due out of turn
+	}
 	of := m.known[name]
 	for _, c := range copies {
 		if k := of[c.Partition]; k != nil && !k.clock.Covers(c.Clock) {

@@ -5,6 +5,13 @@ func (a Ack) Append(dst []byte) []byte {
 	e := newEncoder(dst, TypeAck)
 	e.uvarint(a.Seq)
 	e.table(a.Copies, nil)
+	e.uvarint(uint64(len(a.Elsewhere)))
+	prev := int64(-1)
+	for _, f := range a.Elsewhere {
+		e.zigzag(int64(f.Partition) - prev - 1)
+		prev = int64(f.Partition)
+		e.string(f.Name)
+	}
 	return e.finish()
 }
 
@@ -12,5 +19,9 @@ func (a Ack) Append(dst []byte) []byte {
 func ParseAck(frame []byte) (Ack, error) {
 	r := newDictReader(frame, TypeAck)
 	a := Ack{Seq: r.uvarint(), Copies: r.table(nil)}
+	prev := int64(-1)
+	for range r.count("first owners", MaxCopies, 2) {
+		a.Elsewhere = append(a.Elsewhere, First{r.partitionAfter(&prev), r.text("a member's name", maxFirstBytes)})
+	}
 	return a, r.end("ack")
 }

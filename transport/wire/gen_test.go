@@ -220,7 +220,11 @@ func plainFrames() []frameCase {
 			return a
 		}), parseAs(wire.ParseApply)},
 		{"ack", drawAs(func(t *rapid.T) wire.Ack {
-			return wire.Ack{Seq: u64(t, "seq"), Copies: drawCopies(t)}
+			a := wire.Ack{Seq: u64(t, "seq"), Copies: drawCopies(t)}
+			for _, p := range drawPartitions(t) {
+				a.Elsewhere = append(a.Elsewhere, wire.First{Partition: p, Name: rapid.StringN(0, 8, 64).Draw(t, "first")})
+			}
+			return a
 		}), parseAs(wire.ParseAck)},
 		{"forward", drawAs(func(t *rapid.T) wire.Forward {
 			return wire.Forward{DeadlineMS: rapid.Uint32().Draw(t, "deadline"), View: u64(t, "view"), Request: drawRequest(t)}

@@ -123,11 +123,22 @@ type CopyClock struct {
 
 // Ack says that every write up to Seq is applied (and, under sync durability,
 // durable); Copies has the durable clocks of the partitions touched since the
-// last Ack.
+// last Ack. Elsewhere names, for those of them of which the receiver is not the first
+// serving owner in the sender's view, who was when the writes became durable.
 type Ack struct {
-	Seq    uint64
-	Copies []CopyClock
+	Seq       uint64
+	Copies    []CopyClock
+	Elsewhere []First
 }
+
+// First names the first serving owner of a partition in a node's view, "" for none.
+type First struct {
+	Partition kv.Partition
+	Name      string
+}
+
+// maxFirstBytes bounds a name: that of a member.
+const maxFirstBytes = 64
 
 // Forward asks a serving owner to run a request. DeadlineMS is what is left.
 type Forward struct {
