@@ -62,8 +62,17 @@ func TestLogErrorOfUnsyncedCommitIsFatal(t *testing.T) {
 	var broken atomic.Bool
 	s, fatal := failing(t, errorfs.OpFileWrite, &broken)
 	broken.Store(true)
-	_ = s.Commit(batch("a=1"), false) // its write may still be under way
-	require.ErrorIs(t, <-fatal, errorfs.ErrInjected)
+	var err error
+	require.Eventually(t, func() bool { // an unsynced write reaches its file when it likes, or with the next
+		_ = s.Commit(batch("a=1"), false)
+		select {
+		case err = <-fatal:
+			return true
+		default:
+			return false
+		}
+	}, time.Minute, time.Millisecond)
+	require.ErrorIs(t, err, errorfs.ErrInjected)
 	require.ErrorIs(t, s.Commit(batch("b=2"), false), cache.ErrFailed)
 }
 
