@@ -9,13 +9,14 @@ ARGS ?=
 # ten or more.
 PKG ?= ./...
 COUNT ?= 1
-# How many schedules `make sim` plays (`make soak`: fifty times as many), and the
+# How many schedules `make sim` plays (`make soak`: SOAK_SEEDS, unless told), and the
 # first of them; how many outages `make soak` plays on real processes.
-SEEDS ?= 3000
+SEEDS ?= 12000
+SOAK_SEEDS = 100000
 SEED_BASE ?= 0
 OUTAGES ?= 5
 # The simulator's mixes, which share the schedules.
-MIXES := 6
+MIXES := 8
 
 # The linters, at the versions that their findings are known for.
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
@@ -53,10 +54,10 @@ bench: ## benchmarks of PKG, COUNT times each
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) $(PKG)
 
 sim: ## SEEDS random schedules through the simulator
-	go test -count 1 -timeout 20m -v ./internal/sim -args -seeds=$$((($(SEEDS) + $(MIXES) - 1) / $(MIXES))) -seed-base=$(SEED_BASE)
+	go test -count 1 -timeout 120m -v ./internal/sim -args -seeds=$$((($(SEEDS) + $(MIXES) - 1) / $(MIXES))) -seed-base=$(SEED_BASE)
 
-soak: ## fifty times the schedules, then OUTAGES of each kind on real processes
-	$(MAKE) sim SEEDS=$$((50 * $(SEEDS))) SEED_BASE=$(SEED_BASE)
+soak: ## 100,000 schedules, or SEEDS, then OUTAGES of each kind on real processes
+	$(MAKE) sim SEEDS=$(if $(filter command environment,$(firstword $(origin SEEDS))),$(SEEDS),$(SOAK_SEEDS)) SEED_BASE=$(SEED_BASE)
 	for i in $$(seq $(OUTAGES)); do \
 		for how in "--outage kill" "--outage kill --disk wiped" "--outage pause"; do \
 			go run ./loadtest rejoin --keys 100000 --seed $$i $$how -o table $(ARGS); \
