@@ -81,7 +81,7 @@ func (w *World) judge(n *Node, p kv.Partition, cs *copyState) {
 	known.each(func(i int) {
 		op := w.ops[i]
 		switch there := cs.present.has(i); {
-		case there && covered.has(i):
+		case there && covered.has(i) && !op.forgotten:
 			w.fail("I3", "n%d: op%d of k%d is there and was covered", n.index, i, op.Key)
 		case !there && !covered.has(i) && !op.collected:
 			w.fail("I7", "n%d: op%d of k%d is known, not covered and not there", n.index, i, op.Key)

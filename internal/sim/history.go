@@ -61,6 +61,10 @@ type Op struct {
 	life    int        // of the coordinator
 	acks    [Nodes]int // lives of the copies that have it durably
 
+	// forgotten is a delete whose tombstone some copy has lost to rot. Who reads there
+	// does not know of it, if its dot is above a hole, and overwrites it without
+	// saying so: it may stay beside the new version, and shows nothing.
+	forgotten bool
 	collected bool // a delete whose tombstone may be gone, for a copy collected it
 }
 

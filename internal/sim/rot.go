@@ -59,7 +59,9 @@ func (w *World) Spoil(n *Node, key int, how Rot) bool {
 	}
 	if how == RotObjectLost || how == RotDirectoryLost {
 		for _, op := range w.ops { // a lost tombstone counts as collected
-			op.collected = op.collected || op.Key == key && op.Deleted && n.copies[p].present.has(op.Index)
+			if op.Key == key && op.Deleted && n.copies[p].present.has(op.Index) {
+				op.collected, op.forgotten = true, true
+			}
 		}
 	}
 	w.log("n%d: k%d rots (%d)", n.index, key, how)
