@@ -180,24 +180,21 @@ func (a *Admin) partitions(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *Admin) rejoin(w http.ResponseWriter, r *http.Request) {
+	query, err := parameters(r, "wait")
+	if err != nil {
+		failWith(w, err)
+		return
+	}
 	var wait time.Duration
-	if text := r.URL.Query().Get("wait"); text != "" {
-		var err error
+	if text := query.Get("wait"); text != "" {
 		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > admin.MaxWait {
-			fail(w, http.StatusBadRequest, "bad-wait", "wait=%s: want a duration up to %s, such as 30s", text, admin.MaxWait)
+			failWith(w, invalid("wait is %q; want a duration up to %s, such as 30s", text, admin.MaxWait))
 			return
 		}
-		// The answer may come later than the server lets others take.
-		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + waitGrace)); err != nil {
-			fail(w, http.StatusInternalServerError, "no-wait", "this connection cannot wait: %v", err)
-			return
-		}
+		extend(w, wait+streamTimeout)
 	}
 	writeJSON(w, http.StatusOK, a.cfg.Status.Rejoin(r.Context(), wait))
 }
-
-// waitGrace is what an answer may take beyond what it was told to wait.
-const waitGrace = 10 * time.Second
 
 func (a *Admin) policies(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, admin.Policies{Policies: orEmpty(a.cfg.Policies.Policies())})

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"edged.dev/edged/api/admin"
@@ -71,19 +70,10 @@ func (a *Admin) events(w http.ResponseWriter, r *http.Request) {
 
 // dump streams the node's own copy of a partition, or of all, line by line.
 func (a *Admin) dump(w http.ResponseWriter, r *http.Request) {
-	query, err := parameters(r, "partition")
+	partition, err := partitionParameter(r)
 	if err != nil {
 		failWith(w, err)
 		return
-	}
-	partition := admin.AllPartitions
-	if query.Has("partition") {
-		n, err := strconv.ParseUint(query.Get("partition"), 10, 32)
-		if err != nil {
-			failWith(w, invalid("partition is %q; want a number", query.Get("partition")))
-			return
-		}
-		partition = int(n)
 	}
 	if !take(w, a.dumps, "dumps") {
 		return

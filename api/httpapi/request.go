@@ -72,6 +72,19 @@ func parameters(r *http.Request, names ...string) (url.Values, error) {
 	return query, nil
 }
 
+// partitionParameter reads the one parameter of what is about a partition, or all.
+func partitionParameter(r *http.Request) (int, error) {
+	query, err := parameters(r, "partition")
+	if err != nil || !query.Has("partition") {
+		return admin.AllPartitions, err
+	}
+	n, err := strconv.ParseUint(query.Get("partition"), 10, 32)
+	if err != nil {
+		return 0, invalid("partition is %q; want a number", query.Get("partition"))
+	}
+	return int(n), nil
+}
+
 // count reads a number from 1 to limit.
 func count(query url.Values, name string, missing, limit int) (int, error) {
 	if !query.Has(name) {
