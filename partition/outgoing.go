@@ -35,7 +35,8 @@ type Outgoing struct {
 	donor *state.Donor
 
 	spans []kv.Span // what is left to scan: Base = done up to, Max = up to
-	sent  kv.Clock  // dots that went with another dot of their object
+	order order     // which keys go first
+	sent  kv.Clock  // dots that went with another dot of their object, or ahead
 	snap  cache.Snapshot
 	clock kv.Clock            // of snap
 	base  kv.VV               // of clock
@@ -58,6 +59,7 @@ func (s *Shard) Open(peer kv.NodeID, have kv.Clock) (*Outgoing, error) {
 			o.spans = append(o.spans, kv.Span{Actor: span.Actor, Base: done, Runs: []kv.Run{{From: done + 1, To: top}}})
 		}
 	}
+	newestFirst(o.spans)
 	if leans {
 		if err := o.markLeaning(); err != nil {
 			o.Close()
@@ -128,6 +130,9 @@ func (o *Outgoing) Use(snap cache.Snapshot) error {
 // false when the scan is done.
 func (o *Outgoing) Next(maxBytes int) (c Chunk, more bool, err error) {
 	c.Base, c.Floor = o.base, o.floor
+	if err := o.ahead(&c, maxBytes); err != nil {
+		return Chunk{}, false, fmt.Errorf("stream partition %d: %w", o.shard.id, err)
+	}
 	for len(o.spans) > 0 && c.Bytes < maxBytes {
 		span := &o.spans[0]
 		if err := o.scan(span, &c, maxBytes); err != nil {
@@ -136,8 +141,11 @@ func (o *Outgoing) Next(maxBytes int) (c Chunk, more bool, err error) {
 		if span.Base >= span.Runs[0].To {
 			o.spans = o.spans[1:]
 		}
+		if len(o.spans) == 0 {
+			o.spans = o.order.nextPass()
+		}
 	}
-	return c, len(o.spans) > 0, nil
+	return c, len(o.spans) > 0 || len(o.order.first) > 0, nil
 }
 
 func (o *Outgoing) scan(span *kv.Span, c *Chunk, maxBytes int) error {
@@ -155,6 +163,9 @@ func (o *Outgoing) scan(span *kv.Span, c *Chunk, maxBytes int) error {
 		}
 		v.Dot = kv.Dot{Actor: span.Actor, Seq: seq}
 		span.Base = seq
+		if !o.order.takes(key) {
+			return true, nil
+		}
 		if _, isComplex := o.whole[string(key)]; o.leans || isComplex {
 			complexKeys = append(complexKeys, string(key))
 			full = len(complexKeys) >= 64
@@ -178,6 +189,9 @@ func (o *Outgoing) scan(span *kv.Span, c *Chunk, maxBytes int) error {
 func (o *Outgoing) simple(key []byte, v kv.Version, c *Chunk) {
 	if o.donor.Have.Has(v.Dot) {
 		o.keep(v.Dot)
+		return
+	}
+	if o.sent.Has(v.Dot) {
 		return
 	}
 	key, v.Value = append([]byte(nil), key...), append([]byte{}, v.Value...)

@@ -85,7 +85,7 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 	if len(stream) > 0 {
 		started := r.tasks.run(func(ctx context.Context) {
 			defer r.sessions.endOutgoing()
-			r.donate(ctx, peer, h.Session, stream, have)
+			r.donate(ctx, &giving{peer: peer, session: h.Session, have: have, wishes: wishesOf(h)}, stream)
 		})
 		if !started {
 			r.sessions.endOutgoing()
@@ -102,25 +102,43 @@ func (r *Replica) comparable(p kv.Partition) bool {
 	return ok
 }
 
+// giving is one session in which this node streams.
+type giving struct {
+	peer    *remote
+	session uint64
+	have    map[kv.Partition]kv.Clock
+	wishes  wishes
+	hot     map[kv.Partition][]string // keys that go first
+}
+
 // donate streams partitions over one lane. When it fails, the lane ends without
 // its closing mark and the receiver asks again, from what it then holds.
-func (r *Replica) donate(ctx context.Context, peer *remote, session uint64, parts []kv.Partition, have map[kv.Partition]kv.Clock) {
-	w, err := r.cfg.Peers.OpenLane(ctx, peer.name)
+func (r *Replica) donate(ctx context.Context, g *giving, parts []kv.Partition) {
+	now := r.cfg.Boottime()
+	parts = g.wishes.arrange(parts, func(p kv.Partition) uint32 { return r.heat.rate(p, now) })
+	g.hot = r.heat.hotKeys(parts)
+	w, err := r.cfg.Peers.OpenLane(ctx, g.peer.name)
 	if err != nil {
 		return
 	}
 	defer func() { _ = w.Close() }() // the closing mark inside is what counts
-	w = pacedLane{w, &r.pace, ctx}
-	lane, err := r.codec.LaneWriter(w, r.laneLevel(parts, have))
+	paced := r.paced(ctx, w)
+	lane, err := r.codec.LaneWriter(paced, r.laneLevel(parts, g.have))
 	if err != nil {
 		return
 	}
 	defer func() { r.stats.SyncBytesOut.Add(lane.Bytes()) }()
-	if err := lane.Head(session); err != nil {
+	if err := lane.Head(g.session); err != nil {
 		return
 	}
-	for group := range slices.Chunk(parts, groupParts) {
-		if err := r.donateGroup(ctx, lane, peer, group, have); err != nil {
+	for _, group := range g.wishes.groups(parts) {
+		if rate := g.wishes.rate(group[0]); rate != paced.rate.rate {
+			if lane.Flush() != nil {
+				return
+			}
+			paced.rate.rate = rate
+		}
+		if err := r.donateGroup(ctx, lane, g, group); err != nil {
 			r.stats.SessionsCut.Add(1)
 			return
 		}
@@ -154,7 +172,7 @@ func (r *Replica) laneLevel(parts []kv.Partition, have map[kv.Partition]kv.Clock
 
 // donateGroup opens the sessions of a few partitions, takes one snapshot that
 // has all of them, and streams one after the other.
-func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, peer *remote, parts []kv.Partition, have map[kv.Partition]kv.Clock) error {
+func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, g *giving, parts []kv.Partition) error {
 	open := make([]*partition.Outgoing, 0, len(parts))
 	defer func() {
 		for _, o := range open {
@@ -162,10 +180,11 @@ func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, peer *
 		}
 	}()
 	for _, p := range parts {
-		o, err := r.cfg.Set.Add(p).Open(peer.node, have[p])
+		o, err := r.cfg.Set.Add(p).Open(g.peer.node, g.have[p])
 		if err != nil {
 			return err
 		}
+		o.Order(g.hot[p], g.wishes.rules(p))
 		open = append(open, o)
 	}
 	snap, err := r.cfg.Set.Snapshot()

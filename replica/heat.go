@@ -11,6 +11,7 @@ import (
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/repair"
+	"edged.dev/edged/partition"
 )
 
 const (
@@ -24,6 +25,15 @@ const (
 	// heatPrefixes bounds the prefixes counted; one that is not read any more makes
 	// room within seconds.
 	heatPrefixes = 4 * repair.MaxHot
+	// heatKeys bounds the keys counted, of all partitions, and with it what a donor
+	// looks up ahead of a session: 200 ms at most. keysFade is after how many ticks
+	// their counts are halved: few are sampled in a second.
+	heatKeys = 8192
+	keysFade = 16
+	// sampleForwards is of how many reads that another node forwards one has its key
+	// noted; keyWeight is what one of this node's own, which are sampled less, counts.
+	sampleForwards = 8
+	keyWeight      = sampleReads / sampleForwards
 	// maxHotPrefixBytes is where a key is taken to have no prefix.
 	maxHotPrefixBytes = 64
 	// timeBuckets is four for each power of two of microseconds, up to 2^31.
@@ -46,20 +56,31 @@ type heat struct {
 	requests uint32
 	p99US    uint32
 	prefixes map[string]*prefixHeat
+	keys     map[string]*keyHeat
+	ticks    int
 	seen     uint64 // requests at the last tick
+}
+
+type keyHeat struct {
+	partition kv.Partition
+	hits      uint32
 }
 
 // partHeat fills a cache line, so that reads of two partitions do not meet.
 type partHeat struct {
-	n    atomic.Uint64
-	last uint64
-	_    [48]byte
+	n         atomic.Uint64
+	last      uint64
+	forwarded atomic.Uint64
+	_         [40]byte
 }
 
 type prefixHeat struct{ hits, rate uint64 }
 
 func newHeat(partitions uint32) *heat {
-	return &heat{reads: make([]partHeat, partitions), rates: make([]uint32, partitions), prefixes: map[string]*prefixHeat{}}
+	return &heat{
+		reads: make([]partHeat, partitions), rates: make([]uint32, partitions),
+		prefixes: map[string]*prefixHeat{}, keys: map[string]*keyHeat{},
+	}
 }
 
 // read counts a read of a key.
@@ -68,17 +89,77 @@ func (h *heat) read(p kv.Partition, key []byte) {
 		return
 	}
 	if h.reads[p].n.Add(1)%sampleReads == 0 {
-		h.sample(key)
+		h.sample(p, key)
 	}
 }
 
-// sample notes the prefix of a key: up to its first separator, and with it.
-func (h *heat) sample(key []byte) {
-	i := bytes.IndexAny(key[:min(len(key), maxHotPrefixBytes)], ":/|.")
-	if i < 0 || !h.mu.TryLock() {
+// readElsewhere counts a read that another node's client made. Only its key is of
+// interest: that node has counted the rest.
+func (h *heat) readElsewhere(p kv.Partition, key []byte) {
+	if int64(p) >= int64(len(h.reads)) || h.reads[p].forwarded.Add(1)%sampleForwards != 0 || !h.mu.TryLock() {
 		return
 	}
 	defer h.mu.Unlock()
+	h.keyLocked(p, key, 1)
+}
+
+// keyLocked counts a key. One that is new when there is no room waits for another
+// to fade.
+func (h *heat) keyLocked(p kv.Partition, key []byte, weight uint32) {
+	k := h.keys[string(key)]
+	if k == nil {
+		if len(h.keys) >= heatKeys {
+			return
+		}
+		k = &keyHeat{partition: p}
+		h.keys[string(key)] = k
+	}
+	k.hits += weight
+}
+
+// hotKeys returns the keys of partitions that are read most, the most read first.
+func (h *heat) hotKeys(parts []kv.Partition) map[kv.Partition][]string {
+	of := map[kv.Partition][]string{}
+	for _, p := range parts {
+		of[p] = nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key, k := range h.keys {
+		if keys, wanted := of[k.partition]; wanted {
+			of[k.partition] = append(keys, key)
+		}
+	}
+	for p, keys := range of {
+		slices.SortFunc(keys, func(a, b string) int {
+			return cmp.Or(cmp.Compare(h.keys[b].hits, h.keys[a].hits), cmp.Compare(a, b))
+		})
+		of[p] = keys[:min(len(keys), partition.MaxFirst)]
+	}
+	return of
+}
+
+// rate returns how often a partition is read, a second.
+func (h *heat) rate(p kv.Partition, now int64) uint32 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if int64(p) >= int64(len(h.rates)) {
+		return 0
+	}
+	return max(h.rates[p], uint32(h.latelyLocked(now, h.reads[p].n.Load()-h.reads[p].last)))
+}
+
+// sample notes a key and its prefix: up to its first separator, and with it.
+func (h *heat) sample(part kv.Partition, key []byte) {
+	if !h.mu.TryLock() {
+		return
+	}
+	defer h.mu.Unlock()
+	h.keyLocked(part, key, keyWeight)
+	i := bytes.IndexAny(key[:min(len(key), maxHotPrefixBytes)], ":/|.")
+	if i < 0 {
+		return
+	}
 	p := h.prefixes[string(key[:i+1])]
 	if p == nil {
 		if len(h.prefixes) >= heatPrefixes {
@@ -138,7 +219,30 @@ func (h *heat) tick(now int64) {
 			delete(h.prefixes, name)
 		}
 	}
+	h.fadeLocked()
 	h.percentileLocked()
+}
+
+// fadeLocked halves what the keys count, now and then.
+func (h *heat) fadeLocked() {
+	if h.ticks++; h.ticks%keysFade != 0 {
+		return
+	}
+	for key, k := range h.keys {
+		if k.hits /= 2; k.hits == 0 {
+			delete(h.keys, key)
+		}
+	}
+}
+
+// latelyLocked is the rate of what came since the last tick, 0 if that is too
+// short a time to tell.
+func (h *heat) latelyLocked(now int64, n uint64) uint64 {
+	d := now - h.tickedAt
+	if h.tickedAt == 0 || d < int64(heatEvery/10) {
+		return 0
+	}
+	return n * uint64(time.Second) / uint64(d)
 }
 
 // percentileLocked takes the 99th percentile of what was timed, and forgets half
@@ -167,13 +271,7 @@ func (h *heat) percentileLocked() {
 func (h *heat) show(in *repair.Input, now int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d := now - h.tickedAt
-	lately := func(n uint64) uint64 {
-		if h.tickedAt == 0 || d < int64(heatEvery/10) {
-			return 0
-		}
-		return n * uint64(time.Second) / uint64(d)
-	}
+	lately := func(n uint64) uint64 { return h.latelyLocked(now, n) }
 	in.RequestsPerS, in.ForegroundP99US = h.requests, h.p99US
 	for i := range in.Ranges {
 		if p := in.Ranges[i].Partition; p < uint64(len(h.rates)) {

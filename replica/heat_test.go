@@ -7,7 +7,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/repair"
+	"edged.dev/edged/partition"
 	"edged.dev/edged/replica/core"
 )
 
@@ -69,9 +71,40 @@ func TestHeatBoundsItsPrefixes(t *testing.T) {
 	t.Parallel()
 	h := newHeat(1)
 	for i := range 10 * heatPrefixes {
-		h.sample(fmt.Appendf(nil, "p%d:key", i))
+		h.sample(0, fmt.Appendf(nil, "p%d:key", i))
 	}
 	require.Len(t, h.prefixes, heatPrefixes)
+	require.Len(t, h.keys, 10*heatPrefixes)
+	for i := range 2 * heatKeys {
+		h.sample(0, fmt.Appendf(nil, "k%d", i))
+	}
+	require.Len(t, h.keys, heatKeys)
+}
+
+func TestHeatKnowsTheHottestKeys(t *testing.T) {
+	t.Parallel()
+	h, now := newHeat(2), int64(1)
+	h.tick(now)
+	for range 20 * sampleReads {
+		h.read(0, []byte("own"))
+	}
+	for range 30 * sampleForwards * keyWeight {
+		h.readElsewhere(0, []byte("forwarded"))
+	}
+	for range sampleReads {
+		h.read(1, []byte("other"))
+	}
+	h.readElsewhere(9, []byte("no partition"))
+	require.Equal(t, map[kv.Partition][]string{0: {"forwarded", "own"}}, h.hotKeys([]kv.Partition{0}))
+	for i := range 2 * partition.MaxFirst {
+		h.sample(1, fmt.Appendf(nil, "k%d", i))
+	}
+	require.Len(t, h.hotKeys([]kv.Partition{1})[1], partition.MaxFirst)
+	for range 12 * keysFade { // 240 is halved eight times until nothing is left
+		now += int64(time.Second)
+		h.tick(now)
+	}
+	require.Empty(t, h.keys)
 }
 
 func TestHeatTellsThe99thPercentile(t *testing.T) {

@@ -113,25 +113,6 @@ func (r *Replica) Plans() []PlanRecord {
 	return out
 }
 
-// PlannedOrder returns what the plan in force says of a partition: how fast it may
-// be streamed, and which keys first. It is false without a policy.
-func (r *Replica) PlannedOrder(p kv.Partition) (repair.Order, bool) {
-	if !r.plans.asks.Load() {
-		return repair.Order{}, false
-	}
-	r.plans.mu.Lock()
-	defer r.plans.mu.Unlock()
-	if len(r.plans.ring) == 0 {
-		return repair.Order{}, false
-	}
-	e := r.plans.ring[len(r.plans.ring)-1]
-	i, ok := e.orders[uint64(p)]
-	if !ok {
-		return repair.Order{}, false
-	}
-	return e.Orders[i], true
-}
-
 // watchPlan follows what becomes of a plan. Without a policy it notes the built-in
 // plan by which a session went.
 func (r *Replica) watchPlan(ev core.Event) {

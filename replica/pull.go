@@ -35,6 +35,7 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 	defer close(pl.ready)
 	h := wire.Hello{Session: e.Session, View: r.view(), Wants: slices.Clone(e.Wants)}
 	sortParts(h.Wants)
+	h.Orders, h.Planned = r.ordersOf(h.Wants)
 	peer := r.remote(e.Name)
 	if peer == nil {
 		r.step(core.HelloAnswered{Name: e.Name, Session: e.Session, Wants: e.Wants, Failed: true, AskAt: at})

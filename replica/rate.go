@@ -63,17 +63,44 @@ func (p *pace) take(n int) time.Duration {
 	return 0
 }
 
-// pacedLane is a lane's stream under the limit.
+// pacedLane is a lane's stream under the node's limit, and under one of the
+// partition that is being streamed.
 type pacedLane struct {
 	io.WriteCloser
 	pace *pace
+	part *pace
+	rate *partRate
 	ctx  context.Context //nolint:containedctx // a Write has none, and must end with the session
+}
+
+// partRate is the limit of the partition that a lane streams. It ends with its
+// time: a receiver may slow repair down, and not for ever.
+type partRate struct {
+	now   func() int64
+	until int64
+	rate  int64 // bytes a second, 0: none; of the goroutine that writes the lane
+}
+
+func (p *partRate) limit() int64 {
+	if p.now() >= p.until {
+		return 0
+	}
+	return p.rate
+}
+
+// paced puts a lane under the limits.
+func (r *Replica) paced(ctx context.Context, w io.WriteCloser) pacedLane {
+	rate := &partRate{now: r.cfg.Boottime, until: r.cfg.Boottime() + maxSlowed}
+	return pacedLane{w, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, ctx}
 }
 
 func (w pacedLane) Write(b []byte) (int, error) {
 	sent := 0
 	for sent < len(b) {
 		part := b[sent:min(len(b), sent+paceBytes)]
+		if err := w.part.draw(w.ctx, len(part)); err != nil {
+			return sent, err
+		}
 		if err := w.pace.draw(w.ctx, len(part)); err != nil {
 			return sent, err
 		}

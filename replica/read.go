@@ -271,6 +271,9 @@ func (r *Replica) serveForward(ctx context.Context, request []byte) ([]byte, err
 		res := wire.Result{Err: kv.Errorf(kv.CodeNotServing, "partition %d does not serve on %s", p, r.cfg.Self)}
 		return res.Append(nil), nil
 	}
+	if !req.System && !req.Writes() {
+		r.heat.readElsewhere(p, req.Key)
+	}
 	ch := make(chan wire.Result, 1)
 	r.run(ctx, part, req, func(resp *kv.Response, err error) {
 		var res wire.Result

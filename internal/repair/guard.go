@@ -191,6 +191,10 @@ func (in Input) clamp(p *Planned) {
 		note("rate of %d KiB/s lowered to %d", p.RateKiBps, MaxRateKiBps)
 		p.RateKiBps = MaxRateKiBps
 	}
+	if p.RateKiBps != 0 && in.Ranges[p.Range].AgeMS >= MaxIntervalMS {
+		note("it has waited for %d s: at full speed", in.Ranges[p.Range].AgeS())
+		p.RateKiBps = 0
+	}
 	if p.MaxBytes != 0 && p.MaxBytes < MinStepBytes {
 		note("%d bytes raised to %d", p.MaxBytes, MinStepBytes)
 		p.MaxBytes = MinStepBytes

@@ -273,6 +273,8 @@ func packedFrames(c *wire.Codec, ref []wire.CopyClock) []frameCase {
 	return []frameCase{
 		{"hello", func(t *rapid.T) ([]byte, any) {
 			h := wire.Hello{Session: u64(t, "session"), View: u64(t, "view"), Root: drawRoot(t), Pending: u64(t, "pending"), Wants: drawPartitions(t)}
+			h.Orders = drawOrders(t)
+			h.Planned = len(h.Orders) > 0 && rapid.Bool().Draw(t, "planned")
 			if rapid.Bool().Draw(t, "leans") {
 				h.Copies = drawNear(t, ref)
 				return h.Append(nil, c, ref), h

@@ -38,6 +38,7 @@ func (h Hello) Append(dst []byte, c *Codec, checkpoint []CopyClock) []byte {
 	e.u64(h.Pending)
 	e.table(h.Copies, ref)
 	e.partitions(h.Wants)
+	e.orders(h.Orders, h.Planned)
 	return c.pack(e.finish(), len(dst)+1)
 }
 
@@ -62,6 +63,7 @@ func ParseHello(frame []byte, c *Codec, checkpoint func(id uint64) []CopyClock) 
 	h := Hello{Session: r.u64(), View: r.u64(), Root: r.root(), Pending: r.u64()}
 	h.Copies = r.table(ref)
 	h.Wants = r.partitions()
+	h.Orders, h.Planned = r.orders()
 	return h, r.end("hello")
 }
 

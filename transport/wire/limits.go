@@ -41,6 +41,12 @@ const (
 	MaxTextBytes = 4 << 10
 	// MaxQuorum bounds R and W of a request, far above any count of owners.
 	MaxQuorum = 255
+	// MaxRuleSets bounds the different sets of rules that one HELLO names, MaxOrderRules
+	// the rules of one, through which a donor looks for each key that it sends, and
+	// MaxRulePrefixBytes a rule's prefix: with all of them 64 KiB.
+	MaxRuleSets        = 16
+	MaxOrderRules      = 16
+	MaxRulePrefixBytes = 256
 	// MaxBatchCopies bounds the objects of one BATCH or TAIL and MaxBatchVersions
 	// their versions, at 100 and 72 bytes of memory each. A sender ends a record
 	// at ChunkBytes, which has room for fewer.

@@ -225,6 +225,10 @@ type Hello struct {
 	Pending uint64
 	Copies  []CopyClock
 	Wants   []kv.Partition
+	// Orders say how wanted partitions are to be streamed. If they are Planned, it is
+	// in their order, before all others; else the donor's own reads count as much.
+	Orders  []Order
+	Planned bool
 }
 
 // HelloCode says how a Hello or a Tick was taken.
