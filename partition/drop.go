@@ -17,7 +17,8 @@ var ErrDropped = errors.New("copy was dropped")
 // of the one before, its context would claim dots that it forgot (R3).
 //
 // Whether a copy may be dropped is for the caller to know: other copies must cover
-// its clock durably. What peers were known to hold stays.
+// its clock durably; DropCovered looks at that once more. What peers were known to hold
+// of the partition goes with it: it would be held against this copy's successor.
 func (s *Set) Drop(p kv.Partition) error {
 	sh := s.Shard(p)
 	if sh == nil {
@@ -29,6 +30,11 @@ func (s *Set) Drop(p kv.Partition) error {
 	if !first {
 		return fmt.Errorf("drop partition %d: %w", p, ErrDropped)
 	}
+	return s.forget(p, sh)
+}
+
+// forget removes a copy for which nothing is planned any more.
+func (s *Set) forget(p kv.Partition, sh *Shard) error {
 	published := make(chan struct{})
 	sh.mu.Lock()
 	sh.enqueueLocked(sh.copy.Noop(), func() { close(published) })
@@ -41,6 +47,9 @@ func (s *Set) Drop(p kv.Partition) error {
 		return err
 	}
 	if err := s.wipe(p); err != nil {
+		return err
+	}
+	if err := s.wipeKnown(p); err != nil {
 		return err
 	}
 	s.mu.Lock()

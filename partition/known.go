@@ -1,6 +1,8 @@
 package partition
 
 import (
+	"fmt"
+
 	"github.com/zeebo/xxh3"
 
 	"edged.dev/edged/cache"
@@ -35,6 +37,23 @@ func (s *Set) Known() ([]Known, error) {
 		return true, nil
 	})
 	return out, err
+}
+
+// wipeKnown removes the records of what peers hold of a partition.
+func (s *Set) wipeKnown(p kv.Partition) error {
+	var b cache.Batch
+	lower, upper := cache.PrefixRange(cache.AppendSessionPrefix(nil, p, knownRecord)...)
+	err := s.cfg.Store.Scan(lower, upper, func(key, _ []byte) (bool, error) {
+		b.Delete(key)
+		return true, nil
+	})
+	if err == nil && b.Len() > 0 {
+		err = s.cfg.Store.Commit(&b, true)
+	}
+	if err != nil {
+		return fmt.Errorf("drop what is known of partition %d: %w", p, err)
+	}
+	return nil
 }
 
 // KeepKnown plans the records of what peers hold of this copy's partition, behind

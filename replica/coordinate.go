@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -307,10 +308,15 @@ func (w *write) replicate(ch *state.Change) {
 		w.settled(ch, &q, false)
 		return
 	}
-	wait := &waiting{quorum: core.NewQuorum(need, r.cfg.Self, w.part.Owners), settle: func(q core.Quorum, late bool) {
+	wait := &waiting{dot: ch.Dots[0], quorum: core.NewQuorum(need, r.cfg.Self, w.part.Owners), settle: func(q core.Quorum, late bool) {
 		w.settled(ch, &q, late)
 	}}
-	for _, name := range w.part.Owners {
+	stand := w.part.StandIns
+	if r.cfg.Refuse {
+		stand = nil // it promises owners' copies or nothing
+	}
+	wait.quorum.StandIns(stand)
+	for _, name := range slices.Concat(w.part.Owners, stand) {
 		if name == r.cfg.Self {
 			wait.ack(name, name)
 			continue
@@ -340,7 +346,10 @@ func (w *write) settled(ch *state.Change, q *core.Quorum, late bool) {
 		w.done(nil, kv.Errorf(kv.CodeUnknown, "%d of %d copies acknowledged in time; the write may or may not last", q.Copies(), q.Need))
 		return
 	}
-	w.resp.Copies, w.resp.Wanted = q.Copies(), max(1, len(w.part.Owners))
+	w.resp.Copies, w.resp.Wanted, w.resp.StandIns = q.Copies(), max(1, len(w.part.Owners)), q.Stood()
+	if w.resp.StandIns > 0 {
+		r.stats.StandInWrites.Add(1)
+	}
 	if len(w.part.Owners) > 1 { // else every reader has what this copy has
 		w.resp.Fence = fenceOf(ch.Dots[0])
 	}

@@ -180,7 +180,11 @@ func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, g *giv
 		}
 	}()
 	for _, p := range parts {
-		o, err := r.cfg.Set.Add(p).Open(g.peer.node, g.have[p])
+		sh := r.cfg.Set.Shard(p)
+		if sh == nil {
+			return fmt.Errorf("stream partition %d: %w", p, partition.ErrDropped)
+		}
+		o, err := sh.Open(g.peer.node, g.have[p])
 		if err != nil {
 			return err
 		}

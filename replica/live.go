@@ -46,12 +46,9 @@ func (r *Replica) applyWrite(p *remote, w *wire.Write) error {
 	if err := r.placed(w.Partition, w.Key); err != nil {
 		return err
 	}
-	// Where this node is no owner in its own view yet, it holds the copy all the
-	// same: the ACK is cumulative and must be true of every write below it.
-	sh := r.cfg.Set.Add(w.Partition)
 	r.stats.LiveApplied.Add(1)
 	seq, part := w.Seq, w.Partition
-	return sh.Apply(state.Received{Key: w.Key, Object: w.Object, Floor: w.Floor, From: p.node}, func() {
+	return r.takeFor(part, state.Received{Key: w.Key, Object: w.Object, Floor: w.Floor, From: p.node}, func() {
 		first := r.first(part)
 		p.ackMu.Lock()
 		p.applied = max(p.applied, seq)
@@ -96,6 +93,10 @@ func (r *Replica) acked(p *remote, ack wire.Ack) {
 		elsewhere[f.Partition] = f.Name
 	}
 	for _, f := range settled {
+		if !r.holds(ack.Copies, f) {
+			f.wait.fail(p.name)
+			continue
+		}
 		first, ok := elsewhere[f.part]
 		if !ok {
 			first = r.cfg.Self
@@ -108,6 +109,15 @@ func (r *Replica) acked(p *remote, ack wire.Ack) {
 			r.step(core.Doubted{Partition: part})
 		}
 	}
+}
+
+// holds reports whether the copy that acknowledges a write is one that has it: of the
+// incarnation that took it in, and not of one that was opened since that was dropped.
+// Under relaxed durability the clock told lags behind what is acknowledged, and only
+// that there is a copy can be seen.
+func (r *Replica) holds(copies []wire.CopyClock, f inFlight) bool {
+	i, ok := slices.BinarySearchFunc(copies, f.part, func(c wire.CopyClock, p kv.Partition) int { return cmp.Compare(c.Partition, p) })
+	return ok && (r.cfg.Relaxed || copies[i].Clock.Has(f.wait.dot))
 }
 
 // acknowledge sends ACKs when writes of peers were published, a round for all of

@@ -42,6 +42,19 @@ type inFlight struct {
 	wait *waiting
 }
 
+// forgetFloors has the floors told again.
+func (p *remote) forgetFloors() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.floors)
+}
+
+// standsIn reports whether a peer is no owner of a partition.
+func (r *Replica) standsIn(name string, p kv.Partition) bool {
+	part := r.part(p)
+	return part != nil && !slices.Contains(part.Owners, name)
+}
+
 // PeerUp tells of a connection to a member.
 func (r *Replica) PeerUp(name string, node kv.NodeID, boot uint32) {
 	p := &remote{name: name, node: node, boot: boot, touched: map[kv.Partition]string{}, floors: map[kv.Partition]kv.VV{}}
@@ -274,7 +287,9 @@ func (r *Replica) sendWrite(p *remote, w wire.Write, floor kv.VV, wait *waiting)
 	if wait != nil {
 		p.flight = append(p.flight, inFlight{w.Seq, w.Partition, wait})
 	}
-	if !slices.Equal(p.floors[w.Partition], floor) { // the stream is in order: once is enough
+	// The stream is in order: once is enough, but for a stand-in, which may drop its
+	// copy and open another in between.
+	if r.standsIn(p.name, w.Partition) || !slices.Equal(p.floors[w.Partition], floor) {
 		w.Floor, p.floors[w.Partition] = floor, floor
 	}
 	err := r.cfg.Peers.SendLive(p.name, wire.Apply{View: r.view(), Writes: []wire.Write{w}}.Append(nil))

@@ -177,6 +177,7 @@ func removed(ch *state.Change) (n int64) {
 // sign of life have it.
 func (r *Replica) spread(part *core.Part, ch *state.Change, done func()) {
 	wait := &waiting{
+		dot:    ch.Dots[0],
 		quorum: core.NewQuorum(len(part.Owners), r.cfg.Self, part.Owners),
 		settle: func(core.Quorum, bool) { done() },
 	}

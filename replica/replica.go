@@ -119,6 +119,7 @@ type Replica struct {
 	heat        *heat
 	plans       plans
 	looking     looking
+	drops       drops
 }
 
 // Stats counts, for metrics and reports. All fields are totals of the process.
@@ -142,6 +143,9 @@ type Stats struct {
 	HealLies                    atomic.Int64 // answers of peers to L4's questions that made no sense
 	Scrubs, ScrubsBad           atomic.Int64
 	ScrubbedBytes               atomic.Int64
+	StandInWrites               atomic.Int64 // acknowledged with a stand-in's copy
+	StandInsOpened              atomic.Int64 // copies opened here for owners that are away
+	CopiesDropped               atomic.Int64
 }
 
 // New returns a replica that does nothing until Run.
@@ -173,7 +177,7 @@ func New(cfg Config) (*Replica, error) {
 	}
 	r.looking.parts = map[kv.Partition]bool{}
 	r.machine = core.New(core.Config{
-		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter, Known: known,
+		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter, Known: known, Held: held(&cfg),
 	})
 	return r, nil
 }
@@ -355,13 +359,19 @@ func (r *Replica) Part(p kv.Partition) (core.Part, bool) {
 
 // SetLayout takes the layout as this node's system partition has it.
 func (r *Replica) SetLayout(l *layout.Layout) {
+	r.drops.mu.Lock()
+	r.layout.Store(l) // no drop of what this node now owns begins any more
+	r.drops.mu.Unlock()
 	for p := range uint32(l.Partitions()) {
 		if l.Owns(r.cfg.Self, p) {
+			r.drops.wait(kv.Partition(p))
 			r.cfg.Set.Add(kv.Partition(p))
 		}
 	}
 	r.cfg.Set.Add(kv.System)
-	r.layout.Store(l)
+	for _, p := range r.remotes() {
+		p.forgetFloors() // whose copies may have been dropped and come back
+	}
 	r.step(core.LayoutChanged{Layout: l})
 }
 

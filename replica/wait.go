@@ -4,12 +4,15 @@ import (
 	"sync"
 	"time"
 
+	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/replica/core"
 )
 
 // waiting is a write that waits for its quorum. settle is called once, without
 // the lock.
 type waiting struct {
+	dot kv.Dot // that it gave out
+
 	mu     sync.Mutex
 	quorum core.Quorum
 	open   bool // replication began: it may settle

@@ -69,6 +69,7 @@ type Response struct {
 	Siblings []Sibling
 	Copies   int // durable copies acknowledged
 	Wanted   int // copies the key has owners for
+	StandIns int // durable copies of nodes that stand in for owners; not among Copies
 	Partial  bool
 	State    State  // of the copy that answered
 	View     string // "", or policy@epoch, unresolved, truncated

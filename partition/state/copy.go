@@ -90,6 +90,10 @@ func (c *Copy) Synced() *kv.Clock { return &c.synced }
 // PlannedBase returns the base that has every accepted change.
 func (c *Copy) PlannedBase() kv.VV { return c.base }
 
+// PlannedClock returns the clock that has every accepted change. The caller must not
+// change it.
+func (c *Copy) PlannedClock() *kv.Clock { return &c.clock }
+
 // Load returns the object of a planned entry with its context explicit: what a
 // session record says is in it.
 func (c *Copy) Load(e Entry) kv.Object { return load(e, c.sessions, c.base) }

@@ -75,10 +75,11 @@ type Config struct {
 	Self   string // this node's name
 	Node   kv.NodeID
 	Copies Copies
-	Boot   uint32        // of this process; makes session numbers unique
-	W      int           // acknowledgements configured
-	Jitter func() uint64 // randomness for the tick's jitter
-	Known  []Known       // what earlier processes of this node knew of the peers (R8)
+	Boot   uint32         // of this process; makes session numbers unique
+	W      int            // acknowledgements configured
+	Jitter func() uint64  // randomness for the tick's jitter
+	Known  []Known        // what earlier processes of this node knew of the peers (R8)
+	Held   []kv.Partition // of which an earlier process left a copy
 }
 
 // Part is what the shell needs of one partition at every request. It is replaced
@@ -97,6 +98,8 @@ type Part struct {
 	Path      string   // the step the last sync took
 	Reason    string
 	Trust     kv.Trust
+	StandIns  []string // who takes its writes beside the owners, too few of which are up
+	Held      bool     // a copy is here that this node does not own: it stands in, or was displaced
 }
 
 // Forever is the lease of a copy that needs none.
@@ -120,6 +123,8 @@ type Machine struct {
 	fenced   bool    // this process serves nothing more
 	pinged   bool    // PingAll is among the effects already
 	plan     planning
+	holds    map[kv.Partition]*holding
+	offers   uint64 // last number of one
 }
 
 type peer struct {
@@ -167,13 +172,17 @@ type part struct {
 	heal      healing
 	shown     Part
 	plan      planPart
+	next      []string // in the order of placement behind the owners; nil: not asked for yet
 }
 
 // New returns a machine that knows of no layout and no peers.
 func New(cfg Config) *Machine {
 	m := &Machine{
 		cfg: cfg, sessions: uint64(cfg.Boot) << 32, peers: map[string]*peer{}, parts: map[kv.Partition]*part{},
-		known: map[string]map[kv.Partition]*known{},
+		known: map[string]map[kv.Partition]*known{}, holds: map[kv.Partition]*holding{},
+	}
+	for _, p := range cfg.Held {
+		m.hold(p).fromDisk = true
 	}
 	for _, k := range cfg.Known {
 		m.knownOf(k.Peer)[k.Partition] = &known{actor: k.Actor, clock: k.Clock, lost: k.Lost}

@@ -74,6 +74,12 @@ func (m *Machine) handle(ev Event) {
 		m.looked(e)
 	case Healed:
 		m.healed(e)
+	case Held:
+		m.heldNow(e.Partition)
+	case Covered:
+		m.coveredBy(e)
+	case Dropped:
+		m.dropped(e)
 	case Passed:
 	}
 }
@@ -112,6 +118,7 @@ func (m *Machine) setPart(p kv.Partition, owners []string) {
 		i, _ := slices.BinarySearchFunc(m.order, p, func(a, b kv.Partition) int { return int(int64(a+1) - int64(b+1)) })
 		m.order = slices.Insert(m.order, i, p) // System, the largest number, wraps to the front
 	}
+	x.next = nil
 	if slices.Equal(x.Owners, owners) && x.Owners != nil {
 		return
 	}
@@ -119,6 +126,9 @@ func (m *Machine) setPart(p kv.Partition, owners []string) {
 	x.Owners = slices.Clone(owners)
 	x.Self = slices.Contains(owners, m.cfg.Self)
 	x.others = slices.DeleteFunc(slices.Clone(owners), func(n string) bool { return n == m.cfg.Self })
+	if x.Self {
+		m.hold(p)
+	}
 	if x.Self && !had {
 		x.State, x.began, x.asked = kv.CatchingUp, m.now, m.now
 		x.Reason = "not synced yet"
@@ -339,6 +349,7 @@ func (m *Machine) partEnded(e PartEnded) {
 			}
 		}
 		x.doneBy = m.now + DoneWait
+		m.flushed(x, e.Name)
 	}
 }
 

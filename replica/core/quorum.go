@@ -21,6 +21,8 @@ type Quorum struct {
 	acked  []ack
 	failed []string
 	asked  int
+	stands []string // who stands in beside the owners
+	stood  []string // of them, those whose copy is durable
 }
 
 type ack struct{ owner, first string }
@@ -30,18 +32,38 @@ func NewQuorum(need int, self string, owners []string) Quorum {
 	return Quorum{Need: need, Self: self, asked: len(owners)}
 }
 
+// StandIns names the nodes that were asked beside the owners. Their copies never make
+// a full acknowledgement: they are told apart.
+func (q *Quorum) StandIns(names []string) {
+	q.stands = names
+	q.asked += len(names)
+}
+
+// Stood is the number of durable copies of nodes that stand in.
+func (q *Quorum) Stood() int { return len(q.stood) }
+
 // Ack counts an owner's durable copy, once; first is whom it held to be first, ""
 // where it knew nobody.
 func (q *Quorum) Ack(owner, first string) {
-	if !q.Has(owner) && !slices.Contains(q.failed, owner) {
-		q.acked = append(q.acked, ack{owner, first})
+	if q.settled(owner) {
+		return
 	}
+	if slices.Contains(q.stands, owner) {
+		q.stood = append(q.stood, owner)
+		return
+	}
+	q.acked = append(q.acked, ack{owner, first})
+}
+
+// settled reports whether it is known what became of the copy of one that was asked.
+func (q *Quorum) settled(name string) bool {
+	return q.Has(name) || slices.Contains(q.stood, name) || slices.Contains(q.failed, name)
 }
 
 // Fail says that no acknowledgement of an owner will come: it went, or its
 // incarnation did.
 func (q *Quorum) Fail(owner string) {
-	if !q.Has(owner) && !slices.Contains(q.failed, owner) {
+	if !q.settled(owner) {
 		q.failed = append(q.failed, owner)
 	}
 }
@@ -74,5 +96,5 @@ func (q *Quorum) Has(owner string) bool {
 // who could make one. A node cut off from the rest so acknowledges with the
 // copies it could make, and says how many.
 func (q *Quorum) Settled() bool {
-	return q.Copies() >= q.Need || len(q.acked)+len(q.failed) >= q.asked
+	return q.Copies() >= q.Need || len(q.acked)+len(q.stood)+len(q.failed) >= q.asked
 }

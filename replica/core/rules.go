@@ -24,6 +24,7 @@ func (m *Machine) settleAll() {
 	}
 	m.askLeads()
 	m.heals()
+	m.settleHolds()
 	m.show()
 }
 
@@ -37,6 +38,7 @@ func (m *Machine) settle(x *part) {
 	}
 	x.Until = m.lease(x) // of the state it now has
 	m.lead(x)
+	x.StandIns = m.standIns(x)
 }
 
 // trust is the copy's, or what is on its way to its record.

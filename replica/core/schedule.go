@@ -153,7 +153,7 @@ func (m *Machine) show() {
 		if same && x.Until == x.shown.Until {
 			continue
 		}
-		told = told || x.State != x.shown.State
+		told = told || x.State != x.shown.State || x.Held != x.shown.Held
 		x.shown = x.Part
 		m.emit(SetPart{x.Part, same})
 	}
@@ -168,7 +168,7 @@ func (m *Machine) show() {
 func (p *Part) same(q *Part) bool {
 	return p.State == q.State && p.Verified == q.Verified && p.Lead == q.Lead &&
 		p.First == q.First && p.Trust == q.Trust && p.Self == q.Self && p.Partition == q.Partition &&
-		p.Path == q.Path && p.Reason == q.Reason &&
+		p.Path == q.Path && p.Reason == q.Reason && p.Held == q.Held && slices.Equal(p.StandIns, q.StandIns) &&
 		slices.Equal(p.Owners, q.Owners) && slices.Equal(p.Serving, q.Serving) && slices.Equal(p.Live, q.Live)
 }
 
@@ -185,6 +185,9 @@ func (m *Machine) State() wire.State {
 			s.System = ServingOf(x.State)
 		} else if int(id) < len(s.Parts) {
 			s.Parts[id] = ServingOf(x.State)
+			if x.Held {
+				s.Parts[id] = wire.StandIn
+			}
 		}
 	}
 	return s

@@ -139,7 +139,8 @@ func drawResponse(t *rapid.T) kv.Response {
 		Token: drawOptional(t, "token"), Fence: drawOptional(t, "fence"),
 		ETag: rapid.StringN(0, 40, 200).Draw(t, "etag"), View: rapid.StringN(0, 40, 200).Draw(t, "view"),
 		Copies: rapid.IntRange(0, wire.MaxQuorum).Draw(t, "copies"), Wanted: rapid.IntRange(0, 3).Draw(t, "wanted"),
-		State: kv.State(rapid.IntRange(0, 4).Draw(t, "state")),
+		StandIns: rapid.IntRange(0, wire.MaxQuorum).Draw(t, "stand-ins"),
+		State:    kv.State(rapid.IntRange(0, 4).Draw(t, "state")),
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "siblings") {
 		p.Siblings = append(p.Siblings, kv.Sibling{
@@ -241,6 +242,10 @@ func plainFrames() []frameCase {
 		}), parseAs(wire.ParseObject)},
 		{"clocks", drawAs(func(t *rapid.T) wire.Clocks { return wire.Clocks{Partitions: drawPartitions(t)} }), parseAs(wire.ParseClocks)},
 		{"clocks ack", drawAs(func(t *rapid.T) wire.ClocksAck { return wire.ClocksAck{Copies: drawCopies(t)} }), parseAs(wire.ParseClocksAck)},
+		{"cover", drawAs(func(t *rapid.T) wire.Cover {
+			return wire.Cover{View: u64(t, "view"), Copies: drawCopies(t)}
+		}), parseAs(wire.ParseCover)},
+		{"cover ack", drawAs(func(t *rapid.T) wire.CoverAck { return wire.CoverAck{Covered: drawPartitions(t)} }), parseAs(wire.ParseCoverAck)},
 		{"scan", drawAs(func(t *rapid.T) wire.Scan {
 			return wire.Scan{Partition: drawPartition(t), From: u64(t, "from"), Limit: rapid.Uint32Range(0, wire.MaxScanKeys).Draw(t, "limit"), Prefix: drawOptional(t, "prefix")}
 		}), parseAs(wire.ParseScan)},

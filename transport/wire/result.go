@@ -39,6 +39,7 @@ func (s Result) Append(dst []byte) []byte {
 	e.uvarint(uint64(p.Wanted))
 	e.byte(byte(p.State))
 	e.string(p.View)
+	e.uvarint(uint64(p.StandIns))
 	return e.finish()
 }
 
@@ -68,5 +69,6 @@ func ParseResult(frame []byte) (Result, error) {
 	p.Copies, p.Wanted = int(r.upTo("copies", MaxQuorum)), int(r.upTo("wanted copies", MaxQuorum))
 	p.State = r.state()
 	p.View = r.text("a view", MaxTagBytes)
+	p.StandIns = int(r.upTo("stand-ins", MaxQuorum))
 	return s, r.end("result")
 }

@@ -43,6 +43,8 @@ const (
 	TypeTickAck   Type = 21
 	TypeCount     Type = 22
 	TypeCountAck  Type = 23
+	TypeCover     Type = 24
+	TypeCoverAck  Type = 25
 	TypeTree      Type = 26
 	TypeTreeAck   Type = 27
 	TypeHeld      Type = 28
