@@ -87,7 +87,10 @@ func (n *Node) counterSet() map[string]counter {
 	st, tier := n.replica.Stats(), n.tier.Stats()
 	total := func(help string, v int64) counter { return counter{help, prometheus.CounterValue, float64(v)} }
 	gauge := func(help string, v float64) counter { return counter{help, prometheus.GaugeValue, v} }
+	here := status{n}.counts()
 	return map[string]counter{
+		"stand_in_partitions":          gauge("Copies held without owning them, for owners that lack what they hold.", float64(here.StandIn)),
+		"stand_in_entries":             gauge("Versions in those copies.", float64(here.StandInKeys)),
 		"sync_received_bytes_total":    total("Compressed bytes of session frames received.", st.SyncBytesIn.Load()),
 		"sync_sent_bytes_total":        total("Compressed bytes of session frames sent.", st.SyncBytesOut.Load()),
 		"sync_entries_received_total":  total("Objects received in sessions.", st.EntriesIn.Load()),
@@ -99,6 +102,9 @@ func (n *Node) counterSet() map[string]counter {
 		"forwards_total":               total("Requests run at another node.", st.Forwards.Load()),
 		"writes_partial_context_total": total("Plain writes that could not read every copy they wanted.", st.PartialContext.Load()),
 		"writes_few_copies_total":      total("Writes acknowledged with fewer copies than configured.", st.FewCopies.Load()),
+		"writes_stand_in_total":        total("Writes acknowledged with the copy of a node that stands in for an owner.", st.StandInWrites.Load()),
+		"stand_in_opened_total":        total("Copies opened here for owners that were away.", st.StandInsOpened.Load()),
+		"copies_dropped_total":         total("Copies dropped here since every owner covers them.", st.CopiesDropped.Load()),
 		"writes_unknown_total":         total("Writes whose outcome is unknown to their client.", st.Unknown.Load()),
 		"answers_marked_total":         total("Answers of isolated or degraded copies.", st.MarkedAnswers.Load()),
 		"replicated_sent_total":        total("Writes sent to other owners.", st.LiveSent.Load()),

@@ -44,6 +44,10 @@ func count(c *admin.PartitionCounts, p core.Part) {
 func (s status) counts() (c admin.PartitionCounts) {
 	for _, p := range s.n.replica.Parts() {
 		count(&c, p)
+		if sh := s.n.set.Shard(p.Partition); p.Held && sh != nil {
+			c.StandIn++
+			c.StandInKeys += sh.Count()
+		}
 	}
 	return c
 }
@@ -180,12 +184,15 @@ func (s status) Partitions() []admin.Partition {
 	n := s.n
 	var out []admin.Partition
 	for _, p := range n.replica.Parts() {
-		a := admin.Partition{ID: uint32(p.Partition), Owners: p.Owners, Owned: p.Self}
+		a := admin.Partition{ID: uint32(p.Partition), Owners: p.Owners, Owned: p.Self, StandIns: p.StandIns}
 		if sh := n.set.Shard(p.Partition); sh != nil {
 			st := sh.Status()
 			a.State, a.Trust, a.Verified, a.Keys = p.State.String(), st.Trust.String(), p.Verified, st.Digest.Count
 			a.Path, a.Reason, a.Lead, a.ClockActors = p.Path, p.Reason, p.Lead, st.Clock.Len()
 			sum := st.Digest.Bytes()
+			if p.Held {
+				a.State = admin.StateStandIn
+			}
 			a.Root = hex.EncodeToString(sum[:])
 		}
 		out = append(out, a)

@@ -41,6 +41,7 @@ const (
 	StateLive       = "live"
 	StateIsolated   = "isolated"
 	StateDegraded   = "degraded"
+	StateStandIn    = "stand_in" // of a copy that the node does not own: it takes writes and serves nobody
 )
 
 // Status is the answer of /status: one node's view of itself and its cluster.
@@ -104,6 +105,10 @@ type PartitionCounts struct {
 	Isolated   int `json:"isolated"`
 	Degraded   int `json:"degraded"`
 	Verified   int `json:"verified"`
+	// StandIn counts copies that the node holds without owning them, until every
+	// owner has what they hold; StandInKeys is the versions in them.
+	StandIn     int    `json:"stand_in"`
+	StandInKeys uint64 `json:"stand_in_keys"`
 }
 
 // Nodes is the answer of /v1/nodes.
@@ -151,6 +156,8 @@ type Partition struct {
 	Path string `json:"path,omitempty"`
 	// Reason says why that step was taken, or why the state is what it is.
 	Reason string `json:"reason,omitempty"`
+	// StandIns are the members that take its writes while too few owners are up.
+	StandIns []string `json:"stand_ins,omitempty"`
 	// Lead says that this node may decide plain writes by its own copy alone.
 	Lead        bool   `json:"lead"`
 	ClockActors int    `json:"clock_actors"`

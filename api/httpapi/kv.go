@@ -22,7 +22,7 @@ const (
 	HeaderFence   = "X-Edged-Fence"   // read fence, base64url, both ways
 	HeaderTTL     = "X-Edged-TTL"     // Go duration, both ways
 	HeaderExpires = "X-Edged-Expires" // Unix milliseconds, of an answer
-	HeaderCopies  = "X-Edged-Copies"  // durable copies acknowledged / wanted
+	HeaderCopies  = "X-Edged-Copies"  // durable copies acknowledged [+ of stand-ins] / wanted
 	HeaderContext = "X-Edged-Context" // partial: not every copy could be read before the write
 	HeaderState   = "X-Edged-State"   // isolated or degraded
 	HeaderView    = "X-Edged-View"    // policy@epoch, unresolved or truncated
@@ -169,7 +169,7 @@ func (h *KV) describe(head http.Header, resp *kv.Response) {
 		set("ETag", `"`+resp.ETag+`"`)
 	}
 	if resp.Wanted > 0 {
-		set(HeaderCopies, fmt.Sprintf("%d/%d", resp.Copies, resp.Wanted))
+		set(HeaderCopies, copiesText(resp))
 	}
 	if resp.Partial {
 		set(HeaderContext, "partial")
@@ -296,3 +296,12 @@ func (r *recorder) WriteHeader(status int) {
 
 // Unwrap lets http.ResponseController through.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// copiesText says how many copies of a write were durable at its answer: the owners',
+// those of nodes that stand in for owners apart, and how many there are to be.
+func copiesText(r *kv.Response) string {
+	if r.StandIns == 0 {
+		return fmt.Sprintf("%d/%d", r.Copies, r.Wanted)
+	}
+	return fmt.Sprintf("%d+%d/%d", r.Copies, r.StandIns, r.Wanted)
+}

@@ -307,6 +307,8 @@ func TestAnswerSaysHowSureItIs(t *testing.T) {
 		require.Equal(t, "1/3", w.Header().Get("X-Edged-Copies"))
 		require.Equal(t, "ZmVuY2U", w.Header().Get("X-Edged-Fence"))
 	}
+	d.store.Adorn(func(_ *kv.Request, r *kv.Response) { r.Copies, r.StandIns, r.Wanted = 1, 1, 3 })
+	require.Equal(t, "1+1/3", d.do("PUT", "/v1/kv/k", "v").Header().Get("X-Edged-Copies"), "a stand-in's copy is told apart")
 	d.store.Adorn(func(_ *kv.Request, r *kv.Response) { r.State = kv.Degraded })
 	require.Equal(t, "degraded", d.do("GET", "/v1/kv/k", "").Header().Get("X-Edged-State"))
 }

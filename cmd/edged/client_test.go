@@ -96,6 +96,15 @@ func TestStatusJSONIsTheAPIsType(t *testing.T) {
 	require.Equal(t, someStatus(), got)
 }
 
+func TestStatusShowsWhatIsHeldForOthers(t *testing.T) {
+	t.Parallel()
+	status := someStatus()
+	status.Partitions.StandIn, status.Partitions.StandInKeys = 3, 41
+	server := fakeNode(t, map[string]any{"GET /status": status})
+	_, out, _ := at(t, nil, "status", "--admin", server.URL)
+	require.Contains(t, out, "STANDING IN      3 partitions, 41 versions held for their owners")
+}
+
 func TestStatusOfANodeThatIsNotReady(t *testing.T) {
 	t.Parallel()
 	status := someStatus()

@@ -62,6 +62,9 @@ func statusTable(t *table, s admin.Status) {
 	t.line("")
 	t.row("PARTITIONS HERE", countsText(s.Partitions))
 	t.row("VERIFIED", fmt.Sprintf("%d of %d", s.Partitions.Verified, s.Partitions.Owned))
+	if n := s.Partitions.StandIn; n > 0 {
+		t.row("STANDING IN", fmt.Sprintf("%d partitions, %d versions held for their owners", n, s.Partitions.StandInKeys))
+	}
 	t.row("BYTES BEHIND", node.FormatSize(int64(s.BytesBehind)))
 	t.row("KEYS", strconv.FormatUint(s.Keys, 10))
 	bound := false

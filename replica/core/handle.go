@@ -74,13 +74,9 @@ func (m *Machine) handle(ev Event) {
 		m.looked(e)
 	case Healed:
 		m.healed(e)
-	case Held:
-		m.heldNow(e.Partition)
-	case Covered:
-		m.coveredBy(e)
-	case Dropped:
-		m.dropped(e)
 	case Passed:
+	default:
+		m.handleHolding(ev)
 	}
 }
 

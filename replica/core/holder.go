@@ -68,6 +68,17 @@ type holding struct {
 	dropping bool
 }
 
+func (m *Machine) handleHolding(ev Event) {
+	switch e := ev.(type) {
+	case Held:
+		m.heldNow(e.Partition)
+	case Covered:
+		m.coveredBy(e)
+	case Dropped:
+		m.dropped(e)
+	}
+}
+
 // hold notes that there is a copy.
 func (m *Machine) hold(p kv.Partition) *holding {
 	h := m.holds[p]
@@ -78,7 +89,7 @@ func (m *Machine) hold(p kv.Partition) *holding {
 	return h
 }
 
-// held takes that a copy was opened for a write that came. Of a partition that this
+// heldNow takes that a copy was opened for a write that came. Of a partition that this
 // node does not own, it stands in.
 func (m *Machine) heldNow(p kv.Partition) {
 	if m.holds[p] != nil {
@@ -187,7 +198,7 @@ func (m *Machine) Cover(now int64, view uint64, copies []wire.CopyClock) []kv.Pa
 	return out
 }
 
-// covered takes an owner's answer to an offer.
+// coveredBy takes an owner's answer to an offer.
 func (m *Machine) coveredBy(e Covered) {
 	for _, p := range e.Parts {
 		x, h := m.parts[p], m.holds[p]

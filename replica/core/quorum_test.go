@@ -98,3 +98,27 @@ func TestQuorumStaysSettled(t *testing.T) {
 		}
 	})
 }
+
+func TestStandInsAreToldApart(t *testing.T) {
+	t.Parallel()
+	q := core.NewQuorum(2, "n1", []string{"n1", "n2", "n3"})
+	q.StandIns([]string{"n4"})
+	q.Ack("n1", "n1")
+	q.Fail("n2")
+	q.Fail("n3")
+	require.False(t, q.Settled(), "a stand-in may make another copy")
+	q.Ack("n4", "n1")
+	q.Ack("n4", "n1")
+	require.True(t, q.Settled())
+	require.Equal(t, []int{1, 1}, []int{q.Copies(), q.Stood()}, "it makes no full acknowledgement")
+	require.False(t, q.Doubted())
+
+	q = core.NewQuorum(2, "n1", []string{"n1", "n2", "n3"})
+	q.StandIns([]string{"n4"})
+	q.Ack("n1", "n1")
+	q.Ack("n2", "n1")
+	require.True(t, q.Settled(), "an owner was up all the same")
+	q.Fail("n4")
+	q.Ack("n4", "n1")
+	require.Zero(t, q.Stood(), "it failed before")
+}
