@@ -475,6 +475,7 @@ func (e *end) Call(ctx context.Context, name string, request []byte) ([]byte, er
 		return nil, ctx.Err()
 	}
 	if err == nil {
+		e.w.show("answer", resp)
 		err = after(e.name, name, t)
 	}
 	return resp, err

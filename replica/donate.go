@@ -71,7 +71,7 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 	if len(stream) > 0 {
 		started := r.tasks.run(func(ctx context.Context) {
 			defer r.sessions.endOutgoing()
-			r.donate(ctx, &giving{peer: peer, session: h.Session, have: have, wishes: wishesOf(h)}, stream)
+			r.donate(ctx, &giving{peer: peer, session: h.Session, told: ack.Copies, have: have, wishes: wishesOf(h)}, stream)
 		})
 		if !started {
 			r.sessions.endOutgoing()

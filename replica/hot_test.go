@@ -19,10 +19,41 @@ import (
 	"edged.dev/edged/transport/wire"
 )
 
-// laneTap keeps what was written to lanes.
+// laneTap keeps what was written to lanes, and the tables that they lean on.
 type laneTap struct {
 	mu    sync.Mutex
+	codec *wire.Codec
+	asked [][]wire.CopyClock // by HELLO
+	told  [][]wire.CopyClock // by HELLO_ACK
 	lanes []*bytes.Buffer
+}
+
+// see takes the tables of HELLOs, which have no checkpoint to lean on here, and of
+// their answers.
+func (tap *laneTap) see(_ string, frame []byte) {
+	tap.mu.Lock()
+	defer tap.mu.Unlock()
+	if h, err := wire.ParseHello(frame, tap.codec, nil); err == nil {
+		tap.asked = append(tap.asked, h.Copies)
+	}
+	for _, asked := range tap.asked {
+		if a, err := wire.ParseHelloAck(frame, tap.codec, asked); err == nil {
+			tap.told = append(tap.told, a.Copies)
+		}
+	}
+}
+
+// reader returns a reader of a lane behind its head.
+func (tap *laneTap) reader(t *testing.T, lane []byte) *wire.LaneReader {
+	t.Helper()
+	for _, told := range append(tap.told, nil) {
+		rd := tap.codec.LaneReader(bytes.NewReader(lane))
+		if _, err := rd.Next(); err == nil && rd.Lean(told) == nil {
+			return rd
+		}
+	}
+	require.FailNow(t, "a lane leans on a table that was not told")
+	return nil
 }
 
 type tapped struct {
@@ -39,8 +70,11 @@ func (w tapped) Write(b []byte) (int, error) {
 }
 
 func tapLanes(c *cluster) *laneTap {
-	tap := &laneTap{}
+	codec, err := wire.NewCodec()
+	require.NoError(c.t, err)
+	tap := &laneTap{codec: codec}
 	c.wires.with(func(w *wires) {
+		w.seen = tap.see
 		w.lane = func(_, _ string, wr io.WriteCloser) io.WriteCloser {
 			tap.mu.Lock()
 			defer tap.mu.Unlock()
@@ -58,8 +92,7 @@ func (tap *laneTap) read(t *testing.T) (parts []kv.Partition, keys map[kv.Partit
 	defer tap.mu.Unlock()
 	keys = map[kv.Partition][]string{}
 	for _, lane := range tap.lanes {
-		rd, err := wire.NewLaneReader(bytes.NewReader(lane.Bytes()))
-		require.NoError(t, err)
+		rd := tap.reader(t, lane.Bytes())
 		for {
 			rec, err := rd.Next()
 			if err != nil {

@@ -15,7 +15,7 @@ const (
 	// iterators is most of a scan, and a snapshot holds back compaction.
 	groupParts = 64
 	// chunkBytes is how much is read before it is written to the lane.
-	chunkBytes = 64 << 10
+	chunkBytes = wire.ChunkBytes
 	// tailKeys is how many changed keys are read from one snapshot.
 	tailKeys = 256
 	// endWait spaces the looks at whether everything shown is published.
@@ -26,6 +26,7 @@ const (
 type giving struct {
 	peer    *remote
 	session uint64
+	told    []wire.CopyClock // in the answer, which the lane leans on
 	have    map[kv.Partition]kv.Clock
 	wishes  wishes
 	hot     map[kv.Partition][]string // keys that go first
@@ -48,7 +49,7 @@ func (r *Replica) donate(ctx context.Context, g *giving, parts []kv.Partition) {
 		return
 	}
 	defer func() { r.stats.SyncBytesOut.Add(lane.Bytes()) }()
-	if err := lane.Head(g.session); err != nil {
+	if err := lane.Head(g.session, g.told); err != nil {
 		return
 	}
 	for _, group := range g.wishes.groups(parts) {

@@ -99,6 +99,13 @@ func (p *pull) take(ack wire.HelloAck) bool {
 	return true
 }
 
+// leansOn is what the donor's answer told of its copies.
+func (p *pull) leansOn() []wire.CopyClock {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ack
+}
+
 // await begins to watch the lane, if there is to be one.
 func (p *pull) await(stalled func()) {
 	p.mu.Lock()
@@ -168,7 +175,9 @@ func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
 		return
 	}
 	moving.moved = pl.moves
-	err = r.receive(ctx, pl, lr)
+	if err = lr.Lean(pl.leansOn()); err == nil {
+		err = r.receive(ctx, pl, lr)
+	}
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}

@@ -289,7 +289,7 @@ func TestLaneIsCutAnywhere(t *testing.T) {
 		var lanes atomic.Int64
 		c.wires.with(func(w *wires) {
 			w.lane = func(_, _ string, wr io.WriteCloser) io.WriteCloser {
-				return &cutAfter{wr, int(lanes.Add(1)-1) * 48}
+				return &cutAfter{wr, int(lanes.Add(1)-1) * 36}
 			}
 		})
 		c.nodes["n2"].wipe()

@@ -48,7 +48,7 @@ func (w *World) Begin(to, from *Node, p kv.Partition) *Session {
 	w.must(err)
 	s.reader, err = wire.NewLaneReader(&s.pipe)
 	w.must(err)
-	w.must(s.lane.Head(s.id))
+	w.must(s.lane.Head(s.id, nil))
 	w.must(s.lane.Begin(wire.Begin{Partition: p, Mode: wire.ModeInterval}))
 	s.push(ghost{})
 	var clock kv.Clock

@@ -6,10 +6,9 @@ func (a Ack) Append(dst []byte) []byte {
 	e.uvarint(a.Seq)
 	e.table(a.Copies, nil)
 	e.uvarint(uint64(len(a.Elsewhere)))
-	prev := int64(-1)
+	prev := noPartition
 	for _, f := range a.Elsewhere {
-		e.zigzag(int64(f.Partition) - prev - 1)
-		prev = int64(f.Partition)
+		e.partitionAfter(&prev, f.Partition)
 		e.string(f.Name)
 	}
 	return e.finish()
@@ -19,7 +18,7 @@ func (a Ack) Append(dst []byte) []byte {
 func ParseAck(frame []byte) (Ack, error) {
 	r := newDictReader(frame, TypeAck)
 	a := Ack{Seq: r.uvarint(), Copies: r.table(nil)}
-	prev := int64(-1)
+	prev := noPartition
 	for range r.count("first owners", MaxCopies, 2) {
 		a.Elsewhere = append(a.Elsewhere, First{r.partitionAfter(&prev), r.text("a member's name", maxFirstBytes)})
 	}

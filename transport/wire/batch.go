@@ -9,20 +9,15 @@ import (
 // laneState is what the records of a lane are told relative to. Writer and
 // reader keep it in step.
 type laneState struct {
-	partition int64 // last begun
-	base      kv.VV // of the last batch, whatever its partition
-	floor     kv.VV // of the last batch or end
-	actor     kv.Actor
-	seq       uint64 // of the last version; 0 at the start of a partition
-	ms        int64  // of the last version
+	place int64 // of the partition last begun: its row in the table the lane leans on, or its number
+	base  kv.VV // of the last batch, whatever its partition
+	floor kv.VV // of the last batch or end
+	actor kv.Actor
+	seq   uint64 // of the last version; 0 at the start of a partition
+	ms    int64  // of the last version
 }
 
-func newLaneState() laneState { return laneState{partition: -1} }
-
-func (s *laneState) begin(p kv.Partition) {
-	s.partition = int64(p)
-	s.seq = 0
-}
+func newLaneState() laneState { return laneState{place: -1} }
 
 // before is the sequence that the next version of actor a is told relative to:
 // that of the version before it in this partition, if it has the same actor, or
@@ -115,11 +110,13 @@ func (e *encoder) entry(s *laneState, c *Copy) {
 		f |= flagContext
 	}
 	if len(o.Versions) == 0 {
+		e.to(colFlags)
 		e.byte(f | flagNone)
-		e.bytes(c.Key)
+		e.split(colKeyLens, colKeys, c.Key)
 	} else {
 		e.firstVersion(s, f, c)
 	}
+	e.to(colRare)
 	if f&flagContext != 0 {
 		e.vv(o.Ctx)
 	}
@@ -144,35 +141,49 @@ func (e *encoder) firstVersion(s *laneState, f byte, c *Copy) {
 	if v.Dot.Actor != s.actor {
 		f |= flagActor
 	}
+	e.to(colFlags)
 	e.byte(f)
+	e.to(colSeqs)
 	if f&flagActor != 0 {
 		e.actor(v.Dot.Actor)
 	}
 	e.zigzag(int64(v.Dot.Seq - s.before(v.Dot.Actor)))
+	e.to(colTimes)
 	e.zigzag(v.HLC.MS() - s.ms)
 	if counter != 0 {
 		e.uvarint(counter)
 	}
 	s.after(v)
-	e.bytes(c.Key)
-	e.expiryAndValue(f, v)
+	e.split(colKeyLens, colKeys, c.Key)
+	if f&flagExpiry != 0 {
+		e.to(colTimes)
+		e.zigzag(v.ExpiresMS - v.HLC.MS())
+	}
+	if f&flagTombstone == 0 {
+		e.split(colValueLens, colValues, v.Value)
+	}
 }
 
-// batch reads the objects of a batch, which fill the rest of the record. They
-// are parts of it, and filled with the batch's base.
-func (r *reader) batch(s *laneState) Batch {
-	b := Batch{Base: r.vvFrom(s.base), Floor: r.vvFrom(s.floor)}
+// batch reads the n objects of a batch. They are parts of the chunk, and filled
+// with the batch's base.
+func (r *reader) batch(s *laneState, base, floor kv.VV) Batch {
+	b := Batch{Base: base, Floor: floor}
 	s.base, s.floor = b.Base, b.Floor
+	r.to(colCounts)
+	n := r.upTo("a batch", MaxBatchCopies)
 	var versions []kv.Version
 	var ends []int
-	for len(r.b) > 0 {
+	for range n {
 		var c Copy
 		versions = r.entry(s, &c, versions)
+		if len(versions) > MaxBatchVersions {
+			r.fail("a batch has more than %d versions", MaxBatchVersions)
+		}
+		if r.err != nil {
+			return Batch{}
+		}
 		b.Copies = append(b.Copies, c)
 		ends = append(ends, len(versions))
-		if len(ends) > MaxBatchCopies || len(versions) > MaxBatchVersions {
-			r.fail("a batch has more than %d objects or %d versions", MaxBatchCopies, MaxBatchVersions)
-		}
 	}
 	from := 0
 	for i := range b.Copies {
@@ -189,12 +200,14 @@ func (r *reader) batch(s *laneState) Batch {
 
 // entry reads one object, its versions to the end of the given list.
 func (r *reader) entry(s *laneState, c *Copy, versions []kv.Version) []kv.Version {
+	r.to(colFlags)
 	f := r.byte()
 	if f&flagNone != 0 {
-		c.Key = r.key()
+		c.Key = r.splitKey()
 	} else {
 		versions = append(versions, r.firstVersion(s, f, c))
 	}
+	r.to(colRare)
 	if f&flagContext != 0 {
 		c.Object.Ctx = r.vv()
 	}
@@ -208,18 +221,36 @@ func (r *reader) entry(s *laneState, c *Copy, versions []kv.Version) []kv.Versio
 
 func (r *reader) firstVersion(s *laneState, f byte, c *Copy) kv.Version {
 	v := kv.Version{Flags: kv.Flags(f & storedFlags), Dot: kv.Dot{Actor: s.actor}}
+	r.to(colSeqs)
 	if f&flagActor != 0 {
 		v.Dot.Actor = r.actor()
 	}
 	if v.Dot.Seq = s.before(v.Dot.Actor) + uint64(r.zigzag()); v.Dot.Seq == 0 {
 		r.fail("a dot has sequence 0")
 	}
+	r.to(colTimes)
 	v.HLC = kv.HLCAt(s.ms + r.zigzag())
 	if f&flagCounter != 0 {
 		v.HLC |= kv.HLC(r.upTo("a counter", 0xffff))
 	}
 	s.after(v)
-	c.Key = r.key()
-	r.expiryAndValue(f, &v)
+	c.Key = r.splitKey()
+	if f&flagExpiry != 0 {
+		r.to(colTimes)
+		if v.ExpiresMS = v.HLC.MS() + r.zigzag(); v.ExpiresMS == 0 {
+			r.fail("an expiry is 0")
+		}
+	}
+	if f&flagTombstone == 0 {
+		v.Value = r.split(colValueLens, colValues, "a value", kv.MaxRecordBytes)
+	}
 	return v
+}
+
+func (r *reader) splitKey() []byte {
+	k := r.split(colKeyLens, colKeys, "a key", kv.MaxKeyBytes)
+	if len(k) == 0 {
+		r.fail("a key is empty")
+	}
+	return k
 }

@@ -21,41 +21,6 @@ func TypeOf(frame []byte) (Type, error) {
 	return Type(frame[0]), nil
 }
 
-// dict numbers actors in the order of their first use.
-type dict struct {
-	actors []kv.Actor
-	index  map[kv.Actor]int // only past a handful, where a loop gets slow
-}
-
-const dictLoop = 8
-
-func (d *dict) find(a kv.Actor) (int, bool) {
-	if d.index != nil {
-		i, ok := d.index[a]
-		return i, ok
-	}
-	i := slices.Index(d.actors, a)
-	return i, i >= 0
-}
-
-// add returns the number of a and whether it is new.
-func (d *dict) add(a kv.Actor) (int, bool) {
-	if i, ok := d.find(a); ok {
-		return i, false
-	}
-	i := len(d.actors)
-	d.actors = append(d.actors, a)
-	if len(d.actors) == dictLoop+1 {
-		d.index = make(map[kv.Actor]int, 2*dictLoop)
-		for j, b := range d.actors {
-			d.index[b] = j
-		}
-	} else if d.index != nil {
-		d.index[a] = i
-	}
-	return i, true
-}
-
 // encoder appends a frame. Actors go into its dictionary; finish puts that at
 // the frame's head, or, in a lane, an actor is spelt out where it is first used.
 type encoder struct {
@@ -64,22 +29,12 @@ type encoder struct {
 	dict   dict
 	known  int  // actors at the dictionary's start that the receiver knows already
 	inline bool // spell out new actors
+	cols   *columns
 }
 
 func newEncoder(dst []byte, t Type) *encoder {
 	dst = append(dst, byte(t))
 	return &encoder{b: dst, head: len(dst)}
-}
-
-// finish inserts the dictionary and returns the frame.
-func (e *encoder) finish() []byte {
-	fresh := e.dict.actors[e.known:]
-	head := make([]byte, 0, binary.MaxVarintLen32+len(fresh)*kv.ActorBytes)
-	head = binary.AppendUvarint(head, uint64(len(fresh)))
-	for _, a := range fresh {
-		head = a.Append(head)
-	}
-	return slices.Insert(e.b, e.head, head...)
 }
 
 func (e *encoder) byte(v byte)      { e.b = append(e.b, v) }
@@ -134,13 +89,34 @@ func (e *encoder) runs(s kv.Span) {
 	}
 }
 
+// partitions appends partitions, runs of successive ones as such.
 func (e *encoder) partitions(ps []kv.Partition) {
 	e.uvarint(uint64(len(ps)))
-	prev := int64(-1)
-	for _, p := range ps {
-		e.zigzag(int64(p) - prev - 1)
-		prev = int64(p)
+	prev := noPartition
+	for i := 0; i < len(ps); {
+		from := i
+		for i++; i < len(ps) && numberOf(ps[i]) == numberOf(ps[i-1])+1; i++ {
+		}
+		gap := zigzagOf(numberOf(ps[from]) - prev - 1)
+		prev = numberOf(ps[i-1])
+		e.uvarint(gap<<1 | uint64(b2u(i-from > 1)))
+		if i-from > 1 {
+			e.uvarint(uint64(i - from - 2))
+		}
 	}
+}
+
+// numberOf is how a partition is told: the system partition, which is the last by
+// its own number, goes before the others, so that the way there is short.
+func numberOf(p kv.Partition) int64 { return int64(int32(uint32(p) + 1)) }
+
+// noPartition is what the first partition of a list is told relative to.
+const noPartition = int64(0)
+
+// partitionAfter appends a partition relative to the one before.
+func (e *encoder) partitionAfter(prev *int64, p kv.Partition) {
+	e.zigzag(numberOf(p) - *prev - 1)
+	*prev = numberOf(p)
 }
 
 // reader takes a frame apart. The first error sticks, and everything read after
@@ -150,6 +126,7 @@ type reader struct {
 	err    error
 	dict   *dict
 	inline bool
+	cols   *columns
 }
 
 // newReader checks a frame's type and length.
@@ -169,14 +146,6 @@ func newDictReader(frame []byte, t Type) *reader {
 	r := newReader(frame, t)
 	r.dictionary()
 	return r
-}
-
-func (r *reader) dictionary() {
-	n := r.count("actors", MaxDictActors, kv.ActorBytes)
-	r.dict.actors = slices.Grow(r.dict.actors, n)
-	for range n {
-		r.dict.actors = append(r.dict.actors, kv.ActorFrom(r.take(kv.ActorBytes)))
-	}
 }
 
 func (r *reader) fail(format string, args ...any) {
@@ -379,25 +348,39 @@ func (r *reader) runs(base uint64) []kv.Run {
 }
 
 func (r *reader) partitions() []kv.Partition {
-	n := r.count("partitions", MaxCopies, 1)
-	if n == 0 {
-		return nil
+	n := int(r.upTo("how many partitions", MaxCopies))
+	var out []kv.Partition
+	prev := noPartition
+	for len(out) < n && r.err == nil {
+		head, more := r.uvarint(), uint64(0)
+		p := r.partitionAt(&prev, ofZigzag(head>>1))
+		if head&1 == 1 {
+			more = r.upTo("a run of partitions", uint64(n-len(out)))
+			if more += 1; more > uint64(n-len(out)-1) {
+				r.fail("it has more partitions than it says")
+				return nil
+			}
+		}
+		out = append(out, p)
+		for ; more > 0 && r.err == nil; more-- {
+			out = append(out, r.partitionAt(&prev, 0))
+		}
 	}
-	out := make([]kv.Partition, 0, n)
-	prev := int64(-1)
-	for range n {
-		out = append(out, r.partitionAfter(&prev))
+	if r.err != nil {
+		return nil
 	}
 	return out
 }
 
-func (r *reader) partitionAfter(prev *int64) kv.Partition {
-	d := r.zigzag()
-	p := *prev + 1 + d
-	if d > 1<<33 || d < -1<<33 || p < 0 || p > int64(kv.System) {
+func (r *reader) partitionAfter(prev *int64) kv.Partition { return r.partitionAt(prev, r.zigzag()) }
+
+// partitionAt is the partition that lies a distance behind the one after prev.
+func (r *reader) partitionAt(prev *int64, d int64) kv.Partition {
+	n := *prev + 1 + d
+	if d > 1<<33 || d < -1<<33 || n < -1<<31 || n >= 1<<31 {
 		r.fail("a partition is out of range")
-		p = 0
+		n = 1
 	}
-	*prev = p
-	return kv.Partition(p)
+	*prev = n
+	return kv.Partition(uint32(int32(n)) - 1)
 }

@@ -7,12 +7,11 @@ func (d Done) Append(dst []byte, c *Codec, answered []CopyClock) []byte {
 	e.u64(d.Session)
 	body := len(e.b)
 	ref := e.lean(answered)
-	e.answer(d.Copies, nil, answered, ref)
+	e.answer(d.Copies, nil, ref)
 	e.uvarint(uint64(len(d.Digests)))
-	prev := int64(-1)
+	prev := noPartition
 	for _, g := range d.Digests {
-		e.zigzag(int64(g.Partition) - prev - 1)
-		prev = int64(g.Partition)
+		e.partitionAfter(&prev, g.Partition)
 	}
 	var count uint64
 	for _, g := range d.Digests {
@@ -38,11 +37,11 @@ func ParseDone(frame []byte, c *Codec, answered []CopyClock) (Done, error) {
 	d := Done{Session: r.u64()}
 	c.unpack(r)
 	ref := r.lean(answered)
-	d.Copies, _ = r.answer(answered, ref)
+	d.Copies, _ = r.answer(ref)
 	if n := r.count("digests", MaxCopies, 18); n > 0 {
 		d.Digests = make([]Digest, n)
 	}
-	prev := int64(-1)
+	prev := noPartition
 	for i := range d.Digests {
 		d.Digests[i].Partition = r.partitionAfter(&prev)
 	}

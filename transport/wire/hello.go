@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/zeebo/xxh3"
+
+	"edged.dev/edged/internal/kv"
 )
 
 // ErrNeedClocks reports a HELLO whose table leans on a checkpoint that the
@@ -25,7 +27,7 @@ func CheckpointID(table []CopyClock) uint64 {
 func (h Hello) Append(dst []byte, c *Codec, checkpoint []CopyClock) []byte {
 	e := newEncoder(dst, TypeHello)
 	e.byte(b2u(len(checkpoint) > 0))
-	var ref reference
+	var ref *reference
 	if len(checkpoint) > 0 {
 		e.u64(CheckpointID(checkpoint))
 		ref = refer(&e.dict, checkpoint)
@@ -34,10 +36,14 @@ func (h Hello) Append(dst []byte, c *Codec, checkpoint []CopyClock) []byte {
 	e.head = len(e.b)
 	e.u64(h.Session)
 	e.u64(h.View)
-	e.raw(h.Root[:])
-	e.u64(h.Pending)
+	root := h.Root != [16]byte{}
+	e.byte(b2u(root))
+	if root {
+		e.raw(h.Root[:])
+	}
+	e.uvarint(h.Pending)
 	e.table(h.Copies, ref)
-	e.partitions(h.Wants)
+	e.wants(h.Wants, h.Copies)
 	e.orders(h.Orders, h.Planned)
 	return c.pack(e.finish(), len(dst)+1)
 }
@@ -47,7 +53,7 @@ func (h Hello) Append(dst []byte, c *Codec, checkpoint []CopyClock) []byte {
 func ParseHello(frame []byte, c *Codec, checkpoint func(id uint64) []CopyClock) (Hello, error) {
 	r := newReader(frame, TypeHello)
 	c.unpack(r)
-	var ref reference
+	var ref *reference
 	if leans := r.upTo("a mark", 1); leans == 1 {
 		id := r.u64()
 		var table []CopyClock
@@ -60,11 +66,43 @@ func ParseHello(frame []byte, c *Codec, checkpoint func(id uint64) []CopyClock) 
 		ref = refer(r.dict, table)
 	}
 	r.dictionary()
-	h := Hello{Session: r.u64(), View: r.u64(), Root: r.root(), Pending: r.u64()}
+	h := Hello{Session: r.u64(), View: r.u64()}
+	if r.upTo("a mark", 1) == 1 {
+		h.Root = r.root()
+	}
+	h.Pending = r.uvarint()
 	h.Copies = r.table(ref)
-	h.Wants = r.partitions()
+	h.Wants = r.wants(h.Copies)
 	h.Orders, h.Planned = r.orders()
 	return h, r.end("hello")
+}
+
+// wants appends which partitions are asked for, by the rows of the HELLO's own table
+// if they are among them.
+func (e *encoder) wants(wants []kv.Partition, copies []CopyClock) {
+	var at []int
+	for i := range copies {
+		if len(at) < len(wants) && wants[len(at)] == copies[i].Partition {
+			at = append(at, i)
+		}
+	}
+	e.byte(b2u(len(at) == len(wants)))
+	if len(at) == len(wants) {
+		e.subset(at, len(copies))
+	} else {
+		e.partitions(wants)
+	}
+}
+
+func (r *reader) wants(copies []CopyClock) []kv.Partition {
+	if r.upTo("a mark", 1) == 0 {
+		return r.partitions()
+	}
+	var out []kv.Partition
+	for _, row := range r.subset(len(copies)) {
+		out = append(out, copies[row].Partition)
+	}
+	return out
 }
 
 func (r *reader) root() (root [16]byte) {
@@ -79,7 +117,7 @@ func (h HelloAck) Append(dst []byte, c *Codec, asked []CopyClock) []byte {
 	ref := e.lean(asked)
 	e.byte(byte(h.Code))
 	e.u64(h.View)
-	e.answer(h.Copies, h.Equal, asked, ref)
+	e.answer(h.Copies, h.Equal, ref)
 	return c.pack(e.finish(), len(dst)+1)
 }
 
@@ -89,7 +127,7 @@ func ParseHelloAck(frame []byte, c *Codec, asked []CopyClock) (HelloAck, error) 
 	c.unpack(r)
 	ref := r.lean(asked)
 	h := HelloAck{Code: r.helloCode(), View: r.u64()}
-	h.Copies, h.Equal = r.answer(asked, ref)
+	h.Copies, h.Equal = r.answer(ref)
 	return h, r.end("hello ack")
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"testing/iotest"
 
@@ -44,7 +45,7 @@ func drawRecords(t *rapid.T) []wire.LaneRecord {
 func writeRecord(w *wire.LaneWriter, r wire.LaneRecord) error {
 	switch r.Type {
 	case wire.TypeLaneHead:
-		return w.Head(r.Session)
+		return w.Head(r.Session, nil)
 	case wire.TypeBegin:
 		return w.Begin(r.Begin)
 	case wire.TypeBatch:
@@ -77,7 +78,10 @@ func writeLane(t require.TestingT, c *wire.Codec, level wire.LaneLevel, recs []w
 }
 
 // readLane reads to the end and returns the error that was there.
-func readLane(r *wire.LaneReader) ([]wire.LaneRecord, error) {
+func readLane(r *wire.LaneReader) ([]wire.LaneRecord, error) { return readLeaning(r, nil) }
+
+// readLeaning reads a lane that leans on what was told.
+func readLeaning(r *wire.LaneReader, told []wire.CopyClock) ([]wire.LaneRecord, error) {
 	defer r.Close()
 	var out []wire.LaneRecord
 	for {
@@ -86,6 +90,11 @@ func readLane(r *wire.LaneReader) ([]wire.LaneRecord, error) {
 			return out, err
 		}
 		out = append(out, rec)
+		if rec.Type == wire.TypeLaneHead && told != nil {
+			if err := r.Lean(told); err != nil {
+				return out, err
+			}
+		}
 	}
 }
 
@@ -179,7 +188,7 @@ func TestARecordLeavesAtOnceAfterFlush(t *testing.T) {
 		var out bytes.Buffer
 		w, err := c.LaneWriter(&out, level)
 		require.NoError(t, err)
-		require.NoError(t, w.Head(77))
+		require.NoError(t, w.Head(77, nil))
 		require.Zero(t, out.Len())
 		require.NoError(t, w.Flush())
 		r := c.LaneReader(&out)
@@ -189,7 +198,7 @@ func TestARecordLeavesAtOnceAfterFlush(t *testing.T) {
 	}
 }
 
-func TestAChunkIsCheckedEvery64KiB(t *testing.T) {
+func TestAChunkIsCheckedEvery32KiB(t *testing.T) {
 	var out bytes.Buffer
 	w, err := wire.NewLaneWriter(&out, wire.LanePlain)
 	require.NoError(t, err)
@@ -233,9 +242,9 @@ func TestALaneWriterKeepsItsFirstError(t *testing.T) {
 	for _, level := range laneLevels {
 		w, err := wire.NewLaneWriter(failing{}, level)
 		require.NoError(t, err)
-		require.NoError(t, w.Head(1))
+		require.NoError(t, w.Head(1, nil))
 		require.ErrorIs(t, w.Flush(), errFull)
-		require.ErrorIs(t, w.Head(2), errFull)
+		require.ErrorIs(t, w.Head(2, nil), errFull)
 		require.ErrorIs(t, w.Batch(wire.Batch{}), errFull)
 		require.ErrorIs(t, w.Close(), errFull)
 	}
@@ -249,30 +258,43 @@ type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errFull }
 
-// rawLane is a plain lane of one chunk with a right check.
-func rawLane(chunk []byte) []byte {
-	out := append([]byte{0}, chunk...)
-	out = append(out, byte(wire.TypeCheck), 8)
-	return binary.LittleEndian.AppendUint64(out, xxh3.Hash(chunk))
+// rawLane is a plain lane of one chunk, whose columns are given, with a right check.
+func rawLane(columns ...[]byte) []byte {
+	var chunk []byte
+	for i := range wire.ColumnCount {
+		n := 0
+		if i < len(columns) {
+			n = len(columns[i])
+		}
+		chunk = binary.AppendUvarint(chunk, uint64(n))
+	}
+	for _, c := range columns {
+		chunk = append(chunk, c...)
+	}
+	return binary.LittleEndian.AppendUint64(append([]byte{0}, chunk...), xxh3.Hash(chunk))
 }
 
 func TestALaneRefusesLimitsOneOver(t *testing.T) {
-	record := func(n uint64) []byte { return binary.AppendUvarint([]byte{0, byte(wire.TypeBatch)}, n) }
+	lengths := func(first, second uint64) []byte {
+		out := binary.AppendUvarint([]byte{0}, first)
+		out = binary.AppendUvarint(out, second)
+		return append(out, make([]byte, wire.ColumnCount-2)...)
+	}
 	read := func(b []byte) error {
 		_, err := readLane(newCodec(t).LaneReader(bytes.NewReader(b)))
 		return err
 	}
-	require.ErrorIs(t, read(record(wire.MaxLaneBytes)), io.ErrUnexpectedEOF, "at the limit it waits for the body")
-	require.ErrorIs(t, read(record(wire.MaxLaneBytes+1)), wire.ErrMalformed)
-
-	// A chunk must be checked once it has ChunkBytes.
-	long := append(binary.AppendUvarint([]byte{byte(wire.TypeLaneHead)}, wire.ChunkBytes), make([]byte, wire.ChunkBytes)...)
-	require.Equal(t, io.ErrUnexpectedEOF, errors.Unwrap(read(append(rawLane(long), 0)[:len(long)+12])))
-	require.ErrorIs(t, read(append(append([]byte{0}, long...), byte(wire.TypeLaneHead), 8)), wire.ErrMalformed)
+	require.ErrorIs(t, read(lengths(1, wire.MaxChunkBytes-1)), io.ErrUnexpectedEOF, "at the limit it waits for the columns")
+	require.ErrorIs(t, read(lengths(1, wire.MaxChunkBytes)), wire.ErrMalformed)
+	require.ErrorIs(t, read(lengths(1, 1<<63)), wire.ErrMalformed)
 
 	require.ErrorIs(t, read([]byte{9}), wire.ErrMalformed, "unknown storage")
 	require.ErrorIs(t, read(rawLane([]byte{99, 0})), wire.ErrMalformed, "unknown record")
-	require.ErrorIs(t, read(rawLane(nil)), wire.ErrMalformed, "a check of nothing")
+	require.ErrorIs(t, read(rawLane(nil)), wire.ErrMalformed, "a chunk without records")
+	end := []byte{byte(wire.TypeEnd), 0, 0, 0}
+	require.ErrorIs(t, read(rawLane(end)), io.ErrUnexpectedEOF)
+	require.ErrorIs(t, read(rawLane(end, []byte{0})), wire.ErrMalformed, "a column that no record reads")
+	require.ErrorIs(t, read(rawLane([]byte{byte(wire.TypeWhole)}, []byte{0}, []byte{0})), wire.ErrMalformed, "it leans on no table")
 }
 
 // A lane of a few bytes that unpacks to gigabytes must not take memory: nothing
@@ -282,7 +304,7 @@ func TestALaneBombTakesBoundedMemory(t *testing.T) {
 	out.WriteByte(1)
 	z, err := zstd.NewWriter(&out, zstd.WithWindowSize(1<<20), zstd.WithEncoderConcurrency(1))
 	require.NoError(t, err)
-	_, err = z.Write(binary.AppendUvarint([]byte{byte(wire.TypeBatch)}, wire.MaxLaneBytes))
+	_, err = z.Write(binary.AppendUvarint([]byte{1}, wire.MaxChunkBytes-1))
 	require.NoError(t, err)
 	zeros := make([]byte, 1<<20)
 	for range 64 {
@@ -308,4 +330,94 @@ func TestALaneRefusesALargerWindow(t *testing.T) {
 	_, err = readLane(newCodec(t).LaneReader(&out))
 	require.ErrorIs(t, err, wire.ErrMalformed)
 	require.ErrorIs(t, err, zstd.ErrWindowSizeExceeded)
+}
+
+// drawLeaning draws what a donor may send of the partitions that it told of: much
+// of it as it was told.
+func drawLeaning(t *rapid.T, told []wire.CopyClock) []wire.LaneRecord {
+	recs := []wire.LaneRecord{{Type: wire.TypeLaneHead, Session: rapid.Uint64().Draw(t, "session")}}
+	var floor kv.VV
+	for range rapid.IntRange(0, 4).Draw(t, "partitions") {
+		c := told[rapid.IntRange(0, len(told)-1).Draw(t, "row")]
+		begin := wire.Begin{Partition: c.Partition, Mode: wire.ModeInterval}
+		if rapid.IntRange(0, 5).Draw(t, "other mode") == 0 {
+			begin.Mode = wire.ModeLive
+		}
+		recs = append(recs, wire.LaneRecord{Type: wire.TypeBegin, Begin: begin})
+		base, clock := c.Clock.Base(), c.Clock.Clone()
+		for range rapid.IntRange(0, 2).Draw(t, "batches") {
+			if rapid.IntRange(0, 5).Draw(t, "other base") == 0 {
+				base = drawVV(t)
+			}
+			if rapid.IntRange(0, 5).Draw(t, "other floor") == 0 {
+				floor = drawVV(t)
+			}
+			b := wire.Batch{Base: base, Floor: floor}
+			for range rapid.IntRange(1, 5).Draw(t, "copies") {
+				b.Copies = append(b.Copies, wire.Copy{Key: drawKey(t), Object: drawObject(t)})
+			}
+			recs = append(recs, wire.LaneRecord{Type: wire.TypeBatch, Batch: b})
+		}
+		if rapid.IntRange(0, 5).Draw(t, "kept") == 0 {
+			recs = append(recs, wire.LaneRecord{Type: wire.TypeKeep, Keep: wire.Keep{Dots: drawClock(t)}})
+		}
+		if rapid.IntRange(0, 5).Draw(t, "moved") == 0 {
+			clock.Join(drawClock(t))
+		}
+		recs = append(recs, wire.LaneRecord{Type: wire.TypeEnd, End: wire.End{Clock: clock, Floor: floor}})
+	}
+	return recs
+}
+
+func TestALaneThatLeansHandsOutWhatWasWritten(t *testing.T) {
+	c, told := newCodec(t), testRef()
+	rapid.Check(t, func(t *rapid.T) {
+		recs := drawLeaning(t, told)
+		var out bytes.Buffer
+		w, err := c.LaneWriter(&out, wire.LanePlain)
+		require.NoError(t, err)
+		require.NoError(t, w.Head(recs[0].Session, told))
+		for _, r := range recs[1:] {
+			require.NoError(t, writeRecord(w, r))
+			if rapid.IntRange(0, 5).Draw(t, "flush") == 0 {
+				require.NoError(t, w.Flush())
+			}
+		}
+		require.NoError(t, w.Close())
+		got, err := readLeaning(c.LaneReader(bytes.NewReader(out.Bytes())), told)
+		require.Equal(t, io.EOF, err)
+		want := filled(recs)
+		require.Len(t, got, len(want))
+		for i := range want { // no vector and an empty one are the same
+			require.True(t, slices.Equal(want[i].Batch.Base, got[i].Batch.Base) && slices.Equal(want[i].Batch.Floor, got[i].Batch.Floor) &&
+				slices.Equal(want[i].End.Floor, got[i].End.Floor), "record %d", i)
+			got[i].Batch.Base, got[i].Batch.Floor, got[i].End.Floor = want[i].Batch.Base, want[i].Batch.Floor, want[i].End.Floor
+		}
+		require.Equal(t, want, got)
+	})
+}
+
+func TestALaneThatLeansOnAnotherTableIsRefused(t *testing.T) {
+	c, told := newCodec(t), testRef()
+	var out bytes.Buffer
+	w, err := c.LaneWriter(&out, wire.LanePlain)
+	require.NoError(t, err)
+	require.NoError(t, w.Head(5, told))
+	require.NoError(t, w.Begin(wire.Begin{Partition: told[2].Partition, Mode: wire.ModeInterval}))
+	require.NoError(t, w.End(wire.End{Clock: told[2].Clock}))
+	require.NoError(t, w.Close())
+	read := func(table []wire.CopyClock) error {
+		_, err := readLeaning(c.LaneReader(bytes.NewReader(out.Bytes())), table)
+		return err
+	}
+	require.Equal(t, io.EOF, read(told))
+	for _, other := range [][]wire.CopyClock{nil, {}, told[1:]} {
+		require.ErrorIs(t, read(other), wire.ErrMalformed)
+	}
+
+	w, err = c.LaneWriter(io.Discard, wire.LanePlain)
+	require.NoError(t, err)
+	require.NoError(t, w.Head(5, told[:2]))
+	require.Error(t, w.Begin(wire.Begin{Partition: told[2].Partition}), "it was not told of")
+	require.Error(t, w.Close())
 }

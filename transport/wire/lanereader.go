@@ -20,7 +20,7 @@ import (
 // values are parts of a chunk of about ChunkBytes, which they keep alive.
 type LaneRecord struct {
 	Type    Type
-	Session uint64 // TypeLaneHead
+	Session uint64 // TypeLaneHead: the one whose answer's clocks Lean wants next
 	Begin   Begin
 	Batch   Batch // objects filled
 	Keep    Keep
@@ -35,10 +35,14 @@ type LaneReader struct {
 	raw   source
 	z     *zstd.Decoder // nil when plain, or before the first record
 	in    *bufio.Reader // plain bytes; nil before the first record
-	chunk []byte        // records since the last check, reused
-	rest  []byte        // checked records not yet handed out
+	chunk []byte        // reused
+	rest  *reader       // of the columns of a checked chunk; nil: none
+	next  []LaneRecord  // parsed and not handed out yet
 	dict  dict
 	state laneState
+	leans bool   // the lane leans on the table with
+	mark  uint32 // this fingerprint
+	told  *told  // nil: not given yet
 	err   error
 }
 
@@ -73,6 +77,20 @@ func (c *Codec) LaneReader(r io.Reader) *LaneReader {
 // Bytes is how many bytes were read so far, compressed.
 func (l *LaneReader) Bytes() int64 { return l.raw.n }
 
+// Lean gives the clocks that the answer to the session's HELLO told. It comes
+// behind the head, and is an error if the lane leans on other ones.
+func (l *LaneReader) Lean(answered []CopyClock) error {
+	switch {
+	case l.err != nil || !l.leans:
+		return l.err
+	case len(answered) == 0 || fingerprint(answered) != l.mark:
+		l.err = fmt.Errorf("read lane: %w: it leans on another table than the one here", ErrMalformed)
+		return l.err
+	}
+	l.told = tell(&l.dict, answered)
+	return nil
+}
+
 // Next returns the next record. At the end it is io.EOF if the lane was closed
 // in order, io.ErrUnexpectedEOF if it broke off, ErrMalformed if its bytes make
 // no sense; the error stays.
@@ -80,19 +98,24 @@ func (l *LaneReader) Next() (LaneRecord, error) {
 	if l.err != nil {
 		return LaneRecord{}, l.err
 	}
-	rec, err := l.next()
-	switch {
-	case err == nil:
-		return rec, nil
-	case err == errClosed:
-		l.err = io.EOF
-	case errors.Is(err, io.EOF):
-		l.err = fmt.Errorf("read lane: %w", io.ErrUnexpectedEOF)
-	default:
-		l.err = fmt.Errorf("read lane: %w", err)
+	if len(l.next) == 0 {
+		switch err := l.more(); {
+		case err == nil:
+		case err == errClosed:
+			l.err = io.EOF
+		case errors.Is(err, io.EOF):
+			l.err = fmt.Errorf("read lane: %w", io.ErrUnexpectedEOF)
+		default:
+			l.err = fmt.Errorf("read lane: %w", err)
+		}
+		if l.err != nil {
+			l.rest = nil
+			return LaneRecord{}, l.err
+		}
 	}
-	l.rest = nil
-	return LaneRecord{}, l.err
+	rec := l.next[0]
+	l.next = l.next[1:]
+	return rec, nil
 }
 
 // errClosed is the orderly end, told apart from an io.EOF of the source.
@@ -103,43 +126,61 @@ func (l *LaneReader) Close() {
 	if l.err == nil {
 		l.err = fmt.Errorf("read lane: it is closed here")
 	}
-	l.chunk, l.rest, l.in = nil, nil, nil
+	l.chunk, l.rest, l.next, l.in = nil, nil, nil, nil
 	if l.z != nil && l.z.Reset(nil) == nil {
 		l.codec.idleDec.Put(l.z)
 	}
 	l.z = nil
 }
 
-func (l *LaneReader) next() (LaneRecord, error) {
-	if len(l.rest) == 0 {
+// more parses the next record, of the next chunk if need be.
+func (l *LaneReader) more() error {
+	if l.rest == nil {
 		if err := l.fill(); err != nil {
-			return LaneRecord{}, err
+			return err
 		}
 	}
-	t := Type(l.rest[0])
-	n, k := binary.Uvarint(l.rest[1:])
-	body := l.rest[1+k:][:n:n]
-	l.rest = l.rest[1+k+int(n):]
+	r := l.rest
+	r.to(colKinds)
+	t := Type(r.byte())
 	if t == TypeClose {
-		return LaneRecord{}, l.finish()
+		return l.finish()
 	}
-	return l.parse(t, body)
+	if l.next = l.parse(t, r); r.err != nil {
+		l.next = nil
+		return fmt.Errorf("parse record of type %d: %w", t, r.err)
+	}
+	if r.to(colKinds); len(r.b) == 0 {
+		if !r.readAll() {
+			return fmt.Errorf("%w: a chunk has more in its columns than its records", ErrMalformed)
+		}
+		l.rest = nil
+	}
+	return nil
 }
 
-func (l *LaneReader) parse(t Type, body []byte) (LaneRecord, error) {
-	r := &reader{b: body, dict: &l.dict, inline: true}
+func (l *LaneReader) parse(t Type, r *reader) []LaneRecord {
 	rec := LaneRecord{Type: t}
+	if t != TypeLaneHead && l.leans && l.told == nil {
+		r.fail("it leans on a table that is not here")
+		return nil
+	}
 	switch t {
 	case TypeLaneHead:
 		rec.Session = r.u64()
+		if l.leans = r.upTo("a mark", 1) == 1; l.leans {
+			l.mark = binary.LittleEndian.Uint32(r.take(4))
+		}
 	case TypeBegin:
-		rec.Begin.Partition = r.partitionAfter(&l.state.partition)
 		if rec.Begin.Mode = Mode(r.byte()); rec.Begin.Mode > ModeLive {
 			r.fail("mode %d is unknown", rec.Begin.Mode)
 		}
-		l.state.begin(rec.Begin.Partition)
+		rec.Begin.Partition, _ = l.place(r)
 	case TypeBatch, TypeTail:
-		rec.Batch = r.batch(&l.state)
+		base, floor := r.vvFrom(l.state.base), r.vvFrom(l.state.floor)
+		rec.Batch = r.batch(&l.state, base, floor)
+	case TypeWhole:
+		return l.whole(r)
 	case TypeKeep:
 		rec.Keep.Dots = r.clock()
 	case TypeLiveDots:
@@ -149,10 +190,43 @@ func (l *LaneReader) parse(t Type, body []byte) (LaneRecord, error) {
 	default:
 		r.fail("a record has the unknown type %d", t)
 	}
-	if r.err != nil {
-		return LaneRecord{}, fmt.Errorf("parse record of type %d: %w", t, r.err)
+	return []LaneRecord{rec}
+}
+
+// place reads which partition begins, and its row in the table that the lane
+// leans on.
+func (l *LaneReader) place(r *reader) (p kv.Partition, row int) {
+	r.to(colParts)
+	at := l.state.place + 1 + r.zigzag()
+	most := int64(kv.System)
+	if l.told != nil {
+		most = int64(len(l.told.copies)) - 1
 	}
-	return rec, nil
+	if at < 0 || at > most || r.err != nil {
+		r.fail("a partition is out of range")
+		return 0, 0
+	}
+	l.state.place, l.state.seq = at, 0
+	if l.told == nil {
+		return kv.Partition(at), 0
+	}
+	l.state.base = l.told.bases[at]
+	return l.told.copies[at].Partition, int(at)
+}
+
+// whole reads a partition that went as it was told.
+func (l *LaneReader) whole(r *reader) []LaneRecord {
+	if l.told == nil {
+		r.fail("it leans on no table")
+		return nil
+	}
+	p, row := l.place(r)
+	out := []LaneRecord{{Type: TypeBegin, Begin: Begin{Partition: p, Mode: ModeInterval}}}
+	if b := r.batch(&l.state, l.state.base, l.state.floor); len(b.Copies) > 0 {
+		out = append(out, LaneRecord{Type: TypeBatch, Batch: b})
+	}
+	end := End{Clock: l.told.copies[row].Clock.Clone(), Floor: l.state.floor}
+	return append(out, LaneRecord{Type: TypeEnd, End: end})
 }
 
 func (r *reader) laneEnd(s *laneState) End {
@@ -222,38 +296,51 @@ func newLaneDecoder() (*zstd.Decoder, error) {
 	return z, nil
 }
 
-// fill reads records up to the next check.
+// fill reads a chunk and checks it.
 func (l *LaneReader) fill() error {
 	if l.in == nil {
 		if err := l.open(); err != nil {
 			return err
 		}
 	}
-	chunk := l.chunk[:0]
-	for {
-		t, err := l.in.ReadByte()
-		if err != nil {
-			return l.broken(err)
-		}
+	chunk, total := l.chunk[:0], uint64(0)
+	var lengths [columnCount]int
+	for i := range lengths {
 		n, err := binary.ReadUvarint(l.in)
 		if err != nil {
 			return l.broken(err)
 		}
-		if Type(t) == TypeCheck {
-			return l.check(chunk, n)
+		if total += min(n, MaxChunkBytes+1); total > MaxChunkBytes {
+			return fmt.Errorf("%w: a chunk has %d bytes, the limit is %d", ErrMalformed, total, MaxChunkBytes)
 		}
-		switch {
-		case n > MaxLaneBytes:
-			return fmt.Errorf("%w: a record has %d bytes, the limit is %d", ErrMalformed, n, MaxLaneBytes)
-		case len(chunk) >= ChunkBytes:
-			return fmt.Errorf("%w: %d bytes have no check", ErrMalformed, len(chunk))
-		}
-		chunk = append(chunk, t)
+		lengths[i] = int(n)
 		chunk = binary.AppendUvarint(chunk, n)
-		if chunk, err = l.body(chunk, int(n)); err != nil {
-			return l.broken(err)
-		}
 	}
+	if lengths[colKinds] == 0 {
+		return fmt.Errorf("%w: a chunk has no records", ErrMalformed)
+	}
+	head := len(chunk)
+	var err error
+	if chunk, err = l.body(chunk, int(total)); err != nil {
+		return l.broken(err)
+	}
+	var sum [8]byte
+	if _, err := io.ReadFull(l.in, sum[:]); err != nil {
+		return l.broken(err)
+	}
+	if binary.LittleEndian.Uint64(sum[:]) != xxh3.Hash(chunk) {
+		return fmt.Errorf("%w: a chunk of %d bytes does not match its check", ErrMalformed, len(chunk))
+	}
+	if l.chunk = chunk; cap(chunk) > WindowBytes {
+		l.chunk = nil // one large object blew it up
+	}
+	rest := bytes.Clone(chunk[head:]) // goes over to whoever gets the records
+	cols := &columns{at: colKinds}
+	for i, n := range lengths {
+		cols.of[i], rest = rest[:n:n], rest[n:]
+	}
+	l.rest = &reader{b: cols.of[colKinds], dict: &l.dict, inline: true, cols: cols}
+	return nil
 }
 
 // body appends n bytes to chunk, which grows with what came and not with what
@@ -272,24 +359,6 @@ func (l *LaneReader) body(chunk []byte, n int) ([]byte, error) {
 	return chunk, nil
 }
 
-func (l *LaneReader) check(chunk []byte, n uint64) error {
-	if n != 8 || len(chunk) == 0 {
-		return fmt.Errorf("%w: a check of %d bytes over %d", ErrMalformed, n, len(chunk))
-	}
-	var sum [8]byte
-	if _, err := io.ReadFull(l.in, sum[:]); err != nil {
-		return l.broken(err)
-	}
-	if binary.LittleEndian.Uint64(sum[:]) != xxh3.Hash(chunk) {
-		return fmt.Errorf("%w: a chunk of %d bytes does not match its check", ErrMalformed, len(chunk))
-	}
-	l.rest = bytes.Clone(chunk) // goes over to whoever gets the records
-	if l.chunk = chunk; cap(chunk) > WindowBytes {
-		l.chunk = nil // one large object blew it up
-	}
-	return nil
-}
-
 // broken tells a source that failed from a stream that ends early and from one
 // whose bytes are wrong, which is all that the decoder complains of by itself.
 func (l *LaneReader) broken(err error) error {
@@ -305,7 +374,7 @@ func (l *LaneReader) broken(err error) error {
 
 // finish is called at the close record, behind which nothing may come.
 func (l *LaneReader) finish() error {
-	if len(l.rest) > 0 {
+	if !l.rest.readAll() {
 		return fmt.Errorf("%w: records follow the close", ErrMalformed)
 	}
 	switch _, err := l.in.ReadByte(); {

@@ -49,15 +49,16 @@ const (
 	MaxRulePrefixBytes = 256
 	// MaxBatchCopies bounds the objects of one BATCH or TAIL and MaxBatchVersions
 	// their versions, at 100 and 72 bytes of memory each. A sender ends a record
-	// at ChunkBytes, which has room for fewer.
+	// with its chunk, which has room for fewer.
 	MaxBatchCopies   = 1 << 15
 	MaxBatchVersions = 1 << 16
 	// ChunkBytes is how many plain bytes a lane gathers between two checks: the
-	// loss when a lane is cut, and a block zstd compresses well.
-	ChunkBytes = 64 << 10
-	// MaxLaneBytes bounds a lane record's body, and with ChunkBytes what a
-	// receiver holds before the check that vouches for it.
-	MaxLaneBytes = MaxFrameBytes
+	// loss when a lane is cut.
+	ChunkBytes = 32 << 10
+	// MaxLaneBytes bounds one object in a lane, and MaxChunkBytes what a receiver holds
+	// before the check that vouches for it: a chunk that one such object fills.
+	MaxLaneBytes  = MaxFrameBytes
+	MaxChunkBytes = ChunkBytes + MaxLaneBytes
 	// WindowBytes is the zstd window of tables and lanes, all the history a
 	// receiver must keep.
 	WindowBytes = 1 << 20

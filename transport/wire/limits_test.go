@@ -211,16 +211,13 @@ func TestTheSpansOfATableHoldAtTheLimitAndRefuseOneOver(t *testing.T) {
 
 // A sender cuts at the limits of a batch; a receiver refuses what is not cut.
 func TestABatchHoldsItsLimits(t *testing.T) {
-	tomb := []byte{1, 2, 0, 1, 'k'} // tombstone, next sequence, same time, key "k"
-	first := []byte{1 | 64, 0}      // the same with its actor spelt out
-	first = append(someActor(0).Append(first), 2, 0, 1, 'k')
-	record := func(n int) []byte {
-		body := append([]byte{0, 0}, first...) // no change of base or floor
-		for range n - 1 {
-			body = append(body, tomb...)
-		}
-		chunk := binary.AppendUvarint([]byte{byte(wire.TypeBatch)}, uint64(len(body)))
-		return rawLane(append(chunk, body...))
+	record := func(n int) []byte { // tombstones of ascending sequence at one time, all with the key "k"
+		kinds := []byte{byte(wire.TypeBatch), 0, 0} // no change of base or floor
+		flags := append([]byte{1 | 64}, bytes.Repeat([]byte{1}, n-1)...)
+		seqs := someActor(0).Append([]byte{0}) // its actor spelt out
+		seqs = append(seqs, bytes.Repeat([]byte{2}, n)...)
+		counts := binary.AppendUvarint(nil, uint64(n))
+		return rawLane(kinds, nil, counts, flags, seqs, make([]byte, n), bytes.Repeat([]byte{1}, n), bytes.Repeat([]byte("k"), n))
 	}
 	c := newCodec(t)
 	got, err := readLane(c.LaneReader(bytes.NewReader(record(wire.MaxBatchCopies))))

@@ -44,8 +44,7 @@ func (l *LaneWriter) LiveDots(d LiveDots) error {
 			size += 2 * len(pieces[n].Runs)
 			n++
 		}
-		e := &l.enc
-		e.b = e.b[:0]
+		e := l.record(TypeLiveDots)
 		e.byte(b2u(n < len(pieces)))
 		e.clockFrom(d.Clock, l.state.base)
 		e.uvarint(uint64(n))
@@ -53,7 +52,7 @@ func (l *LaneWriter) LiveDots(d LiveDots) error {
 			e.piece(p)
 		}
 		pieces = pieces[n:]
-		if err := l.record(TypeLiveDots); err != nil {
+		if err := l.recorded(TypeLiveDots); err != nil {
 			return err
 		}
 	}

@@ -53,10 +53,9 @@ func (e *encoder) orders(orders []Order, planned bool) {
 			e.string(rule.Prefix)
 		}
 	}
-	prev := int64(-1)
+	prev := noPartition
 	for i, o := range orders {
-		e.zigzag(int64(o.Partition) - prev - 1)
-		prev = int64(o.Partition)
+		e.partitionAfter(&prev, o.Partition)
 		e.uvarint(uint64(o.Reads))
 		e.uvarint(uint64(o.RateKiBps))
 		e.uvarint(uint64(of[i]))
@@ -80,7 +79,7 @@ func (r *reader) orders() (orders []Order, planned bool) {
 		sets[i] = rules
 	}
 	orders = make([]Order, 0, n)
-	prev := int64(-1)
+	prev := noPartition
 	for range n {
 		o := Order{Partition: r.partitionAfter(&prev), Reads: r.u32("reads"), RateKiBps: r.u32("a rate")}
 		if set := r.upTo("a set of rules", uint64(len(sets))); set > 0 {

@@ -55,9 +55,9 @@ const (
 	TypeKeep      Type = 35
 	TypeTail      Type = 36
 	TypeEnd       Type = 37
-	TypeCheck     Type = 38
 	TypeClose     Type = 39
 	TypeLiveDots  Type = 40
+	TypeWhole     Type = 43 // a partition that went as the HELLO_ACK told: its begin, batch and end
 )
 
 // Ping asks a peer for a sign of life; the answer echoes Stamp, so that a lease
