@@ -101,7 +101,10 @@ func (r *Replica) serveDone(name string, request []byte) ([]byte, error) {
 	if rec != nil {
 		leans = rec.copies
 	}
-	d, err := wire.ParseDone(request, r.codec, leans)
+	d, err := wire.ParseDone(request, r.codec, leans, func(id uint64) []wire.CopyClock { return r.checkpoints.find(name, id) })
+	if errors.Is(err, wire.ErrNeedClocks) {
+		return wire.DoneAck{NeedClocks: true}.Append(nil), nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,12 +1,23 @@
 package wire
 
-// Append appends the frame. answered is the Copies of the HELLO_ACK of this
-// session, which the table leans on; nil makes a longer frame that needs none.
-func (d Done) Append(dst []byte, c *Codec, answered []CopyClock) []byte {
+import "fmt"
+
+// Append appends the frame. told is what its table leans on: the Copies of the
+// HELLO_ACK of its session, or, of no session, a checkpoint that the receiver is
+// thought to have too; nil makes a longer frame that needs none.
+func (d Done) Append(dst []byte, c *Codec, told []CopyClock) []byte {
 	e := newEncoder(dst, TypeDone)
 	e.u64(d.Session)
 	body := len(e.b)
-	ref := e.lean(answered)
+	var ref *reference
+	if d.Session == 0 && len(told) > 0 {
+		e.byte(leansOnCheckpoint)
+		e.u64(CheckpointID(told))
+		ref = refer(&e.dict, told)
+		e.known, e.head = len(e.dict.actors), len(e.b)
+	} else {
+		ref = e.lean(told)
+	}
 	e.answer(d.Copies, nil, ref)
 	e.uvarint(uint64(len(d.Digests)))
 	prev := noPartition
@@ -31,12 +42,32 @@ func DoneSession(frame []byte) (uint64, error) {
 	return session, r.end("done")
 }
 
-// ParseDone reads a DONE; answered is the Copies of the HELLO_ACK of its session.
-func ParseDone(frame []byte, c *Codec, answered []CopyClock) (Done, error) {
+// leansOnCheckpoint stands where other frames say whether they lean on a table.
+const leansOnCheckpoint = 2
+
+// ParseDone reads a DONE; answered is the Copies of the HELLO_ACK of its session, and
+// checkpoint returns the table of an id, nil if it is not here, which is
+// ErrNeedClocks.
+func ParseDone(frame []byte, c *Codec, answered []CopyClock, checkpoint func(id uint64) []CopyClock) (Done, error) {
 	r := newReader(frame, TypeDone)
 	d := Done{Session: r.u64()}
 	c.unpack(r)
-	ref := r.lean(answered)
+	var ref *reference
+	if len(r.b) > 0 && r.b[0] == leansOnCheckpoint {
+		r.byte()
+		id := r.u64()
+		var table []CopyClock
+		if checkpoint != nil {
+			table = checkpoint(id)
+		}
+		if r.err == nil && len(table) == 0 {
+			return Done{}, fmt.Errorf("parse done: checkpoint %016x: %w", id, ErrNeedClocks)
+		}
+		ref = refer(r.dict, table)
+		r.dictionary()
+	} else {
+		ref = r.lean(answered)
+	}
 	d.Copies, _ = r.answer(ref)
 	if n := r.count("digests", MaxCopies, 18); n > 0 {
 		d.Digests = make([]Digest, n)
@@ -61,12 +92,13 @@ func (d DoneAck) Append(dst []byte) []byte {
 	e := newEncoder(dst, TypeDoneAck)
 	e.partitions(d.Compared)
 	e.partitions(d.Bad)
+	e.byte(b2u(d.NeedClocks))
 	return e.b
 }
 
 // ParseDoneAck reads a DONE_ACK.
 func ParseDoneAck(frame []byte) (DoneAck, error) {
 	r := newReader(frame, TypeDoneAck)
-	d := DoneAck{Compared: r.partitions(), Bad: r.partitions()}
+	d := DoneAck{Compared: r.partitions(), Bad: r.partitions(), NeedClocks: r.upTo("a mark", 1) == 1}
 	return d, r.end("done ack")
 }

@@ -132,6 +132,19 @@ func TestAnAnswerCostsWhatDiffers(t *testing.T) {
 	require.Less(t, len(nothing.Append(nil, c, h.Copies)), 30)
 }
 
+// A DONE of no session leans on a checkpoint, and says so by its whole id.
+func TestADoneOfNoSessionLeansOnACheckpoint(t *testing.T) {
+	c, ref := newCodec(t), testRef()
+	frame := wire.Done{Copies: ref}.Append(nil, c, ref)
+	got, err := wire.ParseDone(frame, c, nil, checkpointOf(ref))
+	require.NoError(t, err)
+	require.Equal(t, ref, got.Copies)
+	_, err = wire.ParseDone(frame, c, ref, checkpointOf(ref[1:]))
+	require.ErrorIs(t, err, wire.ErrNeedClocks)
+	_, err = wire.ParseDone(frame, c, ref, nil)
+	require.ErrorIs(t, err, wire.ErrNeedClocks)
+}
+
 // The receiver learns first which answer a DONE leans on.
 func TestTheSessionOfADoneNeedsNoReference(t *testing.T) {
 	c, ref := newCodec(t), testRef()

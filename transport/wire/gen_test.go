@@ -261,7 +261,7 @@ func plainFrames() []frameCase {
 			return wire.CountAck{Keys: rapid.SliceOfN(rapid.Int64Range(-1, 1<<40), 1, 30).Draw(t, "keys")}
 		}), parseAs(wire.ParseCountAck)},
 		{"done ack", drawAs(func(t *rapid.T) wire.DoneAck {
-			return wire.DoneAck{Compared: drawPartitions(t), Bad: drawPartitions(t)}
+			return wire.DoneAck{Compared: drawPartitions(t), Bad: drawPartitions(t), NeedClocks: rapid.Bool().Draw(t, "need clocks")}
 		}), parseAs(wire.ParseDoneAck)},
 		{"tick", drawAs(func(t *rapid.T) wire.Tick {
 			return wire.Tick{View: u64(t, "view"), Root: drawRoot(t), Pending: u64(t, "pending")}
@@ -305,11 +305,14 @@ func packedFrames(c *wire.Codec, ref []wire.CopyClock) []frameCase {
 		}, func(b []byte) (any, error) { return wire.ParseHelloAck(b, c, ref) }},
 		{"done", func(t *rapid.T) ([]byte, any) {
 			d := wire.Done{Session: u64(t, "session"), Copies: drawNear(t, ref)}
+			if rapid.Bool().Draw(t, "of no session") {
+				d.Session = 0
+			}
 			for range rapid.IntRange(0, 6).Draw(t, "digests") {
 				d.Digests = append(d.Digests, wire.Digest{Partition: drawPartition(t), Count: u64(t, "count"), Sum: drawRoot(t)})
 			}
 			return d.Append(nil, c, ref), d
-		}, func(b []byte) (any, error) { return wire.ParseDone(b, c, ref) }},
+		}, func(b []byte) (any, error) { return wire.ParseDone(b, c, ref, checkpointOf(ref)) }},
 		{"tick ack", func(t *rapid.T) ([]byte, any) {
 			a := wire.TickAck{Code: wire.HelloCode(rapid.IntRange(0, 3).Draw(t, "code")), Copies: drawCopies(t)}
 			return a.Append(nil, c), a

@@ -272,6 +272,9 @@ type Digest struct {
 type DoneAck struct {
 	Compared []kv.Partition
 	Bad      []kv.Partition
+	// NeedClocks says that nothing was looked at: the checkpoint that the DONE leans
+	// on is not here.
+	NeedClocks bool
 }
 
 // Tick compares roots between running nodes; TickAck says equal, or has the
