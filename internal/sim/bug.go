@@ -31,6 +31,12 @@ const (
 	BugOwnClock        Bug = "each copy forgets by its own clock what has expired"
 	BugReapRaw         Bug = "an expiry takes with it what of its actor lies below"
 	BugHealByJoin      Bug = "what rotted at equal clocks is healed by the join rule"
+	BugSeqForgotten    Bug = "the actor of a dropped copy is kept and counts anew"
+	BugSeqKept         Bug = "the actor of a dropped copy is kept and counts on"
+	BugCheckThenDrop   Bug = "a copy is dropped that was covered when it was looked at"
+	BugDropEarly       Bug = "a copy is dropped when one owner covers it"
+	BugPromiseBroken   Bug = "an owner drops its copy right after it let another drop"
+	BugStandInCounts   Bug = "a stand-in's copy counts as an owner's"
 	BugContextStripped Bug = "an object travels without its explicit context"
 )
 

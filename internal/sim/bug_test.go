@@ -41,7 +41,37 @@ func plants() []plant {
 		{sim.BugNoLiveDots, sim.Collecting},
 		{sim.BugFloorForgotten, sim.Collecting},
 		{sim.BugHealByJoin, sim.Rotting},
+		{sim.BugSeqForgotten, comeBacks},
+		{sim.BugSeqKept, comeBacks},
+		{sim.BugCheckThenDrop, dropsAtOnce},
+		{sim.BugDropEarly, dropsAtOnce},
+		{sim.BugPromiseBroken, dropsAtOnce},
+		{sim.BugStandInCounts, disksDie},
 	}
+}
+
+// dropsAtOnce has owners that want to drop their copies at the same time, and disks
+// that are lost then.
+func dropsAtOnce() sim.Mix {
+	m := sim.Dropping()
+	m.Offer, m.Crash, m.LossPM, m.Write, m.Deliver, m.Commit, m.MaxSessions = 60, 3, 1000, 6, 60, 40, 2
+	return m
+}
+
+// comeBacks has copies dropped as often as may be, and writes beside what is there.
+func comeBacks() sim.Mix {
+	m := sim.Dropping()
+	m.Offer, m.Crash, m.Boot, m.Commit, m.Deliver, m.Begin, m.BlindPM, m.MaxSessions = 60, 0, 0, 40, 60, 14, 600, 2
+	return m
+}
+
+// disksDie has writes that only one owner and those that stand in for the others
+// have, and disks that are lost soon after.
+func disksDie() sim.Mix {
+	m := sim.StandIn()
+	m.LossPM, m.Crash, m.Boot, m.Write, m.Deliver = 600, 12, 9, 12, 70
+	m.Begin, m.Donate, m.Receive, m.Offer, m.Barrier, m.Break = 1, 2, 2, 0, 0, 0
+	return m
 }
 
 // lateWords has restarts in sessions that broke, and writes that arrive long

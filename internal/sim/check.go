@@ -21,6 +21,9 @@ type copyState struct {
 // oracle and against each other.
 func (w *World) check(n *Node) {
 	for _, p := range w.parts {
+		if !n.holds(p) {
+			continue
+		}
 		cs := w.dump(n, p)
 		n.copies[p] = cs
 		w.judge(n, p, cs)
@@ -157,7 +160,7 @@ func (w *World) randomRead() {
 func (w *World) Final() {
 	for _, p := range w.parts {
 		first := w.nodes[0].copies[p]
-		for _, n := range w.nodes {
+		for _, n := range w.owners() {
 			cs := n.copies[p]
 			if !cs.status.Clock.Equal(first.status.Clock) {
 				w.fail("I4", "n%d: partition %d has clock %v, n0 %v", n.index, p, cs.status.Clock, first.status.Clock)

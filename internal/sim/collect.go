@@ -37,7 +37,7 @@ func (n *Node) hear(peer, life int, p kv.Partition, c kv.Clock, hello bool) {
 func (n *Node) stable(p kv.Partition) kv.VV {
 	out := n.shard(p).Clock()
 	vv := out.Base()
-	for i := range n.w.nodes {
+	for i := range Nodes {
 		if i == n.index {
 			continue
 		}

@@ -59,7 +59,7 @@ type schedule struct {
 }
 
 func schedules() []schedule {
-	return slices.Concat(sessionSchedules(), otherSchedules(), collectionSchedules(), reapSchedules())
+	return slices.Concat(sessionSchedules(), otherSchedules(), collectionSchedules(), reapSchedules(), dropSchedules())
 }
 
 func sessionSchedules() []schedule {

@@ -32,7 +32,7 @@ func (w *World) table() []event {
 			}
 		}},
 		{m.Backup, func() {
-			n := w.nodes[w.rng.IntN(Nodes)]
+			n := w.nodes[w.rng.IntN(len(w.nodes))]
 			w.log("n%d is backed up", n.index)
 			n.saveBackup()
 		}},
@@ -46,13 +46,16 @@ func (w *World) table() []event {
 		{m.Reap, w.randomReap},
 		{m.Evict, w.randomEvict},
 		{m.Break, w.randomBreak},
+		{m.Offer, w.randomOffer},
 	}
 }
 
-// someNode returns a node that is up, nil if there is none.
-func (w *World) someNode() *Node {
-	up := make([]*Node, 0, Nodes)
-	for _, n := range w.nodes {
+// someNode returns an owner that is up, nil if there is none.
+func (w *World) someNode() *Node { return w.someOf(w.owners()) }
+
+func (w *World) someOf(nodes []*Node) *Node {
+	up := make([]*Node, 0, maxNodes)
+	for _, n := range nodes {
 		if n.up {
 			up = append(up, n)
 		}
@@ -122,7 +125,7 @@ func (w *World) randomDeliver() {
 }
 
 func (w *World) randomCommit() {
-	n := w.someNode()
+	n := w.someOf(w.nodes)
 	if n == nil {
 		return
 	}
@@ -136,7 +139,7 @@ func (w *World) randomCommit() {
 }
 
 func (w *World) randomCrash() {
-	n := w.nodes[w.rng.IntN(Nodes)]
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
 	if !n.up {
 		return
 	}
@@ -145,6 +148,12 @@ func (w *World) randomCrash() {
 		keep = w.rng.IntN(keep + 1)
 	}
 	w.Crash(n, keep)
+	if !n.owner() {
+		if w.chance(w.mix.LossPM) { // no copy of its counts
+			w.LoseDisk(n)
+		}
+		return
+	}
 	if !w.budget || w.mix.LossPM == 0 {
 		return
 	}
@@ -161,7 +170,7 @@ func (w *World) randomCrash() {
 func (w *World) peek(n *Node) {
 	n.store.Between(nil)
 	n.peeked = true
-	if w.chance(300) {
+	if n.owner() && w.chance(300) {
 		w.Write(n, Put{Key: w.rng.IntN(len(w.keys)), Held: w.chance(700), Delete: w.chance(w.mix.DeletePM)})
 	}
 	for range 2 {
@@ -189,18 +198,20 @@ func (w *World) randomBreak() {
 }
 
 func (w *World) randomBoot() {
-	if n := w.nodes[w.rng.IntN(Nodes)]; !n.up {
+	if n := w.nodes[w.rng.IntN(len(w.nodes))]; !n.up {
 		w.Boot(n)
 	}
 }
 
 func (w *World) randomBegin() {
-	to, from := w.nodes[w.rng.IntN(Nodes)], w.nodes[w.rng.IntN(Nodes)]
+	to, from := w.nodes[w.rng.IntN(Nodes)], w.nodes[w.rng.IntN(len(w.nodes))]
 	w.someSession() // forgets those that have ended
 	if to == from || !to.up || !from.up || len(w.sessions) >= w.mix.MaxSessions {
 		return
 	}
-	w.Begin(to, from, w.parts[w.rng.IntN(len(w.parts))])
+	if p := w.parts[w.rng.IntN(len(w.parts))]; from.holds(p) {
+		w.Begin(to, from, p)
+	}
 }
 
 // Crash ends a node's process. Of the commits that were not synced the first

@@ -15,6 +15,9 @@ const (
 // syncs every pair until all copies are equal. Then one may rot, and is healed.
 func (w *World) Heal() {
 	w.level()
+	if len(w.violations) == 0 && w.bug == NoBug {
+		w.dropHeld()
+	}
 	if len(w.violations) == 0 && w.chance(w.mix.RotPM) {
 		w.randomRot()
 	}
@@ -60,9 +63,9 @@ func (w *World) settle() {
 }
 
 func (w *World) syncAll(p kv.Partition) {
-	for _, to := range w.nodes {
+	for _, to := range w.owners() {
 		for _, from := range w.nodes {
-			if to != from && len(w.violations) == 0 {
+			if to != from && from.holds(p) && len(w.violations) == 0 {
 				w.Catch(to, from, p)
 			}
 		}
@@ -71,7 +74,7 @@ func (w *World) syncAll(p kv.Partition) {
 
 func (w *World) equal() bool {
 	for _, p := range w.parts {
-		for _, n := range w.nodes[1:] {
+		for _, n := range w.owners()[1:] {
 			if !n.copies[p].status.Clock.Equal(w.nodes[0].copies[p].status.Clock) {
 				return false
 			}

@@ -58,8 +58,8 @@ type Op struct {
 	expires int64
 	cover   opset // the writes it means to supersede
 	coord   *Node
-	life    int        // of the coordinator
-	acks    [Nodes]int // lives of the copies that have it durably
+	life    int           // of the coordinator
+	acks    [maxNodes]int // lives of the copies that have it durably
 
 	// forgotten is a delete whose tombstone some copy has lost to rot. Who reads there
 	// does not know of it, if its dot is above a hole, and overwrites it without

@@ -20,6 +20,10 @@ type Mix struct {
 	DieInCommitPM                                 int
 	PeekPM                                        int // of commits: sessions read before they are published
 
+	Offer      int  // copies that are not owned are offered, asked for and dropped
+	OwnersDrop bool // owners' copies too, which come back
+	StandIns   int  // nodes beside the owners
+
 	SkewMS int64 // clocks are wrong by up to so much; a step takes 10
 	RotPM  int   // of barriers: a copy rots, and is healed
 
@@ -98,7 +102,24 @@ func Rotting() Mix {
 	return m
 }
 
+// StandIn has owners down so often that others take their writes.
+func StandIn() Mix {
+	m := Stock()
+	m.Name, m.StandIns, m.Offer, m.Tier, m.RotPM = "standin", maxStandIns, 10, false, 0
+	m.Crash, m.Boot, m.DropPM, m.Begin, m.Donate, m.Receive = 6, 7, 100, 10, 20, 20
+	return m
+}
+
+// Dropping has owners that drop their copies and come back, as where the layout
+// displaces them for a moment.
+func Dropping() Mix {
+	m := Hot()
+	m.Name, m.System, m.Offer, m.OwnersDrop, m.RotPM = "dropping", false, 30, true, 0
+	m.Write, m.DropPM, m.AckDropPM, m.Crash, m.Boot, m.Collect, m.LossPM = 8, 50, 20, 2, 8, 1, 700
+	return m
+}
+
 // Mixes returns all of them.
 func Mixes() []Mix {
-	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting()}
+	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting(), StandIn(), Dropping()}
 }

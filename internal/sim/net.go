@@ -109,6 +109,7 @@ func (w *World) arrive(m message) {
 	n.meet(m.from, m.life)
 	for _, wr := range a.Writes {
 		w.saw(wr.Key, wr.Object)
+		n.standIn(wr.Partition)
 		n.planned[m.op.Key].join(&m.reflected)
 		d := due{m.op, wr.Partition}
 		w.must(n.shard(wr.Partition).Apply(state.Received{

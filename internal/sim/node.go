@@ -27,11 +27,15 @@ type Node struct {
 	tail                        []ghost
 
 	seq    map[kv.Partition]uint64   // dots issued by this process
-	known  [Nodes]int                // the lives of peers, as heard of
+	known  [maxNodes]int             // the lives of peers, as heard of
 	said   map[peerCopy]said         // durable clocks, as peers told them
 	shown  map[kv.Partition]kv.Clock // what peers were told; a disk that is whole keeps it
 	due    []due                     // acknowledgements owed once it is durable
 	copies map[kv.Partition]*copyState
+
+	offer    *offer // of the copy that it would drop
+	promised int64  // it drops nothing before
+	formerly kv.VV  // what BugSeqKept claims for copies that were dropped
 
 	backup    Backup
 	backupOf  ghost
@@ -64,38 +68,50 @@ func (n *Node) start() {
 	if w.bug != BugActorReused || n.boot == 0 {
 		n.boot++
 	}
-	cfg := partition.Config{
-		Store: n.store, Partitions: 1, DigestKey: w.digestKey, Sync: !w.mix.Relaxed,
-		Boot: n.boot, Node: n.id, Rand: w.rng.Uint32,
-		Fail: func(err error) { w.fail("store", "n%d: %v", n.index, err) },
-	}
+	draw := w.rng.Uint32
 	if w.bug == BugActorReused {
-		cfg.Rand = func() uint32 { return 7 }
+		draw = func() uint32 { return 7 }
+	}
+	w.spoilStore(n.store)
+	n.open(draw)
+	n.up, n.offer, n.promised, n.formerly = true, nil, w.now+promiseMS, nil
+	n.planned, n.published = n.durable, n.durable
+	n.tail, n.due, n.fresh = nil, nil, nil
+	n.known, n.said = [maxNodes]int{}, map[peerCopy]said{}
+	n.life++
+	n.seq, n.copies = map[kv.Partition]uint64{}, map[kv.Partition]*copyState{}
+	if bad := n.set.Quarantined(); len(bad) > 0 {
+		w.fail("I12", "n%d: copies %v do not open", n.index, bad)
+	}
+	for _, p := range w.parts {
+		if n.owner() {
+			n.set.Add(p)
+		}
+		shown := n.shown[p]
+		if sh := n.shard(p); sh == nil && shown.Len() > 0 {
+			w.fail("R4", "n%d: comes back without the copy of which it had told %v", n.index, shown)
+		} else if sh != nil && !sh.Covers(shown) {
+			w.fail("R4", "n%d: comes back with %v and had told %v", n.index, n.shard(p).Clock(), n.shown[p])
+		}
+	}
+	w.check(n)
+}
+
+// open opens the store's copies, whose actors take the random bits drawn.
+func (n *Node) open(draw func() uint32) {
+	w := n.w
+	cfg := partition.Config{
+		Store: n.store, Partitions: 1, DigestKey: w.digestKey, Sync: !w.mix.Relaxed, Boot: n.boot, Node: n.id, Rand: draw,
+		Fail: func(err error) { w.fail("store", "n%d: %v", n.index, err) },
 	}
 	if w.mix.Tier {
 		tier, err := cache.NewTier(tierBytes)
 		w.must(err)
 		cfg.Tier = tier
 	}
-	w.spoilStore(n.store)
 	set, err := partition.Open(cfg)
 	w.must(err)
-	n.set, n.tier, n.up = set, cfg.Tier, true
-	n.planned, n.published = n.durable, n.durable
-	n.tail, n.due, n.fresh = nil, nil, nil
-	n.known, n.said = [Nodes]int{}, map[peerCopy]said{}
-	n.life++
-	n.seq, n.copies = map[kv.Partition]uint64{}, map[kv.Partition]*copyState{}
-	if len(set.Quarantined()) > 0 {
-		w.fail("I12", "n%d: copies %v do not open", n.index, set.Quarantined())
-	}
-	for _, p := range w.parts {
-		set.Add(p)
-		if !n.shard(p).Covers(n.shown[p]) {
-			w.fail("R4", "n%d: comes back with %v and had told %v", n.index, n.shard(p).Clock(), n.shown[p])
-		}
-	}
-	w.check(n)
+	n.set, n.tier = set, cfg.Tier
 }
 
 // show notes a clock that leaves the node.
@@ -174,7 +190,9 @@ func (n *Node) settled() {
 	n.due = nil
 	if n.lost {
 		for _, r := range n.fresh {
-			n.refilled[r] = true
+			if r.from < Nodes {
+				n.refilled[r] = true
+			}
 		}
 		if len(n.refilled) == (Nodes-1)*len(n.w.parts) {
 			n.lost, n.w.budget = false, true
@@ -223,6 +241,9 @@ func (n *Node) restore() {
 // mourn notes that the copy has lost what it acknowledged.
 func (n *Node) mourn() {
 	n.shown = nil
+	if !n.owner() {
+		return
+	}
 	n.lost, n.refilled = true, map[refill]bool{}
 	n.w.budget = false
 }

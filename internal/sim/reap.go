@@ -224,7 +224,7 @@ func (w *World) sweep() {
 		}
 		w.net = nil
 	}
-	for _, m := range w.nodes {
+	for _, m := range w.owners() {
 		for key := range w.keys {
 			o, _, err := m.shard(w.partOf(key)).Read(w.keys[key])
 			w.must(err)

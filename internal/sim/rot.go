@@ -131,7 +131,7 @@ func (s *shortIDs) Actor(id uint32) (kv.Actor, bool) {
 // randomRot lets one copy of a healed cluster rot, or two, and mends them.
 func (w *World) randomRot() {
 	p := w.parts[w.rng.IntN(len(w.parts))]
-	for _, n := range w.nodes {
+	for _, n := range w.owners() {
 		if !n.copies[p].status.Comparable() || !n.copies[p].status.Clock.Equal(w.nodes[0].copies[p].status.Clock) {
 			return
 		}
@@ -169,19 +169,19 @@ func (w *World) Mend(p kv.Partition) {
 		w.healByJoin(p)
 		return
 	}
-	for _, n := range w.nodes {
+	for _, n := range w.owners() {
 		look, err := n.shard(p).Look(nil)
 		w.must(err)
 		n.shard(p).SetUnfit(!look.Fit())
 	}
 	for range mendRounds {
-		for _, n := range w.nodes {
+		for _, n := range w.owners() {
 			if n.shard(p).Unfit() {
 				w.healOne(n, p)
 			}
 		}
 	}
-	for _, n := range w.nodes {
+	for _, n := range w.owners() {
 		if n.shard(p).Unfit() {
 			w.fail("L4", "n%d: partition %d is still damaged", n.index, p)
 		}
@@ -191,7 +191,7 @@ func (w *World) Mend(p kv.Partition) {
 
 func (w *World) healOne(n *Node, p kv.Partition) {
 	var others []string
-	for _, m := range w.nodes {
+	for _, m := range w.owners() {
 		if m != n {
 			others = append(others, nodeName(m))
 		}
@@ -218,7 +218,7 @@ func nodeName(n *Node) string { return fmt.Sprintf("n%d", n.index) }
 // ask brings a question to a node and returns its answer, at once.
 func (w *World) ask(ctx context.Context, name string, request []byte) ([]byte, error) {
 	w.hash(request)
-	m := w.nodes[slices.IndexFunc(w.nodes[:], func(n *Node) bool { return nodeName(n) == name })]
+	m := w.nodes[slices.IndexFunc(w.nodes, func(n *Node) bool { return nodeName(n) == name })]
 	t, err := wire.TypeOf(request)
 	if err != nil {
 		return nil, err
@@ -243,13 +243,13 @@ func (w *World) ask(ctx context.Context, name string, request []byte) ([]byte, e
 // healByJoin is what a broken run does instead: the owners send each other the
 // objects that differ, as replication does.
 func (w *World) healByJoin(p kv.Partition) {
-	for _, from := range w.nodes {
+	for _, from := range w.owners() {
 		for k, key := range w.keys {
 			o, base, err := from.shard(p).Read(key)
 			if w.partOf(k) != p || err != nil {
 				continue
 			}
-			for _, to := range w.nodes {
+			for _, to := range w.owners() {
 				if to == from {
 					continue
 				}
@@ -258,7 +258,7 @@ func (w *World) healByJoin(p kv.Partition) {
 			}
 		}
 	}
-	for _, n := range w.nodes {
+	for _, n := range w.owners() {
 		w.check(n)
 	}
 	for _, n := range w.nodes {

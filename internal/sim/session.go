@@ -350,6 +350,9 @@ func (s *Session) finish(end wire.End, g *ghost) {
 	}))
 	s.done = true
 	s.w.stats.Sessions++
+	if !s.from.owner() && s.sofar.Len() > 0 {
+		s.w.stats.HandedOff++
+	}
 	if s.to.broken {
 		s.to.broken = false
 		s.w.stats.Resumed++

@@ -15,6 +15,11 @@ import (
 // Nodes is how many owners each partition has.
 const Nodes = 3
 
+const (
+	maxStandIns = 2 // nodes beside them
+	maxNodes    = Nodes + maxStandIns
+)
+
 // Options says what to run.
 type Options struct {
 	Seed  uint64
@@ -50,6 +55,10 @@ type Stats struct {
 	Reaps     int // removals of what has expired
 	Evictions int // removals of what has not
 	L4        int // copies that rotted, and were healed
+	StoodIn   int // copies opened by nodes that stand in
+	HandedOff int // sessions that brought an owner what such a node held
+	Dropped   int // copies given up by the drop rule
+	CameBack  int // of them, an owner's
 }
 
 // Add adds t to s.
@@ -71,9 +80,13 @@ func (s *Stats) Add(t Stats) {
 	s.Reaps += t.Reaps
 	s.Evictions += t.Evictions
 	s.L4 += t.L4
+	s.StoodIn += t.StoodIn
+	s.HandedOff += t.HandedOff
+	s.Dropped += t.Dropped
+	s.CameBack += t.CameBack
 }
 
-// World is one run: three owners, a network, sessions, and the oracle.
+// World is one run: three owners and those that stand in for them, a network, sessions, and the oracle.
 type World struct {
 	mix       Mix
 	bug       Bug
@@ -85,7 +98,7 @@ type World struct {
 	total     int // of their weights
 	digestKey merkle.Key
 
-	nodes [Nodes]*Node
+	nodes []*Node
 	keys  [][]byte
 	parts []kv.Partition
 
@@ -135,8 +148,8 @@ func New(o Options) *World {
 	for _, e := range w.events {
 		w.total += e.weight
 	}
-	for i := range w.nodes {
-		w.nodes[i] = &Node{w: w, index: i, id: w.newNodeID(), store: NewStore()}
+	for i := range Nodes + w.mix.StandIns {
+		w.nodes = append(w.nodes, &Node{w: w, index: i, id: w.newNodeID(), store: NewStore()})
 		w.drawSkew(w.nodes[i])
 	}
 	for _, n := range w.nodes {
@@ -149,9 +162,6 @@ func (w *World) newNodeID() kv.NodeID {
 	w.nodeID++
 	return kv.NodeID(w.nodeID)
 }
-
-// Node returns the i-th owner.
-func (w *World) Node(i int) *Node { return w.nodes[i] }
 
 // Violations returns what was broken so far.
 func (w *World) Violations() []Violation { return w.violations }

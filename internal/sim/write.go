@@ -63,6 +63,9 @@ func (w *World) Write(n *Node, p Put) *Op {
 		covers.Ctx = p.Token.ctx
 		op.cover.join(&p.Token.cover)
 	}
+	if w.bug == BugSeqKept {
+		covers.Ctx = covers.Ctx.Join(n.formerly)
+	}
 	w.register(op)
 	before := n.copies[part].clock.Base()
 	n.planned[p.Key].join(&op.cover)
@@ -106,10 +109,13 @@ func (w *World) published(op *Op, ch *state.Change, reflected opset) {
 	if w.bug == BugFloorForgotten {
 		o.floor = nil
 	}
-	for i := range w.nodes {
+	for i := range w.owners() {
 		if i != n.index {
 			w.send(n, i, op, o, reflected)
 		}
+	}
+	for _, s := range w.standIns() {
+		w.send(n, s.index, op, o, reflected)
 	}
 }
 
@@ -146,8 +152,8 @@ func (w *World) countAck(op *Op, from, life int) {
 	}
 	op.acks[from] = life
 	n := 0
-	for _, l := range op.acks {
-		if l != 0 {
+	for i, l := range op.acks {
+		if l != 0 && (i < Nodes || w.bug == BugStandInCounts) {
 			n++
 		}
 	}
