@@ -103,7 +103,8 @@ func (r *Replica) run(ctx context.Context, part *core.Part, req *kv.Request, don
 	}
 	w.covers.Held = true
 	more := len(part.Owners) - r.need(part, 0)
-	if part.Lead || more <= 0 || part.Partition == kv.System {
+	w.byLead = part.Lead && more > 0 && part.Partition != kv.System
+	if w.byLead || more <= 0 || part.Partition == kv.System {
 		w.start()
 		return
 	}
@@ -134,6 +135,7 @@ type write struct {
 	covers  state.Covers
 	extra   []kv.Object // of more owners, filled
 	partial bool
+	byLead  bool // it goes by this copy alone
 	resp    kv.Response
 	decided partition.Mutation
 }
@@ -301,6 +303,9 @@ func marked(part *core.Part) kv.State {
 // enough of them hold it.
 func (w *write) replicate(ch *state.Change) {
 	r := w.r
+	if w.part.Partition != kv.System {
+		r.favours.note(w.part.Partition, r.cfg.Self, 0, r.cfg.Boottime())
+	}
 	need := r.need(w.part, w.req.W)
 	if len(w.part.Owners) == 1 && w.part.Owners[0] == r.cfg.Self { // nobody to wait for
 		q := core.NewQuorum(need, r.cfg.Self, w.part.Owners)
@@ -356,7 +361,7 @@ func (w *write) settled(ch *state.Change, q *core.Quorum, late bool) {
 	if q.Copies() < q.Need {
 		r.stats.FewCopies.Add(1)
 	}
-	w.resp.Partial = w.partial || w.part.First != r.cfg.Self && !q.Has(w.part.First) || q.Doubted()
+	w.resp.Partial = w.partial || q.Partial(w.part, r.part(w.part.Partition), w.byLead)
 	if w.resp.Partial {
 		r.stats.PartialContext.Add(1)
 	}

@@ -49,7 +49,7 @@ func (r *Replica) applyWrite(p *remote, w *wire.Write) error {
 	r.stats.LiveApplied.Add(1)
 	seq, part := w.Seq, w.Partition
 	return r.takeFor(part, state.Received{Key: w.Key, Object: w.Object, Floor: w.Floor, From: p.node}, func() {
-		first := r.first(part)
+		first := r.firstFor(p, part)
 		p.ackMu.Lock()
 		p.applied = max(p.applied, seq)
 		p.touch(part, first)
@@ -216,11 +216,18 @@ func (r *Replica) askClocks(ctx context.Context, e core.SendClocks) {
 	}
 }
 
-// serveClocks answers CLOCKS.
-func (r *Replica) serveClocks(request []byte) ([]byte, error) {
+// serveClocks answers CLOCKS. The asker then knows what other coordinators' writes this
+// node has acknowledged until now: a write is durable before it is.
+func (r *Replica) serveClocks(name string, request []byte) ([]byte, error) {
 	q, err := wire.ParseClocks(request)
 	if err != nil {
 		return nil, err
+	}
+	if p := r.remote(name); p != nil {
+		now := r.cfg.Boottime()
+		for _, part := range q.Partitions {
+			p.tellOthers(part, now)
+		}
 	}
 	var ack wire.ClocksAck
 	for _, p := range q.Partitions {

@@ -33,6 +33,7 @@ type remote struct {
 	ackMu   sync.Mutex
 	applied uint64                  // highest write of theirs that is published here
 	touched map[kv.Partition]string // and who was first there then, in this node's view
+	told    map[kv.Partition]int64  // when it was told what other coordinators' writes there are
 }
 
 // inFlight is a replicated write that waits for its ACK.
@@ -57,7 +58,7 @@ func (r *Replica) standsIn(name string, p kv.Partition) bool {
 
 // PeerUp tells of a connection to a member.
 func (r *Replica) PeerUp(name string, node kv.NodeID, boot uint32) {
-	p := &remote{name: name, node: node, boot: boot, touched: map[kv.Partition]string{}, floors: map[kv.Partition]kv.VV{}}
+	p := &remote{name: name, node: node, boot: boot, touched: map[kv.Partition]string{}, told: map[kv.Partition]int64{}, floors: map[kv.Partition]kv.VV{}}
 	p.pongAt.Store(r.cfg.Boottime()) // the handshake was a sign of life
 	r.peersMu.Lock()
 	old := r.peers[name]

@@ -120,6 +120,7 @@ type Replica struct {
 	plans       plans
 	looking     looking
 	drops       drops
+	favours     favours
 }
 
 // Stats counts, for metrics and reports. All fields are totals of the process.

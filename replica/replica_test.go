@@ -477,6 +477,44 @@ func TestAWriteThatTheFirstOwnerLacksIsNotPromised(t *testing.T) {
 	})
 }
 
+// A write that went by the lead alone is acknowledged when that lead is over: an owner
+// that was out of sight, and may have been first for the others, has connected meanwhile.
+func TestAWriteWhoseLeadEndedUnderWayIsPartial(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n3")
+		c.wait("lead", func() bool { return c.part("n3", partOf(key)).Lead })
+		require.False(t, c.set("n3", key, "by the lead").Partial)
+		c.wires.with(func(w *wires) {
+			w.live = func(_, to string) liveFate {
+				if to == "n3" {
+					return swallow
+				}
+				return 0
+			}
+		})
+		term := c.part("n3", partOf(key)).Term
+		type answer struct {
+			resp *kv.Response
+			err  error
+		}
+		answered := make(chan answer, 1)
+		req := kv.Request{Op: kv.OpSet, Key: []byte(key), Value: []byte("under way"), Meta: true}
+		c.nodes["n3"].replica.Start(t.Context(), &req, func(resp *kv.Response, err error) { answered <- answer{resp, err} })
+		c.wait("replicated", func() bool { return c.nodes["n2"].holds(key) == "under way" })
+		c.wires.disconnect("n1", "n3")
+		c.wires.connect("n1", "n3")
+		c.wait("another lead", func() bool { p := c.part("n3", partOf(key)); return p.Lead && p.Term != term })
+		c.wires.with(func(w *wires) { w.live = nil })
+		require.False(t, c.set("n3", key, "next").Partial, "its lead is the new one")
+		a := <-answered // an acknowledgement tells of all before it
+		require.NoError(t, a.err)
+		require.Equal(t, 2, a.resp.Copies)
+		require.True(t, a.resp.Partial)
+	})
+}
+
 func TestSplitHeals(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newCluster(t, "n1", "n2", "n3")

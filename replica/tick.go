@@ -128,7 +128,7 @@ func (r *Replica) Serve(ctx context.Context, name string, request []byte) ([]byt
 	case wire.TypeRead:
 		return r.serveRead(request)
 	case wire.TypeClocks:
-		return r.serveClocks(request)
+		return r.serveClocks(name, request)
 	case wire.TypeScan:
 		return r.serveScan(request)
 	case wire.TypeCount:

@@ -37,6 +37,7 @@ const (
 	BugDropEarly       Bug = "a copy is dropped when one owner covers it"
 	BugPromiseBroken   Bug = "an owner drops its copy right after it let another drop"
 	BugStandInCounts   Bug = "a stand-in's copy counts as an owner's"
+	BugTokenOwnActors  Bug = "a token has the base of its object's actors alone"
 	BugContextStripped Bug = "an object travels without its explicit context"
 )
 

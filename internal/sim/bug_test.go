@@ -36,6 +36,7 @@ func plants() []plant {
 		{sim.BugRecordLost, lateWords},
 		{sim.BugMarkLost, sim.OldTokens},
 		{sim.BugContextStripped, sim.OldTokens},
+		{sim.BugTokenOwnActors, sim.OldTokens},
 		{sim.BugOwnClock, sim.TTL},
 		{sim.BugReapRaw, sim.TTL},
 		{sim.BugNoLiveDots, sim.Collecting},
@@ -99,6 +100,9 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 					if first < 0 {
 						first = int(seed)
 						t.Logf("seed %d: %v", seed, v[0])
+						if !*rates {
+							return
+						}
 					}
 				}
 			}

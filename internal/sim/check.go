@@ -138,9 +138,7 @@ func (w *World) randomRead() {
 			want.add(i)
 		}
 	})
-	if len(o.Live(nil, w.now)) > 1 {
-		w.stats.Siblings++
-	}
+	w.show(n, k, o)
 	if got != want {
 		w.fail("read", "n%d: key %d reads %v", n.index, k, o.Versions)
 	}
@@ -152,6 +150,32 @@ func (w *World) randomRead() {
 	live := o.Live(nil, w.now)
 	if found != (len(live) > 0) || found && string(value) != string(live[0].Value) {
 		w.fail("read", "n%d: key %d reads %q from memory", n.index, k, value)
+	}
+}
+
+// show tells of what lies side by side behind a key at a node.
+func (w *World) show(n *Node, key int, o kv.Object) {
+	live := o.Live(nil, w.now)
+	if len(live) < 2 {
+		return
+	}
+	w.stats.Siblings++
+	if w.shown != nil {
+		w.shown(n.index, w.keys[key], live)
+	}
+}
+
+// showAll tells of all keys at all owners.
+func (w *World) showAll() {
+	if w.shown == nil {
+		return
+	}
+	for _, n := range w.owners() {
+		for k := range w.keys {
+			o, _, err := n.shard(w.partOf(k)).Read(w.keys[k])
+			w.must(err)
+			w.show(n, k, o)
+		}
 	}
 }
 

@@ -198,6 +198,13 @@ func otherSchedules() []schedule {
 			p.Spoil(p.a, 0, sim.RotObjectLost)
 			p.Mend(0)
 		}},
+		{sim.BugTokenOwnActors, sim.Stock, "I3", func(p *play) {
+			x := p.put(p.c, sim.Put{Key: 0})
+			p.tell(x, 0)
+			p.put(p.a, sim.Put{Key: 0, Held: true})
+			p.put(p.b, sim.Put{Key: 0, Token: p.ReadToken(p.a, 0)})
+			p.tell(x, 1)
+		}},
 		{sim.BugContextStripped, sim.Stock, "I3", func(p *play) {
 			p.tell(p.put(p.a, sim.Put{Key: 0}), 1)
 			p.put(p.c, sim.Put{Key: 0, Token: p.ReadToken(p.a, 0)})

@@ -1,48 +1,114 @@
 package sim
 
-import "edged.dev/edged/internal/kv"
+import (
+	"math/rand/v2"
+	"slices"
+
+	"edged.dev/edged/internal/kv"
+)
 
 // write makes the next write, and a read.
 func (c *Cluster) write() {
 	if c.quiet {
 		return
 	}
-	m := c.members[c.rng.IntN(Nodes)]
+	m := c.members[c.rng.IntN(clusterNodes)]
 	if m.up && !m.paused && len(c.ops) < maxOps {
-		m.write([]byte{byte('a' + c.rng.IntN(4))})
+		c.clients++
+		m.route(string(rune('a'+c.rng.IntN(2))), request{client: c.clients, began: c.now})
 	}
-	c.members[c.rng.IntN(Nodes)].read()
+	c.members[c.rng.IntN(clusterNodes)].read()
 	c.after(c.between(5, 300), c.write)
 }
 
-// fault makes the next fault.
+// fault makes the next fault. Each draws from a source of its own, so that one may be
+// left out and the others are the same.
 func (c *Cluster) fault() {
 	if c.quiet {
 		return
 	}
-	m := c.members[c.rng.IntN(Nodes)]
-	switch x := c.rng.IntN(100); {
+	number := c.faults
+	c.faults++
+	all := c.rng
+	c.rng = rand.New(rand.NewPCG(c.seed, uint64(number)))
+	next := c.between(200, 4000)
+	if c.mode == Rejoin {
+		next /= 2
+	}
+	if !slices.Contains(c.skip, number) {
+		c.log("fault %d", number)
+		c.makeFault(c.members[c.rng.IntN(clusterNodes)])
+	}
+	c.rng = all
+	c.after(next, c.fault)
+}
+
+func (c *Cluster) makeFault(m *member) {
+	x := c.rng.IntN(100)
+	if c.mode == Rejoin {
+		x = []int{0, 0, 0, 0, 0, 30, 56, 62, 70, 88, 92}[c.rng.IntN(11)]
+	}
+	switch {
 	case x < 30:
 		c.restart(m)
-	case x < 55:
-		c.cutLink(m, c.members[(m.index+1)%Nodes])
-	case x < 65: // off from everybody
-		c.cutLink(m, c.members[(m.index+1)%Nodes])
-		c.cutLink(m, c.members[(m.index+2)%Nodes])
+	case x < 50:
+		c.cutLink(m, c.other(m))
+	case x < 60: // off from everybody
+		for _, o := range c.members {
+			if o != m {
+				c.cutLink(m, o)
+			}
+		}
+	case x < 67:
+		c.deafen(m, c.other(m))
 	case x < 80:
 		c.pause(m)
-	case x < 88:
+	case x < 87:
 		c.log("all restart")
 		for _, o := range c.members {
 			c.restart(o)
 		}
+	case x < 90:
+		c.stats.Jumps++
+		m.skew = c.between(-3_600_000, 3_600_000)
+		c.log("%s has its clock wrong by %d ms", m.name(), m.skew/millisecond)
 	default:
-		if m.up && !m.paused {
+		if m.up && !m.paused && m.index < Nodes {
 			m.backup, m.backed, m.saved = m.store.Backup(), m.kept.clone(), true
 			c.log("%s is backed up", m.name())
 		}
 	}
-	c.after(c.between(200, 4000), c.fault)
+}
+
+// other returns some other member.
+func (c *Cluster) other(m *member) *member {
+	return c.members[(m.index+1+c.rng.IntN(clusterNodes-1))%clusterNodes]
+}
+
+// idleTimeout is how long a connection lasts of which nothing arrives any more.
+const idleTimeout = 3 * second
+
+// deafen loses what one node sends another, for a while. A transport sends it again
+// until it gives the connection up, so it arrives late or never; and nobody connects
+// meanwhile.
+func (c *Cluster) deafen(from, to *member) {
+	if c.deaf[from.index][to.index] > c.now {
+		return
+	}
+	c.stats.Deaf++
+	until := c.now + c.between(100, 6000)
+	c.log("%s does not hear %s any more", to.name(), from.name())
+	c.deaf[from.index][to.index] = until
+	e := c.epoch[from.index][to.index]
+	if e == 0 || until-c.now < idleTimeout {
+		return
+	}
+	c.after(idleTimeout, func() {
+		if c.epoch[from.index][to.index] == e && c.deaf[from.index][to.index] > c.now {
+			c.disconnect(from, to)
+			c.redial(from, to)
+		}
+	})
 }
 
 // restart crashes a node and boots it a while later, at times with another disk.
@@ -52,6 +118,11 @@ func (c *Cluster) restart(m *member) {
 	}
 	m.crash()
 	switch {
+	case m.index >= Nodes: // no promise leans on its disk
+		if c.rng.IntN(3) == 0 {
+			c.log("%s loses its disk", m.name())
+			m.store, m.id, m.saved, m.kept, m.told = NewStore(), c.newID(), false, told{}, told{}
+		}
 	case c.budget && !onlyRestores(c.lie) && c.rng.IntN(4) == 0:
 		c.log("%s loses its disk", m.name())
 		c.stats.Wipes++
@@ -67,8 +138,20 @@ func (c *Cluster) restart(m *member) {
 	c.after(c.between(10, 4000), func() {
 		if !m.up {
 			m.boot()
+			if c.mode == Rejoin {
+				c.press(m, m.life)
+			}
 		}
 	})
+}
+
+// press asks a node that returned again and again, from its first moment on.
+func (c *Cluster) press(m *member, life int) {
+	if m.life != life || c.now > m.since+5*second {
+		return
+	}
+	m.read()
+	c.after(10*millisecond, func() { c.press(m, life) })
 }
 
 // onlyRestores reports whether a broken rule shows with disks that were rolled
@@ -137,6 +220,7 @@ func (c *Cluster) resume(m *member) {
 func (c *Cluster) heal() {
 	c.log("heals")
 	c.quiet = true
+	c.deaf = [clusterNodes][clusterNodes]int64{}
 	for i, a := range c.members {
 		if !a.up {
 			a.boot()

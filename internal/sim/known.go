@@ -10,8 +10,8 @@ import (
 // told is what a node heard of the peers' copies: all of it, and what R8 has of it,
 // told by the plain rule and without a machine.
 type told struct {
-	clock [Nodes]kv.Clock
-	known [Nodes]heard
+	clock [clusterNodes]kv.Clock
+	known [clusterNodes]heard
 }
 
 // heard is what one incarnation of a copy said, and whether the one before had
@@ -82,7 +82,10 @@ func (m *member) recall() []core.Known {
 func (m *member) keepKnown() {
 	now := m.told.clone()
 	m.keep(m.machine.TakeKnown(2)) // in two parts, as where there is more than a round takes
-	m.keep(m.machine.TakeKnown(Nodes * 2))
+	m.keep(m.machine.TakeKnown(clusterNodes * 2))
+	if m.shard() == nil {
+		return
+	}
 	m.shard().KeepKnown(nil, func() { m.kept = now }) // behind them
 	m.commitSoon()
 }
@@ -90,7 +93,7 @@ func (m *member) keepKnown() {
 // keepLost makes durable what a HELLO has shown to be lost, before it is answered.
 // What a peer is to be told by what is durable here, it must be told.
 func (m *member) keepLost(from *member, asked []wire.CopyClock, told bool) {
-	if want := m.told.greet(from.index, asked); want && !told {
+	if want := m.told.greet(from.index, asked); want && !told && m.index < Nodes && from.index < Nodes {
 		m.c.fail("R8", "%s does not tell %s that it was rolled back", m.name(), from.name())
 	}
 	if due := m.machine.TakeLost(from.name()); len(due) > 0 {
@@ -103,6 +106,8 @@ func (m *member) keepLost(from *member, asked []wire.CopyClock, told bool) {
 
 func (m *member) keep(due []core.Known) {
 	for _, k := range due {
-		m.set.Shard(k.Partition).KeepKnown([]partition.Known{partition.Known(k)}, nil)
+		if sh := m.set.Shard(k.Partition); sh != nil {
+			sh.KeepKnown([]partition.Known{partition.Known(k)}, nil)
+		}
 	}
 }

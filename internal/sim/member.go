@@ -2,10 +2,10 @@ package sim
 
 import (
 	"math"
+	"slices"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition"
-	"edged.dev/edged/partition/state"
 	"edged.dev/edged/replica/core"
 	"edged.dev/edged/transport/wire"
 )
@@ -23,16 +23,23 @@ type member struct {
 	pausedAt int64
 	since    int64    // what was acknowledged before must be known where it answers
 	inbox    []func() // what happened while it was paused
+	waits    []*plainWrite
+	fromDisk bool // its copy is of an earlier process, which may have promised to keep it
+	favours  core.Favours
+	toldOf   [clusterNodes]int64 // when each was told of other coordinators' writes
+	hadLead  bool                // what LieLeadKept goes by
 	store    *Store
 	set      *partition.Set
 	machine  *core.Machine
 	part     core.Part
-	due      bool // a commit is on its way
+	system   kv.State // of its copy of the system partition
+	due      bool     // a commit is on its way
 	pulls    map[uint64]*pull
 	told     told
 	kept     told // what of it is durable
 
-	lost    bool // it lost a disk, and has not been LIVE since
+	skew    int64 // of its wall clock
+	lost    bool  // it lost a disk, and has not been LIVE since
 	excused map[*clusterOp]bool
 	backup  Backup
 	backed  told // kept, in the backup
@@ -40,7 +47,7 @@ type member struct {
 	rolled  bool // it came back from a backup
 }
 
-func (m *member) name() string            { return nameOf(m.index) }
+func (m *member) name() string            { return m.c.names[m.index] }
 func (m *member) shard() *partition.Shard { return m.set.Shard(0) }
 
 // open opens the copies under a new boot.
@@ -54,7 +61,10 @@ func (m *member) open() {
 	})
 	c.must(err)
 	m.set = set
-	set.Add(0)
+	m.fromDisk = set.Shard(0) != nil
+	if m.index < Nodes {
+		set.Add(0)
+	}
 	set.Add(kv.System)
 }
 
@@ -71,18 +81,25 @@ func (m *member) boot() {
 	c := m.c
 	m.life++
 	m.open()
-	if c.lie == LieTrust && m.shard().Trust() == kv.New {
+	if sh := m.shard(); c.lie == LieTrust && sh != nil && sh.Trust() == kv.New {
 		m.shard().SetTrust(kv.Whole, nil)
 	}
 	m.up, m.paused, m.inbox, m.due, m.since = true, false, nil, false, c.now
+	m.system = kv.Cold
 	m.pulls, m.part, m.excused = map[uint64]*pull{}, core.Part{}, map[*clusterOp]bool{}
 	c.stats.Boots++
-	c.log("%s boots as %v.%d, %v", m.name(), m.id, m.bootNo, m.shard().Trust())
+	m.waits, m.hadLead, m.favours, m.toldOf = nil, false, core.Favours{}, [clusterNodes]int64{}
+	c.log("%s boots as %v.%d, %v", m.name(), m.id, m.bootNo, m.Trust(0))
+	held := m.set.Partitions()
+	slices.Sort(held)
 	m.machine = core.New(core.Config{
-		Self: m.name(), Node: m.id, Boot: m.bootNo, Copies: m, W: W, Jitter: c.rng.Uint64, Known: m.recall(),
+		Held: held, Self: m.name(), Node: m.id, Boot: m.bootNo, Copies: m, W: W, Jitter: c.rng.Uint64, Known: m.recall(),
 	})
 	m.commit()
 	m.step(core.LayoutChanged{Layout: c.layout})
+	if c.plan != nil {
+		m.step(core.Planning{On: true})
+	}
 	life := m.life
 	m.every(life, core.PingEvery, m.ping)
 	m.every(life, 3*second, m.collect)
@@ -130,18 +147,28 @@ func (m *member) crash() {
 
 // Copy implements core.Copies.
 func (m *member) Copy(p kv.Partition) core.Copy {
-	st := m.set.Shard(p).Status()
+	sh := m.set.Shard(p)
+	if sh == nil {
+		return core.Copy{}
+	}
+	st := sh.Status()
 	return core.Copy{
 		Held: true, Actor: st.Actor, Trust: st.Trust, Clock: st.Clock, Digest: st.Digest, Comparable: st.Comparable(),
 	}
 }
 
 // Trust implements core.Copies.
-func (m *member) Trust(p kv.Partition) kv.Trust { return m.set.Shard(p).Trust() }
+func (m *member) Trust(p kv.Partition) kv.Trust {
+	if sh := m.set.Shard(p); sh != nil {
+		return sh.Trust()
+	}
+	return kv.New
+}
 
 // Covers implements core.Copies.
 func (m *member) Covers(p kv.Partition, c kv.Clock) bool {
-	return m.c.lie == LieCovers || m.set.Shard(p).Covers(c)
+	sh := m.set.Shard(p)
+	return sh != nil && (m.c.lie == LieCovers || sh.Covers(c))
 }
 
 func (m *member) step(ev core.Event) {
@@ -169,6 +196,12 @@ func (m *member) perform(effect core.Effect) {
 		m.tick(e.Name)
 	case core.SendState:
 		m.tell(e.State)
+	case core.WantPlan:
+		m.planRepair()
+	case core.SendCover:
+		m.askCover(e)
+	case core.Drop:
+		m.dropHeld(e)
 	case core.PingAll:
 		m.ping()
 	case core.Note:
@@ -176,14 +209,43 @@ func (m *member) perform(effect core.Effect) {
 	}
 }
 
+// planRepair has the policy order what is lacking.
+func (m *member) planRepair() {
+	c := m.c
+	if c.plan == nil {
+		return
+	}
+	var peers []string
+	for _, o := range c.members {
+		if c.epoch[m.index][o.index] != 0 {
+			peers = append(peers, o.name())
+		}
+	}
+	gaps := m.machine.Gaps()
+	if len(gaps) == 0 {
+		return
+	}
+	c.stats.Plans++
+	orders := c.plan(m.name(), c.now, gaps, peers)
+	c.log("%s plans %v", m.name(), orders)
+	life := m.life
+	c.after(c.between(0, 5), func() {
+		if m.life == life && m.up {
+			m.run(func() { m.step(core.Planned{Orders: orders}) })
+		}
+	})
+}
+
 // setPart takes what requests go by; a copy that becomes LIVE must know what was
 // acknowledged before it began to ask.
 func (m *member) setPart(p core.Part) {
 	if p.Partition == kv.System {
+		m.system = p.State
 		return
 	}
 	was := m.part.State
 	m.part = p
+	m.hadLead = p.State == kv.Live && p.First == m.name() && (p.Lead || m.hadLead)
 	if was == p.State {
 		return
 	}
@@ -242,6 +304,10 @@ func (m *member) remembered(h *member, op *clusterOp) bool {
 
 // read answers a request, if the copy may.
 func (m *member) read() {
+	if m.c.lie == LieStandReads && m.up && !m.paused && m.part.Held {
+		m.look("answers")
+		return
+	}
 	if !m.up || m.paused || m.part.State != kv.Live || m.c.now > m.part.Until && m.c.lie != LieLease {
 		return
 	}
@@ -295,75 +361,12 @@ func (m *member) commit() {
 	}
 }
 
-// write plans a write at this node, which runs it if its copy serves.
-func (m *member) write(key []byte) {
-	if !m.part.State.Serves() || m.part.State == kv.Live && m.c.now > m.part.Until {
-		return
-	}
-	op := &clusterOp{}
-	life := m.life
-	v := kv.Version{HLC: kv.HLCAt(m.c.now / millisecond), Value: key}
-	if m.c.rng.IntN(4) == 0 {
-		v.Flags, v.Value = kv.Tombstone, nil
-	}
-	m.shard().Write(key, func(kv.Object) (*partition.Mutation, error) {
-		return &partition.Mutation{Version: v, Covers: state.Covers{Held: true}}, nil
-	}, func(ch *state.Change, err error) {
-		m.c.must(err)
-		op.dot = ch.Dots[0]
-		m.c.ops = append(m.c.ops, op)
-		m.c.log("%s writes op%d %v", m.name(), len(m.c.ops)-1, op.dot)
-		m.ack(op, m.index, m.life)
-		w := wire.Write{Seq: 1, Partition: 0, Copy: wire.Copy{Key: key, Object: ch.Filled(0)}, Floor: ch.Below}
-		for _, o := range m.c.members {
-			if o != m {
-				m.c.send(m, o, func() { o.apply(m, life, op, w) })
-			}
-		}
-	})
-	m.commitSoon()
-}
-
-// apply takes a replicated write and answers when it is durable.
-func (m *member) apply(from *member, fromLife int, op *clusterOp, w wire.Write) {
-	life := m.life
-	answer := func() {
-		copies := []wire.CopyClock{m.copyClock(0)}
-		m.c.send(m, from, func() {
-			if from.life == fromLife {
-				from.ack(op, m.index, life)
-			}
-			from.told.hear(m.index, copies)
-			from.step(core.Acked{Name: m.name(), Copies: copies})
-		})
-	}
-	frame := wire.Apply{Writes: []wire.Write{w}}.Append(nil)
-	a, err := wire.ParseApply(frame)
-	m.c.must(err)
-	m.c.must(m.shard().Apply(state.Received{Key: a.Writes[0].Key, Object: a.Writes[0].Object, Floor: a.Writes[0].Floor, From: from.id}, answer))
-	m.commitSoon()
-}
-
-// ack counts a durable copy of a write that this node coordinates.
-func (m *member) ack(op *clusterOp, holder, life int) {
-	op.holders[holder] = life
-	n := 0
-	for _, l := range op.holders {
-		if l != 0 {
-			n++
-		}
-	}
-	if n >= W && op.ackedAt == 0 {
-		op.ackedAt = m.c.now
-		m.c.log("%v is acknowledged", op.dot)
-	}
-}
-
 func (m *member) copyClock(p kv.Partition) wire.CopyClock {
 	st := m.set.Shard(p).Status()
 	c := wire.CopyClock{Partition: p, Actor: st.Actor, Trust: st.Trust, Clock: st.Clock}
-	if p == 0 {
-		c.State = m.part.State
+	c.State = m.part.State
+	if p == kv.System {
+		c.State = m.system
 	}
 	return c
 }

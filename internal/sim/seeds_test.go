@@ -13,10 +13,11 @@ import (
 )
 
 var (
-	seeds    = flag.Int("seeds", 500, "how many seeds TestSeeds runs of each mix")
+	seeds    = flag.Int("seeds", 300, "how many seeds TestSeeds runs of each mix")
 	seedBase = flag.Uint64("seed-base", 0, "the first of them")
 	seedOne  = flag.Uint64("sim.seed", 0, "the one seed that TestOneSeed runs")
 	mixName  = flag.String("sim.mix", "stock", "its mix")
+	rates    = flag.Bool("sim.rates", false, "TestPlantedBugsAreCaught runs on behind the first seed that catches a bug, and tells how many do")
 	traced   = flag.Bool("sim.trace", false, "print its events")
 )
 
@@ -54,8 +55,7 @@ func TestSeeds(t *testing.T) {
 			for seed := *seedBase; seed < *seedBase+uint64(*seeds); seed++ {
 				w := run(sim.Options{Seed: seed, Mix: m})
 				if v := w.Violations(); len(v) > 0 {
-					t.Errorf("seed %d: %v\nreplay: go test ./internal/sim -run TestOneSeed -sim.mix=%s -sim.seed=%d -sim.trace -v",
-						seed, v[0], m.Name, seed)
+					t.Error(failure(sim.Options{Seed: seed, Mix: m}, v[0]))
 				}
 				sum.Add(w.Stats())
 			}

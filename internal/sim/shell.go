@@ -21,6 +21,8 @@ type pull struct {
 func (m *member) peerUp(o *member) {
 	m.run(func() {
 		m.cutPulls(o.name())
+		m.failWaits(o)
+		m.toldOf[o.index] = 0
 		m.step(core.PeerUp{Name: o.name(), Node: o.id, Boot: o.bootNo})
 		st := m.machine.State()
 		m.c.send(m, o, func() { o.step(core.Stated{Name: m.name(), State: st}) })
@@ -39,6 +41,7 @@ func (m *member) peerDown(o *member) {
 				return // there is another already, and it said so
 			}
 			m.cutPulls(o.name())
+			m.failWaits(o)
 			m.step(core.PeerDown{Name: o.name(), Boot: boot})
 			m.step(core.StreamBroke{Name: o.name()})
 		})
@@ -71,6 +74,33 @@ func (m *member) drop(id uint64, p *pull) {
 		m.step(core.PartEnded{Name: p.name, Session: id, Partition: part, Failed: true})
 	}
 	m.step(core.SessionEnded{Name: p.name, Session: id, Parts: p.ended})
+}
+
+// cutLane ends a session at its receiver, in disorder.
+func (m *member) cutLane(to *member, session uint64) {
+	m.c.send(m, to, func() {
+		if pl := to.pulls[session]; pl != nil {
+			to.drop(session, pl)
+		}
+	})
+}
+
+// copyClocks tells of all copies that this node has.
+func (m *member) copyClocks() (out []wire.CopyClock) {
+	for _, p := range []kv.Partition{0, kv.System} {
+		if m.set.Shard(p) != nil {
+			out = append(out, m.copyClock(p))
+		}
+	}
+	return out
+}
+
+// shared tells of the copies that this node and another own.
+func (m *member) shared(o *member) (out []wire.CopyClock) {
+	if m.index < Nodes && o.index < Nodes {
+		out = append(out, m.copyClock(0))
+	}
+	return append(out, m.copyClock(kv.System))
 }
 
 func (m *member) peer(name string) *member {
@@ -106,7 +136,7 @@ func (m *member) tell(st wire.State) {
 func (m *member) hello(e core.SendHello) {
 	o, at := m.peer(e.Name), m.c.now
 	pl := &pull{name: e.Name, in: map[kv.Partition]*partition.Incoming{}}
-	copies := []wire.CopyClock{m.copyClock(0), m.copyClock(kv.System)}
+	copies := m.copyClocks()
 	for i := range copies {
 		if p := copies[i].Partition; slices.Contains(e.Wants, p) {
 			pl.in[p], copies[i].Clock = m.set.Shard(p).Begin(e.Session, o.id)
@@ -123,6 +153,9 @@ func (m *member) answerHello(from *member, e core.SendHello, asked []wire.CopyCl
 	told := false
 	for _, a := range asked {
 		lost := m.c.lie != LieTrust && m.machine.Greet(from.name(), a) && m.c.lie != LieNotLost
+		if m.set.Shard(a.Partition) == nil {
+			continue
+		}
 		c := m.copyClock(a.Partition)
 		c.Lost = lost
 		told = told || lost && a.Partition == 0
@@ -156,6 +189,13 @@ func (m *member) helloAnswered(e core.SendHello, ack wire.HelloAck, at int64) {
 	if len(pl.in) == 0 {
 		delete(m.pulls, e.Session)
 	}
+	if m.c.lie == LieAnyWhole {
+		for _, copies := range [][]wire.CopyClock{ack.Copies, ack.Equal} {
+			for i := range copies {
+				copies[i].Trust = kv.Whole
+			}
+		}
+	}
 	if m.c.lie == LieEarlyReport {
 		at = m.c.now + 10*second
 	}
@@ -168,10 +208,15 @@ func (m *member) donate(to *member, session uint64, parts []wire.CopyClock) {
 		return
 	}
 	p := parts[0].Partition
-	out, err := m.set.Shard(p).Open(to.id, parts[0].Clock)
+	sh := m.set.Shard(p)
+	if sh == nil { // dropped meanwhile
+		m.cutLane(to, session)
+		return
+	}
+	out, err := sh.Open(to.id, parts[0].Clock)
 	m.c.must(err)
 	m.look2(out)
-	s := &stream{m: m, to: to, session: session, part: p, out: out, rest: parts[1:], life: m.life, epoch: m.c.epoch[m.index][to.index]}
+	s := &stream{actor: sh.Actor(), m: m, to: to, session: session, part: p, out: out, rest: parts[1:], life: m.life, epoch: m.c.epoch[m.index][to.index]}
 	s.soon()
 }
 
@@ -185,6 +230,7 @@ func (m *member) look2(out *partition.Outgoing) {
 // stream is the donor's side of one partition in a session.
 type stream struct {
 	m, to   *member
+	actor   kv.Actor
 	session uint64
 	part    kv.Partition
 	out     *partition.Outgoing
@@ -206,6 +252,11 @@ func (s *stream) step() {
 	m := s.m
 	if m.c.epoch[m.index][s.to.index] != s.epoch {
 		s.out.Close()
+		return
+	}
+	if m.set.Shard(s.part) == nil || m.set.Shard(s.part).Actor() != s.actor { // it was dropped
+		s.out.Close()
+		m.cutLane(s.to, s.session)
 		return
 	}
 	if !s.scanned {
@@ -239,6 +290,9 @@ func (s *stream) step() {
 		return
 	}
 	last := len(s.rest) == 0
+	if m.index >= Nodes && s.part == 0 {
+		m.c.stats.HandedOff++
+	}
 	m.c.send(m, s.to, func() { s.to.end(s, clock, floor, last) })
 	m.donate(s.to, s.session, s.rest)
 }
@@ -306,16 +360,24 @@ func (m *member) end(s *stream, clock kv.Clock, floor kv.VV, last bool) {
 // equal.
 func (m *member) done(name string) {
 	o := m.peer(name)
-	copies := []wire.CopyClock{m.copyClock(0), m.copyClock(kv.System)}
-	mine := map[kv.Partition]partition.Status{0: m.shard().Status(), kv.System: m.set.Shard(kv.System).Status()}
-	parts := []kv.Partition{0, kv.System}
+	copies := m.copyClocks()
+	mine := map[kv.Partition]partition.Status{}
+	var parts []kv.Partition
+	for _, c := range copies {
+		parts = append(parts, c.Partition)
+		mine[c.Partition] = m.set.Shard(c.Partition).Status()
+	}
 	m.c.send(m, o, func() {
 		o.told.hear(m.index, copies)
 		o.step(core.DoneAsked{Name: m.name(), Node: m.id, Copies: copies})
 		ack := wire.DoneAck{}
 		var equal []kv.Partition
 		for _, p := range parts {
-			a, b := mine[p], o.set.Shard(p).Status()
+			sh := o.set.Shard(p)
+			if sh == nil {
+				continue
+			}
+			a, b := mine[p], sh.Status()
 			if !a.Comparable() || !b.Comparable() || !a.Clock.Equal(b.Clock) {
 				continue
 			}
@@ -335,9 +397,14 @@ func (m *member) done(name string) {
 func (m *member) askClocks(e core.SendClocks) {
 	o, at := m.peer(e.Name), m.c.now
 	m.c.send(m, o, func() {
+		if slices.Contains(e.Parts, 0) {
+			o.toldOf[m.index] = o.c.now
+		}
 		var copies []wire.CopyClock
 		for _, p := range e.Parts {
-			copies = append(copies, o.copyClock(p))
+			if o.set.Shard(p) != nil {
+				copies = append(copies, o.copyClock(p))
+			}
 		}
 		o.c.send(o, m, func() { m.step(core.ClocksAnswered{Name: e.Name, Copies: copies, AskAt: at}) })
 	})
@@ -346,7 +413,7 @@ func (m *member) askClocks(e core.SendClocks) {
 func (m *member) tick(name string) {
 	m.c.log("%s ticks at %s", m.name(), name)
 	o, at := m.peer(name), m.c.now
-	mine := []wire.CopyClock{m.copyClock(0), m.copyClock(kv.System)}
+	mine := m.shared(o)
 	m.c.send(m, o, func() {
 		ack := wire.TickAck{Code: wire.HelloEqual}
 		for _, c := range mine {

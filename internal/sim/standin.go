@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
 )
 
 // promiseMS is how long an owner that said it covers a copy keeps its own, and one
@@ -119,7 +120,8 @@ func (w *World) Drop(n *Node) bool {
 		drop = func() (bool, error) { return true, n.set.Drop(0) }
 	}
 	was := kv.Dot{Actor: n.shard(0).Actor(), Seq: n.seq[0]}
-	if !w.stepping(n, drop) {
+	if gone, err := stepping(n.set, drop); err != nil || !gone {
+		w.must(err)
 		w.log("n%d keeps what it offered, for something came", n.index)
 		return false
 	}
@@ -140,7 +142,7 @@ func (w *World) Drop(n *Node) bool {
 
 // stepping runs a step that waits for the committer, which it steps meanwhile. Nothing
 // is planned at the node, so that there is one group to commit.
-func (w *World) stepping(n *Node, step func() (bool, error)) bool {
+func stepping(set *partition.Set, step func() (bool, error)) (bool, error) {
 	type result struct {
 		ok  bool
 		err error
@@ -153,11 +155,11 @@ func (w *World) stepping(n *Node, step func() (bool, error)) bool {
 	for {
 		select {
 		case r := <-done:
-			w.must(r.err)
-			return r.ok
+			return r.ok, r.err
 		default:
-			_, err := n.set.Committer().CommitGroup()
-			w.must(err)
+			if _, err := set.Committer().CommitGroup(); err != nil {
+				return false, err
+			}
 			runtime.Gosched()
 		}
 	}
@@ -183,7 +185,11 @@ func (n *Node) forget(p kv.Partition) {
 func (n *Node) comeBack(was kv.Dot) {
 	switch n.w.bug {
 	case BugSeqForgotten:
-		n.open(func() uint32 { return was.Actor.Rand })
+		again := was.Actor.Rand
+		n.open(func() uint32 {
+			defer func() { again = n.w.rng.Uint32() }()
+			return again
+		})
 		n.offer = nil
 	case BugSeqKept:
 		n.formerly = n.formerly.With(was)

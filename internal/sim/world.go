@@ -26,6 +26,9 @@ type Options struct {
 	Mix   Mix
 	Bug   Bug
 	Trace io.Writer // every event, one a line; nil: none
+	// Shown is told what lies side by side behind a key at a node, when it is read
+	// there. nil: nobody.
+	Shown func(node int, key []byte, live []kv.Version)
 	// Directed runs take their steps from a script: a session sends one object a
 	// step and stays with its snapshot, and a bug takes every occasion.
 	Directed bool
@@ -90,8 +93,10 @@ func (s *Stats) Add(t Stats) {
 type World struct {
 	mix       Mix
 	bug       Bug
+	pcg       *rand.PCG // that rng draws from
 	rng       *rand.Rand
 	trace     io.Writer
+	shown     func(node int, key []byte, live []kv.Version)
 	directed  bool
 	now       int64 // virtual milliseconds
 	events    []event
@@ -111,6 +116,9 @@ type World struct {
 	nodeID    uint64
 	tokens    []*Token
 	budget    bool // a disk may be lost: all that were are refilled
+
+	recording bool
+	recorded  []Event
 
 	memory map[[2]uint64]kv.Clock // what BugOldKnowledge remembers
 
@@ -134,9 +142,10 @@ type event struct {
 
 // New returns a world whose nodes are up and empty.
 func New(o Options) *World {
+	pcg := rand.NewPCG(o.Seed, 0x9e3779b97f4a7c15)
 	w := &World{
-		mix: o.Mix, bug: o.Bug, trace: o.Trace, directed: o.Directed, budget: true, now: 1_000_000,
-		rng:   rand.New(rand.NewPCG(o.Seed, 0x9e3779b97f4a7c15)),
+		mix: o.Mix, bug: o.Bug, trace: o.Trace, shown: o.Shown, directed: o.Directed, budget: true, now: 1_000_000,
+		pcg: pcg, rng: rand.New(pcg),
 		byDot: map[identity]*Op{}, digestKey: merkle.KeyOf([]byte("sim")),
 		keys: [][]byte{[]byte("alpha"), []byte("beta"), []byte("gamma")}, parts: []kv.Partition{0},
 	}
@@ -240,14 +249,22 @@ func (w *World) Run(events int) {
 		if len(w.violations) > 0 {
 			return
 		}
+		w.note(w.step)
 		w.Step()
 	}
+	w.note(endStep)
+	w.end()
+}
+
+// end heals and looks.
+func (w *World) end() {
 	if len(w.violations) == 0 {
 		w.Heal()
 	}
 	w.sweep()
 	if len(w.violations) == 0 {
 		w.Final()
+		w.showAll()
 	}
 }
 

@@ -25,7 +25,13 @@ type Put struct {
 func (w *World) ReadToken(n *Node, key int) *Token {
 	o, base, err := n.shard(w.partOf(key)).Read(w.keys[key])
 	w.must(err)
-	return &Token{key, kv.Context(o.Filled(base)), n.published[key]}
+	ctx := kv.Context(o.Filled(base))
+	if w.bug == BugTokenOwnActors {
+		ctx = slices.DeleteFunc(ctx, func(d kv.Dot) bool {
+			return !slices.ContainsFunc(o.Versions, func(v kv.Version) bool { return v.Dot.Actor == d.Actor })
+		})
+	}
+	return &Token{key, ctx, n.published[key]}
 }
 
 // Write plans a write at a node; it is published by the node's next commit. A

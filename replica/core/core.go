@@ -91,6 +91,7 @@ type Part struct {
 	State     kv.State
 	Verified  bool
 	Lead      bool
+	Term      uint64 // of its lead: another one whenever it must be asked for anew
 	First     string // first serving owner in this node's view, "" if none
 	Serving   []string
 	Live      []string // other owners believed LIVE

@@ -153,6 +153,11 @@ func (m *Machine) peerUp(e PeerUp) {
 		name: e.Name, node: e.Node, boot: e.Boot, up: true, upAt: m.now, tickAt: m.nextTick(), pongAt: p.pongAt,
 		since: m.sessions, leaveIt: m.now + courtesy,
 	}
+	for _, x := range m.parts {
+		if slices.Contains(x.others, e.Name) {
+			m.doubted(x.Partition)
+		}
+	}
 	if again { // nobody returns: what the connection lost is looked for at once
 		p.leaveIt = m.now
 	}

@@ -87,6 +87,22 @@ func (q *Quorum) Copies() int {
 // acknowledged: what that one holds may not be covered.
 func (q *Quorum) Doubted() bool { return q.Copies() < len(q.acked) }
 
+// Partial reports whether a write of the coordinator may have missed another that was
+// acknowledged before it began, or may be missed by one that begins later. began is
+// what the coordinator saw then, now what it sees at the answer. byLead says that the
+// write went by the coordinator's copy alone: then its lead must have lasted. And
+// whoever was or is first in its view must have the write: it may go by its own copy
+// alone when the next one comes.
+func (q *Quorum) Partial(began, now *Part, byLead bool) bool {
+	if byLead && (!now.Lead || now.Term != began.Term) {
+		return true
+	}
+	if now.First != "" && now.First != q.Self && !q.Has(now.First) {
+		return true
+	}
+	return began.First != q.Self && !q.Has(began.First) || q.Doubted()
+}
+
 // Has reports whether an owner's copy is durable.
 func (q *Quorum) Has(owner string) bool {
 	return slices.ContainsFunc(q.acked, func(a ack) bool { return a.owner == owner })

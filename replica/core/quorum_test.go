@@ -122,3 +122,37 @@ func TestStandInsAreToldApart(t *testing.T) {
 	q.Ack("n4", "n1")
 	require.Zero(t, q.Stood(), "it failed before")
 }
+
+// A write is partial if its lead did not last, or if whoever is first at its beginning
+// or at its end has it not.
+func TestPartial(t *testing.T) {
+	t.Parallel()
+	part := func(first string, lead bool, term uint64) *core.Part {
+		return &core.Part{First: first, Lead: lead, Term: term}
+	}
+	for name, tc := range map[string]struct {
+		began, now *core.Part
+		byLead     bool
+		acked      string
+		partial    bool
+	}{
+		"the lead lasts":                     {part("a", true, 1), part("a", true, 1), true, "a b", false},
+		"the lead is over":                   {part("a", true, 1), part("a", false, 1), true, "a b", true},
+		"another lead":                       {part("a", true, 1), part("a", true, 2), true, "a b", true},
+		"more owners were asked":             {part("a", false, 1), part("a", true, 2), false, "a b", false},
+		"another was first, and has it":      {part("b", false, 0), part("a", false, 1), false, "a b", false},
+		"another was first, and has it not":  {part("c", false, 0), part("a", false, 1), false, "a b", true},
+		"another is first, and has it":       {part("a", false, 1), part("b", false, 1), false, "a b", false},
+		"another is first, and has it not":   {part("a", false, 1), part("c", false, 1), false, "a b", true},
+		"another is first, and the lead was": {part("a", true, 1), part("b", false, 1), true, "a b", true},
+		"nobody was first":                   {part("", false, 0), part("a", false, 1), false, "a b", true},
+		"nobody is first":                    {part("a", false, 1), part("", false, 1), false, "a b", false},
+		"an owner names another":             {part("a", true, 1), part("a", true, 1), true, "a b>c", true},
+	} {
+		q := core.NewQuorum(2, "a", []string{"a", "b", "c"})
+		for _, e := range strings.Fields(tc.acked) {
+			q.Ack(first(e))
+		}
+		require.Equal(t, tc.partial, q.Partial(tc.began, tc.now, tc.byLead), name)
+	}
+}

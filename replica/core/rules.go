@@ -407,20 +407,23 @@ func (m *Machine) lead(x *part) {
 	}
 	if x.first == 0 {
 		x.first, x.leadClock = max(m.now, 1), map[string]kv.Clock{}
+		x.Term++
 	}
-	if x.Lead {
-		return
-	}
-	covered := 0
+	covered, lacks := 0, false
 	for name, c := range x.leadClock {
-		if slices.Contains(x.Live, name) && m.cfg.Copies.Covers(x.Partition, c) {
+		switch {
+		case !m.cfg.Copies.Covers(x.Partition, c):
+			lacks = true
+		case slices.Contains(x.Live, name):
 			covered++
 		}
 	}
-	x.Lead = covered >= len(x.Owners)-m.w(x)
+	x.Lead = !lacks && (x.Lead || covered >= len(x.Owners)-m.w(x))
 }
 
 // doubted ends the lead: if this node is first all the same, it asks for it anew.
+// An owner that connects ends it too: others may have held that one to be first while
+// it was out of this node's sight, and have acknowledged what this copy lacks.
 func (m *Machine) doubted(p kv.Partition) {
 	if x := m.parts[p]; x != nil {
 		x.first, x.Lead = 0, false
