@@ -13,7 +13,8 @@ type favours struct {
 	of map[kv.Partition]*core.Favours
 }
 
-// note notes that a coordinator's write is acknowledged, and reports whether another's
+// note notes that a coordinator's write is acknowledged, or one that counts if that
+// node has it too, and reports whether another's
 // was, since a time.
 func (f *favours) note(p kv.Partition, coordinator string, since, now int64) (other bool) {
 	f.mu.Lock()
@@ -40,7 +41,11 @@ func (r *Replica) firstFor(p *remote, part kv.Partition) string {
 		return first // its coordinators go by no lead
 	}
 	now := r.cfg.Boottime()
-	if !r.favours.note(part, p.name, p.othersTold(part), now) || first != "" && first != p.name && first != r.cfg.Self {
+	if first != "" && first != p.name && first != r.cfg.Self { // it counts if that one has the write
+		r.favours.note(part, first, 0, now)
+		return first
+	}
+	if !r.favours.note(part, p.name, p.othersTold(part), now) {
 		return first
 	}
 	p.tellOthers(part, now)

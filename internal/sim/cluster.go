@@ -47,6 +47,19 @@ func Lies() []Lie {
 	}
 }
 
+// silent reports whether owners do not tell of the writes that they acknowledged for
+// others: what they tell makes up for some other rules, which could be broken unseen.
+func (l Lie) silent() bool { return l == LieNoFavours }
+
+// Mode returns the mode that is biased to a broken rule.
+func (l Lie) Mode() Mode {
+	switch l {
+	case LieNoFavours, LieOldView:
+		return Glimpses
+	}
+	return Safety
+}
+
 // Mode is what a run is after.
 type Mode string
 
@@ -55,10 +68,11 @@ const (
 	Safety   Mode = "safety"   // long times of faults, then one of rest
 	Liveness Mode = "liveness" // faults and rest in turns: each time all must soon be level
 	Rejoin   Mode = "rejoin"   // nodes that go and return, asked as soon as they answer
+	Glimpses Mode = "glimpses" // pauses, cuts and deaf links that are short
 )
 
 // Modes returns all of them.
-func Modes() []Mode { return []Mode{Safety, Liveness, Rejoin} }
+func Modes() []Mode { return []Mode{Safety, Liveness, Rejoin, Glimpses} }
 
 // ClusterOptions says what to run.
 type ClusterOptions struct {

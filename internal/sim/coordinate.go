@@ -247,9 +247,13 @@ func (m *member) apply(from *member, w *plainWrite, wr wire.Write) {
 // has it.
 func (m *member) firstFor(from *member) string {
 	first := m.part.First
+	if first != "" && first != from.name() && first != m.name() {
+		m.favours.Note(first, m.c.now)
+		return first
+	}
 	other := m.favours.Other(from.name(), m.toldOf[from.index])
 	m.favours.Note(from.name(), m.c.now)
-	if !other || m.c.lie == LieNoFavours || first != "" && first != from.name() && first != m.name() {
+	if !other || m.c.lie.silent() {
 		return first
 	}
 	m.c.stats.Favours++

@@ -32,8 +32,11 @@ func (c *Cluster) fault() {
 	all := c.rng
 	c.rng = rand.New(rand.NewPCG(c.seed, uint64(number)))
 	next := c.between(200, 4000)
-	if c.mode == Rejoin {
+	switch c.mode {
+	case Rejoin:
 		next /= 2
+	case Glimpses:
+		next /= 4
 	}
 	if !slices.Contains(c.skip, number) {
 		c.log("fault %d", number)
@@ -47,6 +50,9 @@ func (c *Cluster) makeFault(m *member) {
 	x := c.rng.IntN(100)
 	if c.mode == Rejoin {
 		x = []int{0, 0, 0, 0, 0, 30, 56, 62, 70, 88, 92}[c.rng.IntN(11)]
+	}
+	if c.mode == Glimpses {
+		x = []int{0, 30, 30, 30, 30, 62, 62, 70, 70, 70}[c.rng.IntN(10)]
 	}
 	switch {
 	case x < 30:
@@ -85,6 +91,15 @@ func (c *Cluster) other(m *member) *member {
 	return c.members[(m.index+1+c.rng.IntN(clusterNodes-1))%clusterNodes]
 }
 
+// lasting is how long a fault lasts, in milliseconds up to a most; glimpses end about
+// where what nodes believe of each other does.
+func (c *Cluster) lasting(most int64) int64 {
+	if c.mode == Glimpses {
+		return c.between(200, 2500)
+	}
+	return c.between(100, most)
+}
+
 // idleTimeout is how long a connection lasts of which nothing arrives any more.
 const idleTimeout = 3 * second
 
@@ -96,7 +111,7 @@ func (c *Cluster) deafen(from, to *member) {
 		return
 	}
 	c.stats.Deaf++
-	until := c.now + c.between(100, 6000)
+	until := c.now + c.lasting(6000)
 	c.log("%s does not hear %s any more", to.name(), from.name())
 	c.deaf[from.index][to.index] = until
 	e := c.epoch[from.index][to.index]
@@ -167,7 +182,7 @@ func (c *Cluster) cutLink(a, b *member) {
 	c.log("%s and %s are cut", a.name(), b.name())
 	c.setCut(a, b, true)
 	c.disconnect(a, b)
-	c.after(c.between(50, 8000), func() { c.mend(a, b) })
+	c.after(c.lasting(8000), func() { c.mend(a, b) })
 }
 
 func (c *Cluster) setCut(a, b *member, cut bool) {
@@ -190,7 +205,7 @@ func (c *Cluster) pause(m *member) {
 	c.log("%s is stopped", m.name())
 	m.paused, m.pausedAt = true, c.now
 	life := m.life
-	c.after(c.between(100, 6000), func() {
+	c.after(c.lasting(6000), func() {
 		if m.life == life && m.paused {
 			c.resume(m)
 		}

@@ -35,7 +35,7 @@ func tableOf(t *testing.T, interpreter bool, guests ...guest) *policies.Table {
 		wasm, err := os.ReadFile(filepath.Join("../..", g.file))
 		require.NoError(t, err)
 		plan, err := policies.PlanDeploy(records, wasm, policies.DeploySpec{
-			Name: "guest " + g.prefix, Prefix: []byte(g.prefix), Kind: g.kind, Params: []byte(g.params), NowMS: 1,
+			Name: "guest-" + g.prefix, Prefix: []byte(g.prefix), Kind: g.kind, Params: []byte(g.params), NowMS: 1,
 		})
 		require.NoError(t, err)
 		for _, w := range plan.Writes {

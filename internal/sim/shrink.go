@@ -50,8 +50,8 @@ func Play(o Options, events []Event) *World {
 			return w
 		}
 		*w.pcg = *rand.NewPCG(e.Hi, e.Lo)
-		w.step, w.now = e.Step, max(w.now, epoch+10*int64(e.Step))
 		if e.Step < endStep {
+			w.step, w.now = e.Step, max(w.now, epoch+10*int64(e.Step))
 			w.Step()
 		}
 	}

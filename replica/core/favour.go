@@ -17,7 +17,8 @@ type favour struct {
 }
 
 // Note notes that a write of a coordinator was acknowledged, at a time that does not go
-// back.
+// back. Where the acknowledgement names another as the first, it is that one's favour:
+// it does not count without it.
 func (f *Favours) Note(coordinator string, now int64) {
 	if f.last.coordinator != coordinator {
 		f.before = f.last
