@@ -42,7 +42,7 @@ func TestClusters(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			var sum sim.ClusterStats
-			n := *seeds / 10
+			n := *seeds / 15
 			for seed := *seedBase; seed < *seedBase+uint64(n); seed++ {
 				c := runCluster(sim.ClusterOptions{Seed: seed, Mode: mode})
 				if v := c.Violations(); len(v) > 0 {

@@ -47,6 +47,12 @@ func (w *World) table() []event {
 		{m.Evict, w.randomEvict},
 		{m.Break, w.randomBreak},
 		{m.Offer, w.randomOffer},
+		{m.Jump, func() {
+			n := w.nodes[w.rng.IntN(len(w.nodes))]
+			w.drawSkew(n)
+			w.stats.Jumps++
+			w.log("n%d has its clock wrong by %d", n.index, n.skew)
+		}},
 	}
 }
 

@@ -12,6 +12,7 @@ type Mix struct {
 	Collect                                        int
 	Reap                                           int // what has expired of a key, at any node
 	Evict                                          int // all values of a key, at any node
+	Jump                                           int // a wall clock jumps, within SkewMS
 
 	DeletePM, BlindPM, TokenPM, OldTokenPM, TTLPM int
 	DropPM, DoublePM, AckDropPM                   int
@@ -57,7 +58,7 @@ func TTL() Mix {
 	m := Hot()
 	m.Name, m.System, m.Tier = "ttl", false, false
 	m.TTLPM, m.BlindPM, m.DropPM = 700, 400, 500
-	m.Reap, m.Evict, m.SkewMS = 14, 2, 150
+	m.Reap, m.Evict, m.Jump, m.SkewMS = 14, 2, 1, 150
 	return m
 }
 

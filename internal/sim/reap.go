@@ -9,7 +9,7 @@ import (
 // clockMS is the node's own wall clock.
 func (n *Node) clockMS() int64 { return n.w.now + n.skew }
 
-// drawSkew sets a node's clock wrong, for good.
+// drawSkew sets a node's clock wrong, until it jumps.
 func (w *World) drawSkew(n *Node) {
 	if m := w.mix.SkewMS; m > 0 {
 		n.skew = w.rng.Int64N(2*m+1) - m
