@@ -26,6 +26,8 @@ const (
 	// minSyncRate lets the smallest piece of a stream pass several times a second, so
 	// that none looks stalled to its receiver.
 	minSyncRate = 64 << 10
+	// maxSyncLanes is what a session can have.
+	maxSyncLanes = 8
 	// minHorizon leaves owners that restart the time to say what they hold, so that
 	// a restart costs nothing.
 	minHorizon = time.Minute
@@ -108,6 +110,10 @@ type Config struct {
 	// SyncRateBytes is how many bytes a second this node streams to nodes that catch
 	// up from it, at most; 0 sets no limit. A running node takes another.
 	SyncRateBytes int64
+	// SyncLanes is over how many streams at once, over all nodes that catch up from it,
+	// this node sends: each takes a processor's time to compress. 0 is half of the
+	// processors, 1 to 8.
+	SyncLanes int
 	// Durability is DurabilitySync or DurabilityRelaxed.
 	Durability string
 	// IsolatedWrites is IsolatedAccept or IsolatedRefuse.
@@ -231,10 +237,21 @@ func (c *Config) validateStore() error {
 	if n := c.SyncRateBytes; n != 0 && n < minSyncRate {
 		errs = append(errs, Invalid("sync.rate", FormatSize(n), "want 0, for no limit, or at least "+FormatSize(minSyncRate)))
 	}
+	if n := c.SyncLanes; n < 0 || n > maxSyncLanes {
+		errs = append(errs, Invalid("sync.lanes", strconv.Itoa(n), fmt.Sprintf("want 1 to %d, or 0, for half of the processors", maxSyncLanes)))
+	}
 	errs = append(errs,
 		oneOf("durability", c.Durability, DurabilitySync, DurabilityRelaxed),
 		oneOf("isolated-writes", c.IsolatedWrites, IsolatedAccept, IsolatedRefuse))
 	return errors.Join(errs...)
+}
+
+// lanes is SyncLanes as it is for a number of processors.
+func (c *Config) lanes(processors int) int {
+	if c.SyncLanes != 0 {
+		return c.SyncLanes
+	}
+	return min(max(processors/2, 1), maxSyncLanes)
 }
 
 // Warnings says, a sentence each, what is allowed but should be known.

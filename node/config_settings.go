@@ -101,6 +101,7 @@ func storeSettings() []Setting {
 	rate := value(Setting{Key: "sync.rate", Form: "SIZE", Usage: "bytes a second that a node streams to others that catch up, such as 20MiB; 0 for no limit"},
 		FormatSize, ParseSize, func(c *Config) *int64 { return &c.SyncRateBytes })
 	rate.Reloadable = true
+	lanes := number("sync.lanes", "streams, 1 to 8, over which a node sends to others that catch up; 0 for half of the processors", func(c *Config) *int { return &c.SyncLanes })
 	return []Setting{
 		value(Setting{Key: "memory", Form: "SIZE", Usage: "bound of the memory tier, such as 256MiB"},
 			FormatSize, ParseSize, func(c *Config) *int64 { return &c.MemoryBytes }),
@@ -112,6 +113,7 @@ func storeSettings() []Setting {
 		value(Setting{Key: "scrub.every", Form: "DURATION", Usage: "how long it takes to check every stored value once, in the background; 0 is never"},
 			time.Duration.String, time.ParseDuration, func(c *Config) *time.Duration { return &c.ScrubEvery }),
 		rate,
+		lanes,
 		level,
 		text("log.format", "text|json", "how log lines look", func(c *Config) *string { return &c.LogFormat }),
 	}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -267,7 +268,7 @@ func (n *Node) build() error {
 		Self: n.id.Name, Node: n.self.Node, Boot: n.self.Boot, Set: n.set, Peers: n.links, Merger: merger{n},
 		Partitions: n.self.Partitions, R: n.cfg.ReadQuorum, W: n.cfg.WriteQuorum,
 		Refuse: n.cfg.IsolatedWrites == IsolatedRefuse, TokenKey: tokenKey(n.id), Relaxed: n.cfg.Durability == DurabilityRelaxed,
-		SyncRate: n.syncRate.Load, Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes, ScrubEvery: n.cfg.ScrubEvery,
+		SyncRate: n.syncRate.Load, Lanes: n.cfg.lanes(runtime.GOMAXPROCS(0)), Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes, ScrubEvery: n.cfg.ScrubEvery,
 		Boottime: n.clocks.boottime, WallMS: n.clocks.wallMS, Jitter: rand.Uint64, Events: n.replicaEvents(),
 		Planner: planner{n}, Load: n.planLoad,
 	})

@@ -508,9 +508,10 @@ func (e *end) OpenLane(_ context.Context, name string) (io.WriteCloser, error) {
 		rd.CloseWithError(errDown)
 	})
 	e.w.mu.Lock()
-	defer e.w.mu.Unlock()
-	if e.w.lane != nil {
-		return e.w.lane(e.name, name, wr), nil
+	lane := e.w.lane
+	e.w.mu.Unlock()
+	if lane != nil {
+		return lane(e.name, name, wr), nil
 	}
 	return wr, nil
 }

@@ -32,3 +32,9 @@ func Cut(weights map[int]int64, bytes int64) (age int, some int64) {
 
 // ClockHash is how TREE and HELD name the clock at which copies are compared.
 func ClockHash(p kv.Partition, c kv.Clock) uint64 { return clockHash(p, c) }
+
+// WorthALane sets how many bytes are worth a lane more.
+func (r *Replica) WorthALane(bytes uint64) { r.laneBytes = bytes }
+
+// LanesFor is how many lanes a session has.
+func LanesFor(dots uint64) int { return lanesFor(dots, laneBytes) }

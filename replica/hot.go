@@ -80,21 +80,18 @@ func (w wishes) rate(p kv.Partition) int64 {
 	return int64(max(r, repair.MinRateKiBps)) << 10
 }
 
-// groups cuts partitions into what shares a snapshot. One that is slowed down has
-// its own, which is then held no longer than it must be.
-func (w wishes) groups(parts []kv.Partition) [][]kv.Partition {
-	var out [][]kv.Partition
-	for from := 0; from < len(parts); {
-		to := from + 1
-		if w.rate(parts[from]) == 0 {
-			for to < len(parts) && to-from < groupParts && w.rate(parts[to]) == 0 {
-				to++
-			}
-		}
-		out = append(out, parts[from:to])
-		from = to
+// group is how many of the partitions that come next share a snapshot, at most so
+// many. One that is slowed down has its own, which is then held no longer than it
+// must be.
+func (w wishes) group(parts []kv.Partition, most int) int {
+	if len(parts) == 0 || w.rate(parts[0]) != 0 {
+		return min(len(parts), 1)
 	}
-	return out
+	n := 1
+	for n < min(len(parts), most) && w.rate(parts[n]) == 0 {
+		n++
+	}
+	return n
 }
 
 // ordersOf says how a donor is to stream what is asked of it: as the plan in force

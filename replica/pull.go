@@ -3,8 +3,6 @@ package replica
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -18,11 +16,7 @@ import (
 // its lane, and from some bytes of it to the next. Past it another donor is asked.
 const laneWait = 5 * time.Second
 
-var (
-	errLaneStalled = errors.New("the lane did not come, or stalled")
-	errConnection  = errors.New("connection lost")
-	errLaneOver    = errors.New("the session is over")
-)
+var errConnection = errors.New("connection lost")
 
 // hello begins a session as its receiver: the receiving sides are opened, the
 // clocks they report taken in the same moment, and the peer asked.
@@ -105,7 +99,7 @@ func (p *pull) leansOn() []wire.CopyClock {
 	return p.ack
 }
 
-// await begins to watch the lane, if there is to be one.
+// await begins to watch for lanes, if there are to be any.
 func (p *pull) await(stalled func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,33 +108,11 @@ func (p *pull) await(stalled func()) {
 	}
 }
 
-// side returns the receiving side of a partition that has not ended.
-func (p *pull) side(part kv.Partition) *partition.Incoming {
-	p.moves() // what came at once may take its time to be applied
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.in[part]
-}
-
-// moves notes that bytes of the lane came.
-func (p *pull) moves() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// movesLocked notes that bytes of a lane came. The caller holds mu.
+func (p *pull) movesLocked() {
 	if p.watch != nil && !p.over {
 		p.watch.Reset(laneWait)
 	}
-}
-
-// end takes the receiving side of a partition whose end has come.
-func (p *pull) end(part kv.Partition) (*partition.Incoming, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	in, ok := p.in[part]
-	if ok {
-		delete(p.in, part)
-		p.open++
-	}
-	return in, ok
 }
 
 // ends notes that an end is published, or failed.
@@ -151,116 +123,6 @@ func (p *pull) ends(part kv.Partition, ok bool) {
 	if ok {
 		p.ended = append(p.ended, part)
 	}
-}
-
-// Lane takes a lane that a peer opened: the stream of a session this node asked
-// for.
-func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
-	moving := &movingReader{Reader: rd}
-	lr := r.codec.LaneReader(moving)
-	defer lr.Close()
-	defer func() { r.stats.SyncBytesIn.Add(lr.Bytes()) }()
-	head, err := lr.Next()
-	if err != nil || head.Type != wire.TypeLaneHead {
-		return
-	}
-	pl := r.sessions.find(head.Session)
-	if pl == nil || pl.name != name {
-		return
-	}
-	select {
-	case <-pl.ready: // a lane may overtake the answer that announces it
-	case <-ctx.Done():
-		return
-	}
-	moving.moved = pl.moves
-	if err = lr.Lean(pl.leansOn()); err == nil {
-		err = r.receive(ctx, pl, lr)
-	}
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	r.drop(pl, err)
-}
-
-// receive applies a lane's records as they come.
-func (r *Replica) receive(ctx context.Context, pl *pull, lr *wire.LaneReader) error {
-	at := kv.System - 1 // no partition
-	for ctx.Err() == nil {
-		rec, err := lr.Next()
-		if err != nil {
-			return err
-		}
-		if rec.Type == wire.TypeBegin {
-			at = rec.Begin.Partition
-		}
-		in := pl.side(at)
-		if in == nil {
-			return fmt.Errorf("lane of %s has partition %d, which was not asked for: %w", pl.name, at, errLaneOver)
-		}
-		switch rec.Type {
-		case wire.TypeBatch, wire.TypeTail:
-			if err := r.applyBatch(at, in, rec.Batch); err != nil {
-				return err
-			}
-		case wire.TypeKeep:
-			in.Keep(rec.Keep.Dots)
-		case wire.TypeLiveDots:
-			if err := in.Live(rec.Live.Clock, rec.Live.Dots, rec.Live.More); err != nil {
-				return err
-			}
-		case wire.TypeEnd:
-			if err := r.endPart(pl, at, rec.End); err != nil {
-				return err
-			}
-		}
-	}
-	return ctx.Err()
-}
-
-func (r *Replica) applyBatch(p kv.Partition, in *partition.Incoming, b wire.Batch) error {
-	for i := range b.Copies {
-		if err := r.placed(p, b.Copies[i].Key); err != nil {
-			return err
-		}
-		if err := in.Apply(b.Copies[i].Key, b.Copies[i].Object, partition.Batch{Base: b.Base, Floor: b.Floor}, nil); err != nil {
-			return err
-		}
-	}
-	r.stats.EntriesIn.Add(int64(len(b.Copies)))
-	return nil
-}
-
-// placed refuses an object that a peer puts where its key does not belong.
-func (r *Replica) placed(p kv.Partition, key []byte) error {
-	if p == kv.System {
-		return nil
-	}
-	if at := kv.PartitionOf(kv.Hash(key), r.cfg.Partitions); at != p {
-		return fmt.Errorf("key of partition %d came as one of partition %d", at, p)
-	}
-	return nil
-}
-
-func (r *Replica) endPart(pl *pull, p kv.Partition, end wire.End) error {
-	in, ok := pl.end(p)
-	if !ok { // cut meanwhile: the receiving side has missed what came by other ways since
-		return fmt.Errorf("end partition %d: %w", p, errLaneOver)
-	}
-	r.stats.LastPendNS.Store(r.cfg.Boottime())
-	err := in.End(end.Clock, end.Floor, func() {
-		r.whenSynced(func() {
-			r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Below: in.WentBelow(), Buried: in.Dropped()})
-			pl.ends(p, true)
-			r.finishPull(pl)
-		})
-	})
-	if err != nil {
-		in.Cancel()
-		r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Failed: true})
-		pl.ends(p, false)
-	}
-	return err
 }
 
 // whenSynced calls fn once what is published is on stable storage. Under relaxed
@@ -313,6 +175,14 @@ func (r *Replica) drop(pl *pull, cause error) {
 		left = append(left, p)
 	}
 	pl.in = nil
+	for _, a := range pl.lanes {
+		if a == nil {
+			continue // it has not come
+		}
+		if p, unfinished := a.leaveLocked(); unfinished {
+			left = append(left, p)
+		}
+	}
 	if pl.watch != nil {
 		pl.watch.Stop()
 	}
@@ -327,7 +197,7 @@ func (r *Replica) drop(pl *pull, cause error) {
 	r.finishPull(pl)
 }
 
-// finishPull tells the machine, once, when the lane is over and every end
+// finishPull tells the machine, once, when the lanes are over and every end
 // published. A session whose HELLO was not answered is only forgotten.
 func (r *Replica) finishPull(pl *pull) {
 	pl.mu.Lock()

@@ -88,9 +88,9 @@ func (p *partRate) limit() int64 {
 	return p.rate
 }
 
-// paced puts a lane under the limits.
-func (r *Replica) paced(ctx context.Context, w io.WriteCloser) pacedLane {
-	rate := &partRate{now: r.cfg.Boottime, until: r.cfg.Boottime() + maxSlowed}
+// paced puts a lane under the limits, its partitions' until a time.
+func (r *Replica) paced(ctx context.Context, w io.WriteCloser, until int64) pacedLane {
+	rate := &partRate{now: r.cfg.Boottime, until: until}
 	return pacedLane{w, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, ctx}
 }
 

@@ -61,8 +61,11 @@ type Config struct {
 	Refuse     bool     // isolated writes: refuse before minting
 	TokenKey   [32]byte // of the cluster
 	Relaxed    bool
-	SyncRate   func() int64  // bytes a second that this node streams to others, 0: no limit; may change; nil: none
-	Horizon    time.Duration // tombstones older than this are not waited for; 0: all are
+	// Lanes bounds the lanes that this node streams at once over all sessions, of
+	// which each has one in any case; 0: one.
+	Lanes    int
+	SyncRate func() int64  // bytes a second that this node streams to others, 0: no limit; may change; nil: none
+	Horizon  time.Duration // tombstones older than this are not waited for; 0: all are
 	// StoreLimit bounds the bytes of keys and values in this node's copies, by
 	// evicting the coldest; 0 = no bound.
 	StoreLimit int64
@@ -115,6 +118,7 @@ type Replica struct {
 
 	checkpoints *checkpoints
 	pace        pace
+	laneBytes   uint64 // what is worth a lane more
 	repairs     readRepairs
 	heat        *heat
 	plans       plans
@@ -135,6 +139,8 @@ type Stats struct {
 	LiveSent, LiveApplied       atomic.Int64
 	TicksEqual, TicksDifferent  atomic.Int64
 	Sessions, SessionsCut       atomic.Int64
+	LanesIn, LanesOut           atomic.Int64 // of sessions; LanesCut broke off and left their session to others
+	LanesCut, LanesRefused      atomic.Int64 // LanesRefused: of no session that is open, or against the protocol
 	StreamOverflows, LeaseWaits atomic.Int64
 	Collected, CollectedForced  atomic.Int64
 	ReadRepairs                 atomic.Int64
@@ -160,6 +166,7 @@ func New(cfg Config) (*Replica, error) {
 		due: make(chan struct{}, 1), tasks: &tasks{}, heat: newHeat(cfg.Partitions),
 	}
 	r.plans.repaired, r.plans.started = map[kv.Partition]int64{}, cfg.Boottime()
+	r.laneBytes = laneBytes
 	r.pace = pace{limit: cfg.SyncRate, now: cfg.Boottime}
 	if cfg.SyncRate == nil {
 		r.pace.limit = func() int64 { return 0 }

@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// maxOutgoing bounds the sessions streamed at once: each holds a snapshot and
-	// an encoder.
-	maxOutgoing = 4
+	// maxOutgoing bounds the sessions streamed at once: each holds a snapshot and an
+	// encoder a lane, and takes of the same processors; a third returning node finds
+	// another donor, or its turn.
+	maxOutgoing = 2
 	// maxAnswered bounds the HELLOs remembered for their DONE.
 	maxAnswered = 64
 )
@@ -31,6 +32,7 @@ type sessions struct {
 	answered map[answerKey]*answered
 	order    []answerKey // of answered, oldest first
 	outgoing int
+	lanesOut int      // of the outgoing sessions
 	unsynced []func() // ends that wait for stable storage, under relaxed durability
 	syncing  bool     // somebody sees to them
 }
@@ -53,16 +55,19 @@ type pull struct {
 
 	ready chan struct{} // closed when the HELLO is answered, or will not be
 
-	mu       sync.Mutex
-	in       map[kv.Partition]*partition.Incoming // not ended yet
-	answered bool
-	ack      []wire.CopyClock
-	equal    []kv.Partition
-	ended    []kv.Partition
-	open     int // ends handed to the committer and not published yet
-	over     bool
-	told     bool // that the session ended
-	watch    *time.Timer
+	mu    sync.Mutex
+	in    map[kv.Partition]*partition.Incoming // of which no lane has begun to stream
+	lanes []*arriving                          // by number; nil: none has come yet
+	// lanesLeft is how many of the lanes are not over.
+	lanesLeft int
+	answered  bool
+	ack       []wire.CopyClock
+	equal     []kv.Partition
+	ended     []kv.Partition
+	open      int // ends handed to the committer and not published yet
+	over      bool
+	told      bool // that the session ended
+	watch     *time.Timer
 }
 
 func (s *sessions) init() {
@@ -122,6 +127,22 @@ func (s *sessions) endOutgoing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.outgoing--
+}
+
+// takeLanes gives a session lanes of those that a node may stream at once: one in
+// any case, and of more what others have left.
+func (s *sessions) takeLanes(want, most int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := max(min(want, most-s.lanesOut), 1)
+	s.lanesOut += n
+	return n
+}
+
+func (s *sessions) giveLanes(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lanesOut -= n
 }
 
 // of returns the pulls from a peer.

@@ -27,9 +27,11 @@ const (
 	// long streams always find room.
 	maxStreams = 256
 	maxCalls   = maxStreams - 16
-	// maxLanes bounds lanes each way. A stalled lane pins a stream window, so this
-	// many and a stalled live stream must leave control its own: (2+1) x 1 MiB < 4 MiB.
-	maxLanes = 2
+	// maxLanes bounds lanes each way: eight, which is all that a node streams at once,
+	// and one more, since each of the two sessions it streams has one in any case. A
+	// stalled lane pins a stream window, so this many and a stalled live stream must
+	// leave control its own: (9+1) x 1 MiB < 12 MiB.
+	maxLanes = 9
 	// maxUniStreams is lanes and the short streams of gossip packets too large for
 	// a datagram.
 	maxUniStreams = maxLanes + 14
@@ -43,8 +45,8 @@ const (
 	// full ones (together at most 256 MiB unread); any more have a quarter, in the
 	// same ratio.
 	streamWindow     = 1 << 20
-	connWindow       = 4 << 20
-	fullWindowConns  = 64
+	connWindow       = 12 << 20
+	fullWindowConns  = 21
 	smallWindowShare = 4
 
 	// maxConns bounds connections, counted from their first packet.

@@ -117,12 +117,21 @@ func (c *Codec) LaneWriter(w io.Writer, level LaneLevel) (*LaneWriter, error) {
 // Bytes is how many bytes were written so far, compressed.
 func (l *LaneWriter) Bytes() int64 { return l.raw.n }
 
-// Head names the session the lane belongs to. It comes first. The lane leans on
+// Head names the session that has this one lane. It comes first. The lane leans on
 // the clocks that the answer to that session's HELLO told; nil: on nothing.
 func (l *LaneWriter) Head(session uint64, answered []CopyClock) error {
+	return l.HeadOf(session, 0, 1, answered)
+}
+
+// HeadOf is Head for one of several lanes of a session: its number from 0, and how
+// many there are.
+func (l *LaneWriter) HeadOf(session uint64, lane, lanes int, answered []CopyClock) error {
+	if lanes < 1 || lanes > MaxSessionLanes || lane < 0 || lane >= lanes {
+		return fmt.Errorf("write lane head: lane %d of %d", lane, lanes)
+	}
 	e := l.record(TypeLaneHead)
 	e.u64(session)
-	e.byte(b2u(len(answered) > 0))
+	e.byte(b2u(len(answered) > 0) | byte(lanes-1)<<1 | byte(lane)<<4)
 	if len(answered) > 0 {
 		l.told = tell(&e.dict, answered)
 		e.b = binary.LittleEndian.AppendUint32(e.b, l.told.mark)

@@ -22,7 +22,11 @@ var laneLevels = []wire.LaneLevel{wire.LanePlain, wire.LaneDefault}
 
 // drawRecords draws what a donor may send, objects as it stores them.
 func drawRecords(t *rapid.T) []wire.LaneRecord {
-	recs := []wire.LaneRecord{{Type: wire.TypeLaneHead, Session: rapid.Uint64().Draw(t, "session")}}
+	lanes := rapid.IntRange(1, wire.MaxSessionLanes).Draw(t, "lanes")
+	recs := []wire.LaneRecord{{
+		Type: wire.TypeLaneHead, Session: rapid.Uint64().Draw(t, "session"),
+		Lane: uint8(rapid.IntRange(0, lanes-1).Draw(t, "lane")), Lanes: uint8(lanes),
+	}}
 	for range rapid.IntRange(0, 4).Draw(t, "partitions") {
 		recs = append(recs, wire.LaneRecord{Type: wire.TypeBegin, Begin: wire.Begin{
 			Partition: drawPartition(t), Mode: wire.Mode(rapid.IntRange(0, 2).Draw(t, "mode")),
@@ -45,7 +49,7 @@ func drawRecords(t *rapid.T) []wire.LaneRecord {
 func writeRecord(w *wire.LaneWriter, r wire.LaneRecord) error {
 	switch r.Type {
 	case wire.TypeLaneHead:
-		return w.Head(r.Session, nil)
+		return w.HeadOf(r.Session, int(r.Lane), int(r.Lanes), nil)
 	case wire.TypeBegin:
 		return w.Begin(r.Begin)
 	case wire.TypeBatch:
@@ -170,7 +174,7 @@ func TestALaneWithAChangedByteIsNeverBelieved(t *testing.T) {
 func TestALanesOwnSourceErrorComesThrough(t *testing.T) {
 	broken := errors.New("the stream was reset")
 	for _, level := range laneLevels {
-		lane := writeLane(t, newCodec(t), level, []wire.LaneRecord{{Type: wire.TypeLaneHead, Session: 5}}, func() bool { return true })
+		lane := writeLane(t, newCodec(t), level, []wire.LaneRecord{{Type: wire.TypeLaneHead, Session: 5, Lanes: 1}}, func() bool { return true })
 		src := io.MultiReader(bytes.NewReader(lane[:len(lane)-2]), iotest.ErrReader(broken))
 		r, err := wire.NewLaneReader(src)
 		require.NoError(t, err)
@@ -232,7 +236,7 @@ func TestALongBatchIsCutIntoChunks(t *testing.T) {
 func TestNothingMayFollowTheClose(t *testing.T) {
 	for _, level := range laneLevels {
 		c := newCodec(t)
-		lane := writeLane(t, c, level, []wire.LaneRecord{{Type: wire.TypeLaneHead}}, func() bool { return true })
+		lane := writeLane(t, c, level, []wire.LaneRecord{{Type: wire.TypeLaneHead, Lanes: 1}}, func() bool { return true })
 		_, err := readLane(c.LaneReader(bytes.NewReader(append(lane, lane[1:]...))))
 		require.ErrorIs(t, err, wire.ErrMalformed)
 	}
@@ -335,7 +339,11 @@ func TestALaneRefusesALargerWindow(t *testing.T) {
 // drawLeaning draws what a donor may send of the partitions that it told of: much
 // of it as it was told.
 func drawLeaning(t *rapid.T, told []wire.CopyClock) []wire.LaneRecord {
-	recs := []wire.LaneRecord{{Type: wire.TypeLaneHead, Session: rapid.Uint64().Draw(t, "session")}}
+	lanes := rapid.IntRange(1, wire.MaxSessionLanes).Draw(t, "lanes")
+	recs := []wire.LaneRecord{{
+		Type: wire.TypeLaneHead, Session: rapid.Uint64().Draw(t, "session"),
+		Lane: uint8(rapid.IntRange(0, lanes-1).Draw(t, "lane")), Lanes: uint8(lanes),
+	}}
 	var floor kv.VV
 	for range rapid.IntRange(0, 4).Draw(t, "partitions") {
 		c := told[rapid.IntRange(0, len(told)-1).Draw(t, "row")]
@@ -376,7 +384,7 @@ func TestALaneThatLeansHandsOutWhatWasWritten(t *testing.T) {
 		var out bytes.Buffer
 		w, err := c.LaneWriter(&out, wire.LanePlain)
 		require.NoError(t, err)
-		require.NoError(t, w.Head(recs[0].Session, told))
+		require.NoError(t, w.HeadOf(recs[0].Session, int(recs[0].Lane), int(recs[0].Lanes), told))
 		for _, r := range recs[1:] {
 			require.NoError(t, writeRecord(w, r))
 			if rapid.IntRange(0, 5).Draw(t, "flush") == 0 {
@@ -420,4 +428,18 @@ func TestALaneThatLeansOnAnotherTableIsRefused(t *testing.T) {
 	require.NoError(t, w.Head(5, told[:2]))
 	require.Error(t, w.Begin(wire.Begin{Partition: told[2].Partition}), "it was not told of")
 	require.Error(t, w.Close())
+}
+
+func TestALanesNumberIsOneOfTheSessions(t *testing.T) {
+	t.Parallel()
+	head := func(lane, lanes int) error {
+		w, err := wire.NewLaneWriter(io.Discard, wire.LanePlain)
+		require.NoError(t, err)
+		return w.HeadOf(1, lane, lanes, nil)
+	}
+	require.NoError(t, head(0, 1))
+	require.NoError(t, head(7, 8))
+	for _, bad := range [][2]int{{0, 0}, {0, 9}, {8, 8}, {1, 1}, {-1, 1}} {
+		require.Error(t, head(bad[0], bad[1]), "lane %d of %d", bad[0], bad[1])
+	}
 }

@@ -21,6 +21,8 @@ import (
 type LaneRecord struct {
 	Type    Type
 	Session uint64 // TypeLaneHead: the one whose answer's clocks Lean wants next
+	Lane    uint8  // TypeLaneHead: which of the session's lanes this is
+	Lanes   uint8  // TypeLaneHead: how many there are, 1 to MaxSessionLanes
 	Begin   Begin
 	Batch   Batch // objects filled
 	Keep    Keep
@@ -168,7 +170,11 @@ func (l *LaneReader) parse(t Type, r *reader) []LaneRecord {
 	switch t {
 	case TypeLaneHead:
 		rec.Session = r.u64()
-		if l.leans = r.upTo("a mark", 1) == 1; l.leans {
+		head := byte(r.upTo("a head", 1|(MaxSessionLanes-1)<<1|(MaxSessionLanes-1)<<4))
+		if rec.Lanes, rec.Lane = head>>1&7+1, head>>4; rec.Lane >= rec.Lanes {
+			r.fail("lane %d of %d", rec.Lane, rec.Lanes)
+		}
+		if l.leans = head&1 == 1; l.leans {
 			l.mark = binary.LittleEndian.Uint32(r.take(4))
 		}
 	case TypeBegin:

@@ -1,0 +1,298 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+var (
+	errLaneStalled = errors.New("the lane did not come, or stalled")
+	errLaneOver    = errors.New("the session is over")
+	// errLaneCut is wrapped by the end of a lane that broke off: its partition is
+	// lost, and the session's other lanes go on.
+	errLaneCut = errors.New("lane was cut")
+	// errBreach is wrapped by what no donor in order says: the session is over.
+	errBreach = errors.New("breach of the protocol")
+)
+
+// arriving is one lane of a session, at its receiver. Guarded by the pull's mu.
+type arriving struct {
+	pull  *pull
+	part  kv.Partition
+	in    *partition.Incoming // of part, which this lane streams; nil: of none
+	watch *time.Timer
+	over  bool
+}
+
+// join takes in a lane by its head. The number of lanes is the same in all of
+// them, and each comes once.
+func (p *pull) join(head wire.LaneRecord) (*arriving, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.over:
+		return nil, errLaneOver
+	case p.lanes == nil:
+		p.lanes, p.lanesLeft = make([]*arriving, head.Lanes), int(head.Lanes)
+	case len(p.lanes) != int(head.Lanes):
+		return nil, fmt.Errorf("%w: a lane of %d, in a session of %d", errBreach, head.Lanes, len(p.lanes))
+	case p.lanes[head.Lane] != nil:
+		return nil, fmt.Errorf("%w: lane %d came twice", errBreach, head.Lane)
+	}
+	a := &arriving{pull: p}
+	p.lanes[head.Lane] = a
+	return a, nil
+}
+
+// await begins to watch the lane.
+func (a *arriving) await(stalled func()) {
+	a.pull.mu.Lock()
+	defer a.pull.mu.Unlock()
+	if !a.over && !a.pull.over {
+		a.watch = time.AfterFunc(laneWait, stalled)
+	}
+}
+
+// moves notes that bytes of the lane came.
+func (a *arriving) moves() {
+	a.pull.mu.Lock()
+	defer a.pull.mu.Unlock()
+	a.pull.movesLocked()
+	if a.watch != nil && !a.over {
+		a.watch.Reset(laneWait)
+	}
+}
+
+// begin takes a partition for this lane, which no other has.
+func (a *arriving) begin(part kv.Partition) error {
+	a.pull.mu.Lock()
+	defer a.pull.mu.Unlock()
+	in, ok := a.pull.in[part]
+	switch {
+	case a.over || a.pull.over:
+		return fmt.Errorf("begin partition %d: %w", part, errLaneOver)
+	case a.in != nil:
+		return fmt.Errorf("%w: partition %d begins before %d has ended", errBreach, part, a.part)
+	case !ok:
+		return fmt.Errorf("%w: partition %d begins, which was not asked for or has a lane already", errBreach, part)
+	}
+	delete(a.pull.in, part)
+	a.part, a.in = part, in
+	return nil
+}
+
+// side returns the receiving side of the partition that the lane streams.
+func (a *arriving) side() (kv.Partition, *partition.Incoming, error) {
+	a.moves() // what came at once may take its time to be applied
+	a.pull.mu.Lock()
+	defer a.pull.mu.Unlock()
+	switch {
+	case a.over || a.pull.over:
+		return 0, nil, errLaneOver
+	case a.in == nil:
+		return 0, nil, fmt.Errorf("%w: a record outside of a partition", errBreach)
+	}
+	return a.part, a.in, nil
+}
+
+// end takes the receiving side of the partition whose end has come.
+func (a *arriving) end() (*partition.Incoming, bool) {
+	a.pull.mu.Lock()
+	defer a.pull.mu.Unlock()
+	if a.over || a.pull.over || a.in == nil {
+		return nil, false
+	}
+	in := a.in
+	a.in = nil
+	a.pull.open++
+	return in, true
+}
+
+// leaveLocked ends the lane; it returns the partition that it leaves unfinished.
+// The caller holds the pull's mu.
+func (a *arriving) leaveLocked() (left kv.Partition, ok bool) {
+	if a.over {
+		return 0, false
+	}
+	a.over = true
+	if a.watch != nil {
+		a.watch.Stop()
+	}
+	if a.in == nil {
+		return 0, false
+	}
+	a.in.Cancel()
+	a.in = nil
+	return a.part, true
+}
+
+// leave ends a lane. What it leaves unfinished may be asked of any donor at once;
+// the session goes on with the lanes that are left, and ends with the last.
+func (r *Replica) leave(a *arriving, cause error) {
+	pl := a.pull
+	pl.mu.Lock()
+	if a.over || pl.over {
+		pl.mu.Unlock()
+		return
+	}
+	left, unfinished := a.leaveLocked()
+	pl.lanesLeft--
+	last := pl.lanesLeft == 0
+	pl.mu.Unlock()
+	if unfinished {
+		r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: left, Failed: true})
+	}
+	switch {
+	case last:
+		r.drop(pl, cause)
+	case cause != nil:
+		r.stats.LanesCut.Add(1)
+	}
+}
+
+// Lane takes a lane that a peer opened: a stream of a session this node asked
+// for.
+func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
+	moving := &movingReader{Reader: rd}
+	lr := r.codec.LaneReader(moving)
+	defer lr.Close()
+	defer func() { r.stats.SyncBytesIn.Add(lr.Bytes()) }()
+	head, err := lr.Next()
+	if err != nil || head.Type != wire.TypeLaneHead {
+		return
+	}
+	pl := r.sessions.find(head.Session)
+	if pl == nil || pl.name != name { // over meanwhile, or none of this peer's: nothing of it is read
+		r.stats.LanesRefused.Add(1)
+		return
+	}
+	select {
+	case <-pl.ready: // a lane may overtake the answer that announces it
+	case <-ctx.Done():
+		return
+	}
+	a, err := pl.join(head)
+	if err != nil {
+		r.refuseLane(pl, err)
+		return
+	}
+	r.stats.LanesIn.Add(1)
+	moving.moved = a.moves
+	a.await(func() { r.leave(a, errLaneStalled) })
+	if err = lr.Lean(pl.leansOn()); err == nil {
+		err = r.receive(ctx, a, lr)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		r.leave(a, nil)
+	case errors.Is(err, errLaneCut), errors.Is(err, errLaneOver): // over before: it has been left already
+		r.leave(a, err)
+	default:
+		r.refuseLane(pl, err)
+	}
+}
+
+// refuseLane ends a session whose donor said what makes no sense, or which cannot
+// go on here.
+func (r *Replica) refuseLane(pl *pull, err error) {
+	if errors.Is(err, errBreach) || errors.Is(err, wire.ErrMalformed) {
+		r.stats.LanesRefused.Add(1)
+	}
+	r.drop(pl, err)
+}
+
+// receive applies a lane's records as they come.
+func (r *Replica) receive(ctx context.Context, a *arriving, lr *wire.LaneReader) error {
+	for ctx.Err() == nil {
+		rec, err := lr.Next()
+		if err != nil && (errors.Is(err, io.EOF) || errors.Is(err, wire.ErrMalformed)) {
+			return err
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errLaneCut, err)
+		}
+		if rec.Type == wire.TypeBegin {
+			if err := a.begin(rec.Begin.Partition); err != nil {
+				return err
+			}
+			continue
+		}
+		part, in, err := a.side()
+		if err != nil {
+			return err
+		}
+		if err := r.receiveOne(a, part, in, &rec); err != nil {
+			return fmt.Errorf("lane of %s, partition %d: %w", a.pull.name, part, err)
+		}
+	}
+	return ctx.Err()
+}
+
+func (r *Replica) receiveOne(a *arriving, part kv.Partition, in *partition.Incoming, rec *wire.LaneRecord) error {
+	switch rec.Type {
+	case wire.TypeBatch, wire.TypeTail:
+		return r.applyBatch(part, in, rec.Batch)
+	case wire.TypeKeep:
+		in.Keep(rec.Keep.Dots)
+		return nil
+	case wire.TypeLiveDots:
+		return in.Live(rec.Live.Clock, rec.Live.Dots, rec.Live.More)
+	case wire.TypeEnd:
+		return r.endPart(a, part, rec.End)
+	}
+	return fmt.Errorf("%w: a record of type %d in the middle of a lane", errBreach, rec.Type)
+}
+
+func (r *Replica) applyBatch(p kv.Partition, in *partition.Incoming, b wire.Batch) error {
+	for i := range b.Copies {
+		if err := r.placed(p, b.Copies[i].Key); err != nil {
+			return err
+		}
+		if err := in.Apply(b.Copies[i].Key, b.Copies[i].Object, partition.Batch{Base: b.Base, Floor: b.Floor}, nil); err != nil {
+			return err
+		}
+	}
+	r.stats.EntriesIn.Add(int64(len(b.Copies)))
+	return nil
+}
+
+// placed refuses an object that a peer puts where its key does not belong.
+func (r *Replica) placed(p kv.Partition, key []byte) error {
+	if p == kv.System {
+		return nil
+	}
+	if at := kv.PartitionOf(kv.Hash(key), r.cfg.Partitions); at != p {
+		return fmt.Errorf("key of partition %d came as one of partition %d", at, p)
+	}
+	return nil
+}
+
+func (r *Replica) endPart(a *arriving, p kv.Partition, end wire.End) error {
+	pl := a.pull
+	in, ok := a.end()
+	if !ok { // cut meanwhile: the receiving side has missed what came by other ways since
+		return fmt.Errorf("end partition %d: %w", p, errLaneOver)
+	}
+	r.stats.LastPendNS.Store(r.cfg.Boottime())
+	err := in.End(end.Clock, end.Floor, func() {
+		r.whenSynced(func() {
+			r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Below: in.WentBelow(), Buried: in.Dropped()})
+			pl.ends(p, true)
+			r.finishPull(pl)
+		})
+	})
+	if err != nil {
+		in.Cancel()
+		r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Failed: true})
+		pl.ends(p, false)
+	}
+	return err
+}
