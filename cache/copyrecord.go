@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 
 	"edged.dev/edged/internal/kv"
 )
@@ -15,11 +16,13 @@ type Copy struct {
 	Trust kv.Trust
 	Clock kv.Clock
 	Floor kv.VV
+	Fence kv.VV // seals of actors of which the copy takes nothing more that comes late
 	Count uint64
 	Sum   [16]byte
 }
 
-const copyFormat = 1
+// Format 1 has no fences.
+const copyFormat = 2
 
 // crcTable is CRC32C, what storage uses for small records.
 func crcTable() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
@@ -34,6 +37,7 @@ func AppendCopy(dst []byte, ids ActorIDs, c Copy) []byte {
 	dst = append(dst, c.Sum[:]...)
 	dst = AppendVV(dst, ids, c.Floor)
 	dst = appendClock(dst, ids, c.Clock)
+	dst = AppendVV(dst, ids, c.Fence)
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[from:], crcTable()))
 }
 
@@ -42,7 +46,7 @@ func appendClock(dst []byte, ids ActorIDs, c kv.Clock) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(spans)))
 	for _, s := range spans {
 		dst = binary.AppendUvarint(dst, uint64(ids.ID(s.Actor)))
-		dst = binary.AppendUvarint(dst, s.Base)
+		dst = binary.AppendUvarint(dst, seqOrSeal(s.Actor, s.Base))
 		dst = binary.AppendUvarint(dst, uint64(len(s.Runs)))
 		at := s.Base
 		for _, r := range s.Runs {
@@ -60,8 +64,9 @@ func ParseCopy(b []byte, ids ActorIDs) (Copy, error) {
 		return Copy{}, fmt.Errorf("parse copy: checksum: %w", ErrRecord)
 	}
 	r := reader{b: b[:len(b)-4]}
-	if f := r.byte(); f != copyFormat {
-		return Copy{}, fmt.Errorf("parse copy: format %d, this version reads %d: %w", f, copyFormat, ErrRecord)
+	format := r.byte()
+	if format == 0 || format > copyFormat {
+		return Copy{}, fmt.Errorf("parse copy: format %d, this version reads up to %d: %w", format, copyFormat, ErrRecord)
 	}
 	c := Copy{Trust: kv.Trust(r.byte())}
 	if a := r.take(kv.ActorBytes); r.err == nil {
@@ -71,6 +76,9 @@ func ParseCopy(b []byte, ids ActorIDs) (Copy, error) {
 	copy(c.Sum[:], r.take(16))
 	c.Floor = r.vv(ids)
 	c.Clock = r.clock(ids)
+	if format > 1 {
+		c.Fence = r.vv(ids)
+	}
 	if r.err != nil {
 		return Copy{}, fmt.Errorf("parse copy: %w", r.err)
 	}
@@ -80,6 +88,9 @@ func ParseCopy(b []byte, ids ActorIDs) (Copy, error) {
 func (r *reader) clock(ids ActorIDs) (c kv.Clock) {
 	for range r.count(3) {
 		s := kv.Span{Actor: r.actor(ids), Base: r.uvarint()}
+		if s.Actor.IsSeal() {
+			s.Base = math.MaxUint64
+		}
 		at := s.Base
 		for range r.count(2) {
 			from := at + r.uvarint()
@@ -184,7 +195,11 @@ func (r *reader) vv(ids ActorIDs) kv.VV {
 	}
 	v := make(kv.VV, 0, n)
 	for range n {
-		v = v.With(r.dot(ids))
+		d := r.dot(ids)
+		if d.Actor.IsSeal() {
+			d.Seq = math.MaxUint64
+		}
+		v = v.With(d)
 	}
 	return v
 }

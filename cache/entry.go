@@ -185,9 +185,18 @@ func AppendVV(dst []byte, ids ActorIDs, v kv.VV) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(v)))
 	for _, d := range v {
 		dst = binary.AppendUvarint(dst, uint64(ids.ID(d.Actor)))
-		dst = binary.AppendUvarint(dst, d.Seq)
+		dst = binary.AppendUvarint(dst, seqOrSeal(d.Actor, d.Seq))
 	}
 	return dst
+}
+
+// seqOrSeal is a sequence as it is stored: that of a seal, always the highest there
+// is, as 0.
+func seqOrSeal(a kv.Actor, seq uint64) uint64 {
+	if a.IsSeal() {
+		return 0
+	}
+	return seq
 }
 
 // ParseVV reads what AppendVV wrote and nothing else.

@@ -1,6 +1,8 @@
 package cache_test
 
 import (
+	"encoding/binary"
+	"hash/crc32"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,6 +19,10 @@ func drawActor(t *rapid.T) kv.Actor {
 func drawVV(t *rapid.T) (v kv.VV) {
 	for range rapid.IntRange(0, 3).Draw(t, "actors") {
 		v = v.With(kv.Dot{Actor: drawActor(t), Seq: rapid.Uint64Min(1).Draw(t, "seq")})
+	}
+	if rapid.IntRange(0, 3).Draw(t, "sealed") == 0 {
+		a := drawActor(t)
+		v = v.With(kv.SealOf(a.Node, a.Boot))
 	}
 	return v
 }
@@ -88,15 +94,37 @@ func TestVersionReadsBack(t *testing.T) {
 	})
 }
 
+func TestACopyOfTheFormatWithoutFencesIsRead(t *testing.T) {
+	t.Parallel()
+	actors := &ids{}
+	c := cache.Copy{Actor: kv.Actor{Node: 1, Boot: 2, Rand: 3}, Trust: kv.Whole, Count: 4, Clock: kv.ClockOf(kv.Span{Actor: kv.Actor{Node: 1, Boot: 1}, Base: 5})}
+	b := cache.AppendCopy(nil, actors, c)
+	old := append([]byte{1}, b[1:len(b)-5]...) // without the empty list before the checksum
+	old = binary.LittleEndian.AppendUint32(old, crc32.Checksum(old, crc32.MakeTable(crc32.Castagnoli)))
+	got, err := cache.ParseCopy(old, actors)
+	require.NoError(t, err)
+	require.True(t, c.Clock.Equal(got.Clock))
+	c.Clock, got.Clock = kv.Clock{}, kv.Clock{}
+	require.Equal(t, c, got)
+	old = append([]byte{3}, b[1:len(b)-4]...)
+	old = binary.LittleEndian.AppendUint32(old, crc32.Checksum(old, crc32.MakeTable(crc32.Castagnoli)))
+	_, err = cache.ParseCopy(old, actors)
+	require.ErrorIs(t, err, cache.ErrRecord, "of a later version")
+}
+
 func TestCopyReadsBackAndDamageIsFound(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		actors := &ids{}
-		c := cache.Copy{Actor: drawActor(t), Trust: kv.Whole, Floor: drawVV(t), Count: rapid.Uint64().Draw(t, "count")}
+		c := cache.Copy{Actor: drawActor(t), Trust: kv.Whole, Floor: drawVV(t), Fence: drawVV(t), Count: rapid.Uint64().Draw(t, "count")}
 		copy(c.Sum[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "sum"))
 		for range rapid.IntRange(0, 12).Draw(t, "dots") {
 			from := rapid.Uint64Range(1, 60).Draw(t, "from")
 			c.Clock.AddRun(drawActor(t), kv.Run{From: from, To: from + rapid.Uint64Range(0, 9).Draw(t, "length")})
+		}
+		if rapid.Bool().Draw(t, "sealed") {
+			a := drawActor(t)
+			c.Clock.Seal(kv.SealOf(a.Node, a.Boot))
 		}
 		b := cache.AppendCopy(nil, actors, c)
 		got, err := cache.ParseCopy(b, actors)

@@ -65,6 +65,19 @@ func (a *actors) Actor(id uint32) (kv.Actor, bool) {
 	return a.list[id], true
 }
 
+// under returns the actors that a seal covers.
+func (a *actors) under(seal kv.Actor) []kv.Actor {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	var out []kv.Actor
+	for _, x := range a.list {
+		if x.Node == seal.Node && x.Boot <= seal.Boot && !x.IsSeal() {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
 // record puts the ids given since the last call into a batch.
 func (a *actors) record(b *cache.Batch) {
 	a.mu.Lock()

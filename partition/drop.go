@@ -55,9 +55,9 @@ func (s *Set) forget(p kv.Partition, sh *Shard) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.bitsLocked(p)
-	next := s.cfg.Rand()
+	next := kv.IssuingBits(s.cfg.Rand())
 	for next == was || next == s.rand {
-		next = s.cfg.Rand()
+		next = kv.IssuingBits(s.cfg.Rand())
 	}
 	s.redrawn[p] = next
 	delete(s.shards, p)

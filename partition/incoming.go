@@ -69,6 +69,10 @@ func (in *Incoming) End(clock kv.Clock, floor kv.VV, done func()) error {
 		return fmt.Errorf("end session of partition %d: %w", s.id, ErrDropped)
 	}
 	s.mu.Lock()
+	if base := clock.Base(); base.Sealed(s.copy.Actor()) {
+		s.mu.Unlock()
+		return fmt.Errorf("end session of partition %d: %w", s.id, ErrSealsLiving)
+	}
 	keys, dots := in.in.Suspects(clock)
 	s.mu.Unlock()
 	keys = append(keys, in.buried...)

@@ -47,7 +47,7 @@ func (o *Outgoing) LiveDots() (clock, dots kv.Clock, err error) {
 	s := o.shard
 	var spans []kv.Span
 	upTo := o.clock.UpTo(o.donor.BaseS)
-	for _, span := range upTo.Spans() {
+	for _, span := range s.spelt(upTo.Spans()) {
 		live := kv.Span{Actor: span.Actor}
 		id := s.set.actors.ID(span.Actor)
 		lower, upper := cache.AppendVersionKey(nil, s.id, id, 1), cache.AppendVersionKey(nil, s.id, id, span.Max()+1)
@@ -69,6 +69,22 @@ func (o *Outgoing) LiveDots() (clock, dots kv.Clock, err error) {
 	return o.clock, kv.ClockOf(spans...), nil
 }
 
+// spelt puts in the place of seals all the actors that they cover and this node
+// knows, each with all that it may have issued.
+func (s *Shard) spelt(spans []kv.Span) []kv.Span {
+	var out []kv.Span
+	for _, span := range spans {
+		if !span.Actor.IsSeal() {
+			out = append(out, span)
+			continue
+		}
+		for _, a := range s.set.actors.under(span.Actor) {
+			out = append(out, kv.Span{Actor: a, Base: kv.AllSeqs})
+		}
+	}
+	return out
+}
+
 // Live takes a piece of the donor's word which dots up to the reported base it
 // holds; with the last piece the versions that it buries are looked up. They are
 // dropped at End.
@@ -85,7 +101,7 @@ func (in *Incoming) Live(clock, dots kv.Clock, more bool) error {
 	s := in.shard
 	s.mu.Lock()
 	in.in.Live(clock, in.liveDots)
-	buried := in.in.Buried()
+	buried := in.in.Buried(s.set.actors.under)
 	s.mu.Unlock()
 	in.liveDots, in.liveRuns = kv.Clock{}, 0
 	keys, err := s.keysAmong(buried)

@@ -54,9 +54,12 @@ func (s *Shard) Open(peer kv.NodeID, have kv.Clock) (*Outgoing, error) {
 	leans := s.copy.Leans()
 	s.mu.Unlock()
 	for _, span := range o.donor.Range.Spans() {
-		done := o.donor.BaseS.Get(span.Actor)
-		if top := span.Max(); top > done {
-			o.spans = append(o.spans, kv.Span{Actor: span.Actor, Base: done, Runs: []kv.Run{{From: done + 1, To: top}}})
+		if !span.Actor.IsSeal() {
+			o.scanFrom(span.Actor, span.Max())
+		} else if !o.donor.BaseS.Has(kv.Dot{Actor: span.Actor, Seq: span.Base}) {
+			for _, a := range s.set.actors.under(span.Actor) {
+				o.scanFrom(a, kv.AllSeqs)
+			}
 		}
 	}
 	newestFirst(o.spans)
@@ -67,6 +70,13 @@ func (s *Shard) Open(peer kv.NodeID, have kv.Clock) (*Outgoing, error) {
 		}
 	}
 	return o, nil
+}
+
+// scanFrom adds to the scan what an actor issued above the receiver's base.
+func (o *Outgoing) scanFrom(a kv.Actor, top uint64) {
+	if done := o.donor.BaseS.Get(a); top > done {
+		o.spans = append(o.spans, kv.Span{Actor: a, Base: done, Runs: []kv.Run{{From: done + 1, To: top}}})
+	}
 }
 
 // markLeaning marks the objects whose context leans on a session record: they

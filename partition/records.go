@@ -66,7 +66,7 @@ func (s *Shard) tombstoneKey(dst []byte, d kv.Dot) []byte {
 // copyRecord appends the copy's record of a published state.
 func (s *Shard) copyRecord(dst []byte, p state.Published) []byte {
 	return cache.AppendCopy(dst, s.set.actors, cache.Copy{
-		Actor: s.copy.Actor(), Trust: p.Trust, Clock: p.Clock, Floor: p.Floor,
+		Actor: s.copy.Actor(), Trust: p.Trust, Clock: p.Clock, Floor: p.Floor, Fence: p.Fence,
 		Count: p.Digest.Count, Sum: p.Digest.Bytes(),
 	})
 }

@@ -67,7 +67,7 @@ func Open(cfg Config) (*Set, error) {
 		return nil, fmt.Errorf("open copies: %w", err)
 	}
 	s := &Set{
-		cfg: cfg, actors: a, rand: cfg.Rand(),
+		cfg: cfg, actors: a, rand: kv.IssuingBits(cfg.Rand()),
 		shards: map[kv.Partition]*Shard{}, redrawn: map[kv.Partition]uint32{}, byNumber: make([]atomic.Pointer[Shard], cfg.Partitions),
 	}
 	s.committer = newCommitter(cfg.Store, a, cfg.Sync, cfg.Fail)
@@ -114,7 +114,7 @@ func (s *Set) restore(p kv.Partition, rec cache.Copy, sessions map[uint64]kv.VV,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keepLocked(p, s.newShard(p, state.Published{
-		Trust: trust, Clock: rec.Clock, Floor: rec.Floor,
+		Trust: trust, Clock: rec.Clock, Floor: rec.Floor, Fence: rec.Fence,
 		Digest: merkle.DigestOf(rec.Count, rec.Sum), Sessions: sessions,
 	}, complexKeys))
 }

@@ -238,6 +238,9 @@ func (s *Shard) Apply(r state.Received, done func()) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.copy.Late(r, cur.Object) {
+		return fmt.Errorf("apply to partition %d: %w", s.id, ErrSealed)
+	}
 	s.enqueueLocked(s.copy.PlanApply(r, cur), done)
 	return nil
 }

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,7 +82,9 @@ func ClockOf(spans ...Span) Clock {
 	if len(out) == 0 {
 		return Clock{}
 	}
-	return Clock{out}
+	c := Clock{out}
+	c.absorb()
+	return c
 }
 
 func (c *Clock) find(a Actor) (int, bool) {
@@ -102,10 +105,15 @@ func (c *Clock) Len() int { return len(c.spans) }
 // Spans returns the spans in actor order. The caller must not change them.
 func (c *Clock) Spans() []Span { return c.spans }
 
-// Span returns the span of a, empty if there is none.
+// Span returns the span of a, empty if there is none, and up to MaxUint64 for an
+// actor that the clock has sealed.
 func (c *Clock) Span(a Actor) Span {
-	if i, ok := c.find(a); ok {
+	i, ok := c.find(a)
+	switch {
+	case ok:
 		return c.spans[i]
+	case c.sealAt(i, a):
+		return Span{Actor: a, Base: math.MaxUint64}
 	}
 	return Span{Actor: a}
 }
@@ -113,7 +121,7 @@ func (c *Clock) Span(a Actor) Span {
 // Has reports whether d was seen.
 func (c *Clock) Has(d Dot) bool {
 	i, ok := c.find(d.Actor)
-	return ok && c.spans[i].has(d.Seq)
+	return ok && c.spans[i].has(d.Seq) || !ok && c.sealAt(i, d.Actor)
 }
 
 // Base returns the contiguous part as a vector.
@@ -140,6 +148,9 @@ func (c *Clock) AddRun(a Actor, r Run) bool {
 	}
 	i, ok := c.find(a)
 	if !ok {
+		if c.sealAt(i, a) {
+			return false
+		}
 		c.spans = slices.Insert(c.spans, i, Span{Actor: a})
 	}
 	s := &c.spans[i]
@@ -201,7 +212,7 @@ func isNormal(s Span) bool {
 func (c *Clock) joinSpan(t Span) {
 	i, ok := c.find(t.Actor)
 	if !ok {
-		if t = normalise(t); t.Max() > 0 {
+		if t = normalise(t); t.Max() > 0 && !c.sealAt(i, t.Actor) {
 			c.spans = slices.Insert(c.spans, i, t)
 		}
 		return
@@ -218,6 +229,9 @@ func (c *Clock) Join(d Clock) {
 			continue
 		}
 		c.joinSpan(s)
+	}
+	if d.Sealed() {
+		c.absorb()
 	}
 }
 
@@ -289,10 +303,15 @@ func (c *Clock) UpTo(v VV) Clock {
 			out.spans = append(out.spans, t)
 		}
 	}
+	if c.Sealed() {
+		out.spans = c.upToSealed(v, out.spans)
+		return ClockOf(out.spans...)
+	}
 	return out
 }
 
-// Minus returns the dots of c that are not in d.
+// Minus returns the dots of c that are not in d. A seal that d has not is all of
+// its run.
 func (c *Clock) Minus(d Clock) []Span {
 	var out []Span
 	for _, s := range c.spans {

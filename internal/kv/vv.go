@@ -1,6 +1,9 @@
 package kv
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // VV is a version vector: for each actor the highest sequence number seen, all
 // below it included. It is a slice sorted by actor with one dot an actor and no
@@ -21,12 +24,23 @@ func (v VV) find(a Actor) (int, bool) {
 	return slices.BinarySearchFunc(v, a, func(d Dot, a Actor) int { return d.Actor.Compare(a) })
 }
 
-// Get returns the highest sequence of a, 0 if there is none.
+// Get returns the highest sequence of a, 0 if there is none, and MaxUint64 for an
+// actor that v has sealed.
 func (v VV) Get(a Actor) uint64 {
-	if i, ok := v.find(a); ok {
+	i, ok := v.find(a)
+	switch {
+	case ok:
 		return v[i].Seq
+	case v.sealAt(i, a):
+		return math.MaxUint64
 	}
 	return 0
+}
+
+// sealAt reports whether the entry at the place of a is a seal that covers it: no
+// entry that a seal covers stands beside it.
+func (v VV) sealAt(i int, a Actor) bool {
+	return i < len(v) && v[i].Actor.Node == a.Node && v[i].Actor.IsSeal()
 }
 
 // Has reports whether v covers d.
@@ -39,8 +53,15 @@ func (v VV) With(d Dot) VV {
 	}
 	i, ok := v.find(d.Actor)
 	if !ok {
+		if v.sealAt(i, d.Actor) {
+			return v
+		}
 		out := make(VV, 0, len(v)+1)
-		return append(append(append(out, v[:i]...), d), v[i:]...)
+		out = append(append(append(out, v[:i]...), d), v[i:]...)
+		if d.Actor.IsSeal() {
+			out = out.normal()
+		}
+		return out
 	}
 	if v[i].Seq >= d.Seq {
 		return v
@@ -77,7 +98,22 @@ func (v VV) Join(w VV) VV {
 		}
 	}
 	out = append(out, v[i:]...)
-	return append(out, w[j:]...)
+	return append(out, w[j:]...).normal()
+}
+
+// normal takes out, in place, what a seal of the vector covers.
+func (v VV) normal() VV {
+	if !slices.ContainsFunc(v, func(d Dot) bool { return d.Actor.IsSeal() }) {
+		return v
+	}
+	out := v[:0]
+	for _, d := range v {
+		for d.Actor.IsSeal() && len(out) > 0 && out[len(out)-1].Actor.Node == d.Actor.Node {
+			out = out[:len(out)-1]
+		}
+		out = append(out, d)
+	}
+	return out
 }
 
 // Covers reports whether v covers every dot of w.

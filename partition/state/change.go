@@ -34,6 +34,7 @@ type Change struct {
 	Dots  []kv.Dot  // seen with this change
 	Clock *kv.Clock // joined as a whole: a session's end
 	Floor kv.VV     // joined first
+	Fence kv.VV     // seals promised
 	Trust *kv.Trust // set
 	In    *Incoming // the session it came by, nil: another way
 

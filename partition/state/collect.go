@@ -29,14 +29,18 @@ func (c *Copy) PlanCollect(key []byte, cur Entry, dots []kv.Dot) *Change {
 	}
 	var floor kv.VV
 	kept := kv.Object{}
+	left := false
 	for _, v := range held.Versions {
 		if v.Tombstone() && listed(dots, v.Dot) && c.Collectable(v.Dot) {
-			floor = floor.With(v.Dot)
+			left = true
+			if !c.base.Sealed(v.Dot.Actor) { // whoever has the seal has seen it, and others are below the floor by that
+				floor = floor.With(v.Dot)
+			}
 			continue
 		}
 		kept.Versions = append(kept.Versions, v)
 	}
-	if len(floor) == 0 {
+	if !left {
 		return nil
 	}
 	ch := &Change{Base: c.base, Alters: true}

@@ -14,6 +14,7 @@ type Published struct {
 	Trust    kv.Trust
 	Clock    kv.Clock
 	Floor    kv.VV
+	Fence    kv.VV // seals of former processes of which nothing late is taken
 	Digest   merkle.Digest
 	Sessions map[uint64]kv.VV // records of unfinished sessions
 }
@@ -42,6 +43,7 @@ type Copy struct {
 	clock    kv.Clock
 	base     kv.VV // of clock; replaced, never changed
 	floor    kv.VV
+	fence    kv.VV
 	sessions map[uint64]kv.VV
 
 	now     Published
@@ -65,7 +67,7 @@ func New(id kv.Partition, actor kv.Actor, key merkle.Key, p Published, complex m
 	}
 	c := &Copy{
 		id: id, actor: actor, digestKey: key,
-		clock: p.Clock.Clone(), base: p.Clock.Base(), floor: p.Floor, sessions: maps.Clone(p.Sessions),
+		clock: p.Clock.Clone(), base: p.Clock.Base(), floor: p.Floor, fence: p.Fence, sessions: maps.Clone(p.Sessions),
 		now: p, nowBase: p.Clock.Base(), synced: p.Clock.Clone(), complex: complex,
 	}
 	return c

@@ -103,9 +103,10 @@ func (d *Donor) TakeDirty(n int) []string {
 // Below reports whether the receiver is below a collection floor: there are dots
 // up to the floor that the donor, whose clock is given, has seen and the receiver
 // has not. What it holds may then be dead though no tombstone is left to say so.
-// A hole that both share does not count.
+// A hole that both share does not count. The floor is over all that the donor has
+// sealed: of those actors it keeps no other.
 func (d *Donor) Below(clock *kv.Clock, floor kv.VV) bool {
-	return !d.Have.Covers(clock.UpTo(floor))
+	return !d.Have.Covers(clock.UpTo(floor)) || !d.Have.CoversVV(clock.Seals())
 }
 
 // Clean reports whether nothing is left to send.

@@ -38,9 +38,24 @@ func (c *Copy) Begin(id uint64, peer kv.NodeID) *Incoming {
 	for _, d := range base {
 		spans = append(spans, kv.Span{Actor: d.Actor, Base: d.Seq})
 	}
-	in := &Incoming{ID: id, Peer: peer, BaseS: base, held: c.clock.Minus(kv.ClockOf(spans...))}
+	in := &Incoming{ID: id, Peer: peer, BaseS: base, held: c.above(kv.ClockOf(spans...))}
 	c.incomings = append(c.incomings, in)
 	return in
+}
+
+// above returns what is planned or on stable storage above a base. A seal that is
+// planned and not durable yet says of no dot that it is held: those that it covers
+// are in the durable clock.
+func (c *Copy) above(base kv.Clock) []kv.Span {
+	var out []kv.Span
+	for _, clock := range []*kv.Clock{&c.clock, &c.synced} {
+		for _, s := range clock.Minus(base) {
+			if !s.Actor.IsSeal() {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
 }
 
 // Cancel closes the receiving side without an end: what was applied stays. Its
@@ -77,12 +92,24 @@ func (in *Incoming) WentBelow() bool { return in.live != nil }
 func (in *Incoming) Dropped() int { return in.buried }
 
 // Buried returns the dots up to BaseS that the donor has seen and does not hold:
-// versions of them that this copy holds are dead.
-func (in *Incoming) Buried() kv.Clock {
+// versions of them that this copy holds are dead. sealed names the actors that a
+// seal covers and this copy may hold versions of.
+func (in *Incoming) Buried(sealed func(seal kv.Actor) []kv.Actor) kv.Clock {
 	if in.live == nil {
 		return kv.Clock{}
 	}
-	return kv.ClockOf(in.live.clock.Minus(in.live.dots)...)
+	var spans []kv.Span
+	for _, s := range in.live.clock.Spans() {
+		if !s.Actor.IsSeal() {
+			spans = append(spans, s)
+			continue
+		}
+		for _, a := range sealed(s.Actor) {
+			spans = append(spans, kv.Span{Actor: a, Base: kv.AllSeqs})
+		}
+	}
+	seen := kv.ClockOf(spans...)
+	return kv.ClockOf(seen.Minus(in.live.dots)...)
 }
 
 // dead returns what a session's end proves dead: what the donor has seen since
@@ -153,6 +180,7 @@ func (c *Copy) PlanEnd(in *Incoming, clock kv.Clock, floor kv.VV, suspects []Key
 	}
 	c.clock.Join(clock)
 	c.base = c.clock.Base()
+	c.underSeals()
 	c.dropCovered(ch)
 	ch.Base = c.base
 	for _, d := range drops {

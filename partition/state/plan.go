@@ -156,6 +156,11 @@ func (c *Copy) joinFloor(ch *Change, floor kv.VV) {
 	if c.floor.Covers(floor) {
 		return
 	}
+	if seals := c.clock.Seals(); len(seals) > 0 {
+		if floor = floor.Beyond(seals); c.floor.Covers(floor) {
+			return
+		}
+	}
 	c.floor = c.floor.Join(floor)
 	ch.Floor, ch.Alters = floor, true
 }

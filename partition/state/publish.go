@@ -15,11 +15,15 @@ func (c *Copy) Stage(changes []*Change) Published {
 
 func (p *Published) take(ch *Change) {
 	p.Floor = p.Floor.Join(ch.Floor)
+	p.Fence = p.Fence.Join(ch.Fence)
 	for _, d := range ch.Dots {
 		p.Clock.Add(d)
 	}
 	if ch.Clock != nil {
 		p.Clock.Join(*ch.Clock)
+		if seals := p.Clock.Seals(); len(seals) > 0 {
+			p.Floor, p.Fence = p.Floor.Beyond(seals), p.Fence.Beyond(seals)
+		}
 	}
 	if ch.Trust != nil {
 		p.Trust = *ch.Trust

@@ -96,6 +96,9 @@ func (m *Machine) loss(x *part) Loss {
 
 func dotsIn(c kv.Clock) (n uint64) {
 	for _, s := range c.Spans() {
+		if s.Actor.IsSeal() {
+			continue // how many those were is forgotten
+		}
 		n += s.Base
 		for _, r := range s.Runs {
 			n += r.To - r.From + 1

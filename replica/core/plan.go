@@ -289,9 +289,13 @@ func (m *Machine) Gaps() []Gap {
 	return slices.Clip(out)
 }
 
-// missing counts the dots of a clock that another has not seen.
+// missing counts the dots of a clock that another has not seen; of those of a seal
+// nobody knows how many they are.
 func missing(mine, theirs kv.Clock) (n uint64) {
 	for _, s := range theirs.Minus(mine) {
+		if s.Actor.IsSeal() {
+			continue
+		}
 		for _, run := range s.Runs {
 			n += run.To - run.From + 1
 		}

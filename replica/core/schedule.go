@@ -214,13 +214,7 @@ func (m *Machine) Behind() uint64 {
 		mine := m.cfg.Copies.Copy(id).Clock
 		var most uint64
 		for _, r := range x.reports {
-			var n uint64
-			for _, s := range r.copy.Clock.Minus(mine) {
-				for _, run := range s.Runs {
-					n += run.To - run.From + 1
-				}
-			}
-			most = max(most, n)
+			most = max(most, missing(mine, r.copy.Clock))
 		}
 		total += most
 	}

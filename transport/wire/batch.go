@@ -37,10 +37,10 @@ func (s *laneState) after(v kv.Version) {
 func (e *encoder) vvFrom(v, ref kv.VV) {
 	n := 0
 	for _, d := range v {
-		n += int(b2u(ref.Get(d.Actor) != d.Seq))
+		n += int(b2u(ref.Entry(d.Actor) != d.Seq))
 	}
 	for _, d := range ref {
-		n += int(b2u(v.Get(d.Actor) == 0))
+		n += int(b2u(v.Entry(d.Actor) == 0))
 	}
 	if n > len(v) {
 		e.uvarint(uint64(len(v))<<1 | 1)
@@ -52,13 +52,13 @@ func (e *encoder) vvFrom(v, ref kv.VV) {
 	}
 	e.uvarint(uint64(n) << 1)
 	for _, d := range v {
-		if was := ref.Get(d.Actor); was != d.Seq {
+		if was := ref.Entry(d.Actor); was != d.Seq {
 			e.actor(d.Actor)
 			e.zigzag(int64(d.Seq - was))
 		}
 	}
 	for _, d := range ref {
-		if v.Get(d.Actor) == 0 {
+		if v.Entry(d.Actor) == 0 {
 			e.actor(d.Actor)
 			e.zigzag(-int64(d.Seq))
 		}
@@ -91,7 +91,7 @@ func (r *reader) vvFrom(ref kv.VV) kv.VV {
 		}
 	}
 	for _, d := range changed {
-		if d.Seq += ref.Get(d.Actor); d.Seq != 0 {
+		if d.Seq += ref.Entry(d.Actor); d.Seq != 0 {
 			out = append(out, d)
 		}
 	}

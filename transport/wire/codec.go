@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"edged.dev/edged/internal/kv"
@@ -65,7 +66,7 @@ func (e *encoder) vv(v kv.VV) {
 	e.uvarint(uint64(len(v)))
 	for _, d := range v {
 		e.actor(d.Actor)
-		e.uvarint(d.Seq)
+		e.uvarint(seqOrSeal(d.Actor, d.Seq))
 	}
 }
 
@@ -73,9 +74,29 @@ func (e *encoder) clock(c kv.Clock) {
 	e.uvarint(uint64(c.Len()))
 	for _, s := range c.Spans() {
 		e.actor(s.Actor)
-		e.uvarint(s.Base)
+		e.uvarint(seqOrSeal(s.Actor, s.Base))
 		e.runs(s)
 	}
+}
+
+// seqOrSeal is a sequence as it is told: that of a seal, always the highest there
+// is, is told as 0, which no other entry has.
+func seqOrSeal(a kv.Actor, seq uint64) uint64 {
+	if a.IsSeal() {
+		return 0
+	}
+	return seq
+}
+
+// sealed turns what is told of an actor back.
+func (r *reader) sealed(a kv.Actor, seq uint64) uint64 {
+	switch {
+	case !a.IsSeal():
+		return seq
+	case seq != 0:
+		r.fail("a seal has a sequence")
+	}
+	return math.MaxUint64
 }
 
 // runs appends a span's runs; each leaves a gap of at least one behind it.
@@ -291,23 +312,22 @@ func (r *reader) vv() kv.VV {
 	}
 	out := make(kv.VV, 0, n)
 	for range n {
-		out = append(out, kv.Dot{Actor: r.actor(), Seq: r.uvarint()})
+		a := r.actor()
+		out = append(out, kv.Dot{Actor: a, Seq: r.sealed(a, r.uvarint())})
 	}
 	return r.normalVV(out)
 }
 
-// normalVV puts a vector in order; zeros and repetitions are refused, for a
-// sender never writes them and a VV must not hold them.
+// normalVV puts a vector in order; zeros, repetitions and what stands beside its
+// own seal are refused, for a sender never writes them and a VV must not hold them.
 func (r *reader) normalVV(v kv.VV) kv.VV {
 	byActor := func(d, e kv.Dot) int { return d.Actor.Compare(e.Actor) }
 	if !slices.IsSortedFunc(v, byActor) {
 		slices.SortFunc(v, byActor)
 	}
-	for i, d := range v {
-		if d.Seq == 0 || i > 0 && v[i-1].Actor == d.Actor {
-			r.fail("a vector has an actor twice or at 0")
-			return nil
-		}
+	if !v.WellFormed() {
+		r.fail("a vector has an actor twice, at 0 or beside its seal")
+		return nil
 	}
 	return v
 }
@@ -317,6 +337,7 @@ func (r *reader) clock() kv.Clock {
 	spans := make([]kv.Span, 0, n)
 	for range n {
 		s := kv.Span{Actor: r.actor(), Base: r.uvarint()}
+		s.Base = r.sealed(s.Actor, s.Base)
 		s.Runs = r.runs(s.Base)
 		spans = append(spans, s)
 	}
@@ -324,6 +345,15 @@ func (r *reader) clock() kv.Clock {
 		return kv.Clock{}
 	}
 	return kv.ClockOf(spans...)
+}
+
+// issuer reads the actor of a dot, which a seal is none of.
+func (r *reader) issuer() kv.Actor {
+	a := r.actor()
+	if a.IsSeal() {
+		r.fail("a seal issues a dot")
+	}
+	return a
 }
 
 func (r *reader) runs(base uint64) []kv.Run {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"edged.dev/edged/internal/kv"
@@ -93,6 +94,10 @@ func columnsOf(copies []CopyClock) []*column {
 }
 
 func (e *encoder) column(c *column, want []expected, rows int) {
+	if c.actor.IsSeal() {
+		e.sealed(c, want, rows)
+		return
+	}
 	mid, open := settle(c.cells, want)
 	flags, some := c.rows(want, rows), make([]int, len(c.cells))
 	moves, far, where := make([]uint64, len(c.cells)), []uint64(nil), []int(nil)
@@ -134,6 +139,20 @@ func (e *encoder) column(c *column, want []expected, rows int) {
 	for _, i := range withRuns {
 		e.runs(kv.Span{Base: c.cells[i].base, Runs: c.cells[i].runs})
 	}
+}
+
+// sealed appends the column of a seal, which has the same base in every row; the zero
+// keeps it as long as a column is at least.
+func (e *encoder) sealed(c *column, want []expected, rows int) {
+	how, some := c.rows(want, rows), make([]int, len(c.cells))
+	for i, x := range c.cells {
+		some[i] = x.row
+	}
+	e.byte(how)
+	if how == rowsSome {
+		e.subset(some, rows)
+	}
+	e.byte(0)
 }
 
 // sparse appends what n distances are where they are not 0, less one.
@@ -211,6 +230,15 @@ func (r *reader) column(a kv.Actor, want []expected, spans [][]kv.Span, left int
 	}
 	if r.err != nil {
 		return 0
+	}
+	if a.IsSeal() {
+		if flags&^rowsMask != 0 || r.byte() != 0 {
+			r.fail("a seal's column has bases")
+		}
+		for _, row := range rows {
+			spans[row] = append(spans[row], kv.Span{Actor: a, Base: math.MaxUint64})
+		}
+		return len(rows)
 	}
 	var mid uint64
 	if anyOpen(rows, want) {

@@ -32,7 +32,16 @@ func drawVV(t *rapid.T) kv.VV {
 	for _, d := range rapid.SliceOfN(rapid.Custom(drawDot), 0, 6).Draw(t, "vv") {
 		v = v.With(d)
 	}
+	for _, seal := range rapid.SliceOfN(rapid.Custom(drawSeal), 0, 1).Draw(t, "seals") {
+		v = v.With(seal)
+	}
 	return v
+}
+
+// drawSeal draws a seal over an actor's process, or over those before it alone.
+func drawSeal(t *rapid.T) kv.Dot {
+	a := drawActor(t)
+	return kv.SealOf(a.Node, a.Boot-rapid.Uint32Range(0, 1).Draw(t, "before"))
 }
 
 func drawClock(t *rapid.T) kv.Clock {
@@ -41,6 +50,9 @@ func drawClock(t *rapid.T) kv.Clock {
 		a, from := drawActor(t), drawSeq(t)
 		to := from + rapid.Uint64Range(0, 9).Draw(t, "length")
 		c.AddRun(a, kv.Run{From: from, To: max(from, to)})
+	}
+	for _, seal := range rapid.SliceOfN(rapid.Custom(drawSeal), 0, 2).Draw(t, "seals") {
+		c.Seal(seal)
 	}
 	return c
 }

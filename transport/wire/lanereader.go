@@ -251,7 +251,7 @@ func (r *reader) clockFrom(ref kv.VV) kv.Clock {
 		spans = append(spans, kv.Span{Actor: d.Actor, Base: d.Seq})
 	}
 	for range r.count("clock entries", kv.MaxClockActors, 5) {
-		x := kv.Span{Actor: r.actor(), Base: r.uvarint()}
+		x := kv.Span{Actor: r.issuer(), Base: r.uvarint()}
 		x.Runs = r.runs(x.Base)
 		spans = append(spans, x)
 	}

@@ -106,7 +106,7 @@ func (r *reader) liveDots(s *laneState) LiveDots {
 }
 
 func (r *reader) piece() kv.Span {
-	s := kv.Span{Actor: r.actor()}
+	s := kv.Span{Actor: r.issuer()}
 	first := r.uvarint()
 	if first == 0 {
 		r.fail("a dot has sequence 0")

@@ -48,7 +48,7 @@ func (e *encoder) expiryAndValue(f byte, v kv.Version) {
 func (r *reader) version() kv.Version {
 	f := r.byte()
 	v := kv.Version{Flags: kv.Flags(f & storedFlags)}
-	v.Dot = kv.Dot{Actor: r.actor(), Seq: r.seq()}
+	v.Dot = kv.Dot{Actor: r.issuer(), Seq: r.seq()}
 	v.HLC = kv.HLC(r.u64())
 	r.expiryAndValue(f, &v)
 	return v
