@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"time"
 
@@ -91,6 +92,17 @@ func (n *Node) twin(ack wire.ConnAck) {
 		reason: fmt.Sprintf("refused by %s: another process lives on a copy of this data directory (node ID %s)", ack.Self.Name, n.self.Node),
 		boot:   ack.Boot, twin: true,
 	})
+}
+
+// outlived takes that peers have sealed this process: a later one of its directory
+// has run, and the directory and this machine's clock were set back since. What this
+// one writes counts as dead; it starts again above that boot.
+func (n *Node) outlived(boot uint32) {
+	if boot == math.MaxUint32 { // the whole directory is given up
+		n.fence(forgotten(n.id.Name))
+		return
+	}
+	n.fence(&againError{reason: fmt.Sprintf("boot number %d is of a process that is gone, others hold, and so is every one up to %d", n.self.Boot, boot), boot: boot + 1})
 }
 
 // noteAgain keeps, for the next life, what this one was told when it was fenced.

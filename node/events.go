@@ -74,7 +74,7 @@ func (h *hub) gossip(e cluster.Event, member bool) {
 
 // replicaEvents turns what the replica tells into events and log lines.
 func (n *Node) replicaEvents() replica.Events {
-	return replica.Events{Part: func(core.Part) { n.noteCaughtUp() }, Plan: n.planned, Note: func(note core.Note) {
+	return replica.Events{Part: func(core.Part) { n.noteCaughtUp() }, Plan: n.planned, Outlived: n.outlived, Note: func(note core.Note) {
 		e := admin.Event{Kind: note.Kind, Node: note.Peer, Text: note.Text}
 		if note.Partition != kv.System {
 			p := uint32(note.Partition)

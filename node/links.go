@@ -13,6 +13,7 @@ import (
 	"edged.dev/edged/cluster"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/layout"
+	"edged.dev/edged/partition"
 	"edged.dev/edged/replica"
 	"edged.dev/edged/transport"
 	"edged.dev/edged/transport/wire"
@@ -137,7 +138,12 @@ func (l *links) Frame(p *transport.Peer, kind transport.Kind, frame []byte) {
 		r.ControlFrame(name, frame)
 		return
 	}
-	if err := r.LiveFrame(name, slices.Clone(frame)); err != nil {
+	err := r.LiveFrame(name, slices.Clone(frame))
+	switch {
+	case errors.Is(err, partition.ErrSealed): // late, and no fault of the peer's: a session brings what it still has to tell
+		l.node.log.Warn("late write refused", slog.String("peer", name), slog.Any("error", err))
+		p.Close(transport.CloseRefused, "a write of a process that is gone and sealed")
+	case err != nil:
 		l.node.badFrames.Add(1)
 		l.node.log.Error("live frame refused", slog.String("peer", name), slog.Any("error", err))
 		p.Close(transport.CloseProtocol, "live frame refused")

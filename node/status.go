@@ -189,6 +189,7 @@ func (s status) Partitions() []admin.Partition {
 			st := sh.Status()
 			a.State, a.Trust, a.Verified, a.Keys = p.State.String(), st.Trust.String(), p.Verified, st.Digest.Count
 			a.Path, a.Reason, a.Lead, a.ClockActors = p.Path, p.Reason, p.Lead, st.Clock.Len()
+			a.Sealed = len(st.Clock.Seals())
 			sum := st.Digest.Bytes()
 			if p.Held {
 				a.State = admin.StateStandIn

@@ -340,7 +340,7 @@ func (s *system) adopt(ctx context.Context, members map[string]layout.Member, re
 }
 
 func sameMember(a, b layout.Member) bool {
-	return a.Name == b.Name && a.Node == b.Node && a.Epoch == b.Epoch && slices.Equal(a.Addresses, b.Addresses)
+	return a.Name == b.Name && a.Node == b.Node && a.Epoch == b.Epoch && slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Former, b.Former)
 }
 
 // resolveMember chooses among concurrent entries of one member: LEFT and
@@ -354,6 +354,9 @@ func resolveMember(live []kv.Version) (best layout.Member, former []kv.NodeID, f
 		m := layout.Member{
 			Name: e.Name, Node: uint64(e.Node), Epoch: e.Epoch, Weight: e.Weight, Zone: e.Zone, Addresses: e.Addresses,
 			Status: statusOf(e.Status),
+		}
+		for _, id := range e.Former[max(0, len(e.Former)-maxFormer):] {
+			m.Former = append(m.Former, uint64(id))
 		}
 		if !found || cmp.Or(cmp.Compare(m.Status, best.Status), cmp.Compare(m.Epoch, best.Epoch)) > 0 {
 			best, former, found = m, e.Former, true

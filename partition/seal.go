@@ -52,6 +52,13 @@ func (s *Shard) Former(seal kv.Dot) Former {
 	return formerOf(&s.copy.Now().Clock, seal)
 }
 
+// Seals counts the seals in the published clock.
+func (s *Shard) Seals() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.copy.Now().Clock.Seals())
+}
+
 // Fence promises that of the actors that a seal covers nothing is taken any more that
 // comes late. done is called from the committer once the promise is published, and
 // durable unless durability is relaxed; what Former says then, and later, has all

@@ -53,12 +53,18 @@ func (r *Replica) do(e core.Effect) {
 		r.tasks.run(func(ctx context.Context) { r.heal(ctx, e) })
 	case core.SendClocks:
 		r.tasks.run(func(ctx context.Context) { r.askClocks(ctx, e) })
+	case core.SendSeal:
+		r.tasks.run(func(ctx context.Context) { r.askSeal(ctx, e) })
 	case core.SendCover:
 		r.tasks.run(func(ctx context.Context) { r.askCover(ctx, e) })
 	case core.Drop:
 		r.tasks.run(func(context.Context) { r.dropHeld(e) })
 	case core.SendTick:
 		r.tasks.run(func(ctx context.Context) { r.tick(ctx, e.Name) })
+	case core.Outlived:
+		if r.cfg.Events.Outlived != nil {
+			r.cfg.Events.Outlived(e.Boot)
+		}
 	case core.SendState:
 		r.tellState()
 	case core.PingAll:

@@ -148,8 +148,11 @@ func (r *Replica) dots(parts []kv.Partition, have map[kv.Partition]kv.Clock) (n 
 			continue
 		}
 		for _, s := range c.Clock.Minus(have[p]) {
-			if s.Actor.IsSeal() { // of former processes; how many nobody knows
-				return wire.LaneDefault
+			if s.Actor.IsSeal() { // of former processes: no more than the copy holds
+				if sh := r.cfg.Set.Shard(p); sh != nil {
+					n += sh.Count()
+				}
+				continue
 			}
 			for _, run := range s.Runs {
 				n += run.To - run.From + 1

@@ -3,10 +3,12 @@ package replica
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
 	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
 	"edged.dev/edged/partition/state"
 	"edged.dev/edged/replica/core"
 	"edged.dev/edged/transport/wire"
@@ -48,7 +50,7 @@ func (r *Replica) applyWrite(p *remote, w *wire.Write) error {
 	}
 	r.stats.LiveApplied.Add(1)
 	seq, part := w.Seq, w.Partition
-	return r.takeFor(part, state.Received{Key: w.Key, Object: w.Object, Floor: w.Floor, From: p.node}, func() {
+	err := r.takeFor(part, state.Received{Key: w.Key, Object: w.Object, Floor: w.Floor, From: p.node}, func() {
 		first := r.firstFor(p, part)
 		p.ackMu.Lock()
 		p.applied = max(p.applied, seq)
@@ -56,6 +58,10 @@ func (r *Replica) applyWrite(p *remote, w *wire.Write) error {
 		p.ackMu.Unlock()
 		wake(r.sessions.ackDue)
 	})
+	if errors.Is(err, partition.ErrSealed) {
+		r.stats.LateRefused.Add(1) // the stream ends here: an ACK is for all that came before it
+	}
+	return err
 }
 
 // first returns the first serving owner of a partition in this node's view.

@@ -90,6 +90,9 @@ type Events struct {
 	Part func(core.Part)
 	// Plan tells of a repair plan. It comes from a goroutine of its own.
 	Plan func(PlanRecord)
+	// Outlived tells, once, that this process must end: others have sealed it, for a
+	// later one of its directory has run, with that boot at least.
+	Outlived func(boot uint32)
 }
 
 // Replica is the replication of one node. Safe for concurrent use.
@@ -153,6 +156,8 @@ type Stats struct {
 	StandInWrites               atomic.Int64 // acknowledged with a stand-in's copy
 	StandInsOpened              atomic.Int64 // copies opened here for owners that are away
 	CopiesDropped               atomic.Int64
+	Sealed                      atomic.Int64 // seals closed in copies here
+	LateRefused                 atomic.Int64 // writes of sealed processes that came late
 }
 
 // New returns a replica that does nothing until Run.

@@ -137,6 +137,8 @@ func (r *Replica) Serve(ctx context.Context, name string, request []byte) ([]byt
 		return r.serveHello(name, request)
 	case wire.TypeDone:
 		return r.serveDone(name, request)
+	case wire.TypeSeal:
+		return r.serveSeal(ctx, request)
 	case wire.TypeCover:
 		return r.serveCover(name, request)
 	case wire.TypeTick:

@@ -161,6 +161,7 @@ type Partition struct {
 	// Lead says that this node may decide plain writes by its own copy alone.
 	Lead        bool   `json:"lead"`
 	ClockActors int    `json:"clock_actors"`
+	Sealed      int    `json:"sealed"`         // of them, entries that stand for a node's former processes
 	Root        string `json:"root,omitempty"` // digest of the live versions, hex
 }
 

@@ -55,6 +55,9 @@ type Member struct {
 	// Addresses are where other nodes reach it, HOST:PORT.
 	Addresses []string
 	Status    Status
+	// Former are the node IDs of earlier data directories under the name, which are
+	// gone: what their processes wrote may be sealed.
+	Former []uint64
 }
 
 // ErrInvalid is wrapped by every error of New.
@@ -89,6 +92,7 @@ func New(partitions, copies int, members []Member) (*Layout, error) {
 	}
 	for i := range sorted {
 		sorted[i].Addresses = slices.Clone(sorted[i].Addresses)
+		sorted[i].Former = slices.Clone(sorted[i].Former)
 		if sorted[i].Status == Active {
 			l.active = append(l.active, uint16(i))
 		}
@@ -113,6 +117,7 @@ func (l *Layout) Members() []Member {
 	out := slices.Clone(l.members)
 	for i := range out {
 		out[i].Addresses = slices.Clone(out[i].Addresses)
+		out[i].Former = slices.Clone(out[i].Former)
 	}
 	return out
 }
@@ -125,6 +130,7 @@ func (l *Layout) Member(name string) (Member, bool) {
 	}
 	m := l.members[i]
 	m.Addresses = slices.Clone(m.Addresses)
+	m.Former = slices.Clone(m.Former)
 	return m, true
 }
 

@@ -39,6 +39,10 @@ const (
 	BugStandInCounts   Bug = "a stand-in's copy counts as an owner's"
 	BugTokenOwnActors  Bug = "a token has the base of its object's actors alone"
 	BugContextStripped Bug = "an object travels without its explicit context"
+	BugNoFence         Bug = "owners tell what they have seen of a process and promise nothing"
+	BugSealUnlike      Bug = "a process is sealed though the owners have not seen the same of it"
+	BugSealLiving      Bug = "a process that lives is sealed"
+	BugLateJoined      Bug = "a late write of a sealed process is joined"
 )
 
 // lies reports whether acknowledgements are not to be believed.

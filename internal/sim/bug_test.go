@@ -48,6 +48,10 @@ func plants() []plant {
 		{sim.BugDropEarly, dropsAtOnce},
 		{sim.BugPromiseBroken, dropsAtOnce},
 		{sim.BugStandInCounts, disksDie},
+		{sim.BugNoFence, lateAndSealed},
+		{sim.BugSealUnlike, sim.Sealing},
+		{sim.BugSealLiving, sim.Sealing},
+		{sim.BugLateJoined, lateAndSealed},
 	}
 }
 
@@ -82,6 +86,16 @@ func lateWords() sim.Mix {
 	m.LossPM, m.RestorePM, m.DropPM, m.DoublePM, m.TokenPM, m.BlindPM = 0, 0, 0, 0, 0, 100
 	m.Deliver, m.Commit, m.Crash, m.Boot, m.Abort, m.Break = 24, 60, 0, 60, 0, 30
 	m.MaxSessions, m.Begin = 2, 20
+	return m
+}
+
+// lateAndSealed has disks that are lost while what their processes wrote is on its
+// way, long enough for those to be sealed.
+func lateAndSealed() sim.Mix {
+	m := sim.Sealing()
+	m.DropPM, m.DoublePM, m.LossPM, m.RestorePM, m.Barrier, m.Collect, m.DeletePM = 0, 0, 900, 0, 0, 0, 100
+	m.Write, m.Deliver, m.Commit, m.Crash, m.Boot = 24, 8, 40, 5, 60
+	m.Begin, m.Donate, m.Receive, m.Abort, m.Break, m.Seal = 30, 80, 80, 0, 0, 60
 	return m
 }
 

@@ -69,7 +69,7 @@ func (w *World) dump(n *Node, p kv.Partition) *copyState {
 // it was told of a key.
 func (w *World) knows(n *Node, p kv.Partition, cs *copyState) (known, covered opset) {
 	for _, op := range w.ops {
-		if w.partOf(op.Key) == p && (n.published[op.Key].has(op.Index) || cs.clock.Has(op.Dot)) {
+		if w.partOf(op.Key) == p && (n.published[op.Key].has(op.Index) || cs.clock.Has(op.Dot) && !op.buried) {
 			known.add(op.Index)
 			covered.join(&op.cover)
 		}
@@ -81,6 +81,12 @@ func (w *World) knows(n *Node, p kv.Partition, cs *copyState) (known, covered op
 // there unless one that it knows covers it, and then it is not.
 func (w *World) judge(n *Node, p kv.Partition, cs *copyState) {
 	known, covered := w.knows(n, p, cs)
+	base := cs.clock.Base()
+	for _, op := range w.ops {
+		if op.buried && cs.present.has(op.Index) && base.Sealed(op.Dot.Actor) {
+			w.fail("I3", "n%d: op%d is back, which nobody had when its process was sealed", n.index, op.Index)
+		}
+	}
 	known.each(func(i int) {
 		op := w.ops[i]
 		switch there := cs.present.has(i); {

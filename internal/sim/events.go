@@ -53,6 +53,7 @@ func (w *World) table() []event {
 			w.stats.Jumps++
 			w.log("n%d has its clock wrong by %d", n.index, n.skew)
 		}},
+		{m.Seal, w.randomSeal},
 	}
 }
 

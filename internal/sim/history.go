@@ -65,6 +65,7 @@ type Op struct {
 	// does not know of it, if its dot is above a hole, and overwrites it without
 	// saying so: it may stay beside the new version, and shows nothing.
 	forgotten bool
+	buried    bool // nobody had seen it when its process was sealed
 	collected bool // a delete whose tombstone may be gone, for a copy collected it
 }
 

@@ -13,6 +13,7 @@ type Mix struct {
 	Reap                                           int // what has expired of a key, at any node
 	Evict                                          int // all values of a key, at any node
 	Jump                                           int // a wall clock jumps, within SkewMS
+	Seal                                           int // a step of sealing processes that are gone
 
 	DeletePM, BlindPM, TokenPM, OldTokenPM, TTLPM int
 	DropPM, DoublePM, AckDropPM                   int
@@ -120,7 +121,16 @@ func Dropping() Mix {
 	return m
 }
 
+// Sealing has many restarts, and seals what is gone while its writes are still on
+// their way.
+func Sealing() Mix {
+	m := Collecting()
+	m.Name, m.Seal = "seal", 40
+	m.Crash, m.Boot, m.LossPM, m.DropPM, m.DeletePM, m.Write = 6, 20, 150, 300, 350, 22
+	return m
+}
+
 // Mixes returns all of them.
 func Mixes() []Mix {
-	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting(), StandIn(), Dropping()}
+	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting(), StandIn(), Dropping(), Sealing()}
 }

@@ -2,8 +2,10 @@ package sim
 
 import (
 	"bytes"
+	"errors"
 
 	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition"
 	"edged.dev/edged/partition/state"
 	"edged.dev/edged/transport/wire"
 )
@@ -110,11 +112,17 @@ func (w *World) arrive(m message) {
 	for _, wr := range a.Writes {
 		w.saw(wr.Key, wr.Object)
 		n.standIn(wr.Partition)
-		n.planned[m.op.Key].join(&m.reflected)
 		d := due{m.op, wr.Partition}
-		w.must(n.shard(wr.Partition).Apply(state.Received{
-			Key: wr.Key, Object: wr.Object, Floor: wr.Floor, From: m.node,
-		}, func() { n.due = append(n.due, d) }))
+		r := state.Received{Key: wr.Key, Object: wr.Object, Floor: wr.Floor, From: m.node}
+		err := n.shard(wr.Partition).Apply(r, func() { n.due = append(n.due, d) })
+		if errors.Is(err, partition.ErrSealed) {
+			if !w.late(n, r, m.op, d) {
+				continue
+			}
+			err = nil
+		}
+		w.must(err)
+		n.planned[m.op.Key].join(&m.reflected)
 		if w.bug == BugAckEarly {
 			w.acknowledge(n, d)
 		}

@@ -221,6 +221,7 @@ func (n *Node) stop() {
 func (n *Node) loseDisk() {
 	w := n.w
 	old := n.store
+	w.gone = append(w.gone, n.id)
 	n.store, n.durable, n.hasBackup, n.boot = NewStore(), ghost{}, false, 0
 	n.id = w.newNodeID()
 	if w.bug == BugLossKeepsClock {
@@ -228,6 +229,7 @@ func (n *Node) loseDisk() {
 	}
 	n.stop()
 	n.mourn()
+	w.forgetLate(n)
 }
 
 // restore replaces the data directory by an older copy of itself.
@@ -236,6 +238,7 @@ func (n *Node) restore() {
 	n.durable = n.backupOf
 	n.stop()
 	n.mourn()
+	n.w.forgetLate(n)
 }
 
 // mourn notes that the copy has lost what it acknowledged.

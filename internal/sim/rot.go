@@ -81,6 +81,9 @@ func (w *World) raise(n *Node, key int) bool {
 	}
 	op := w.ops[at]
 	ids := w.actorIDs(n)
+	if !slices.Contains(ids.list, op.Dot.Actor) {
+		return false // it learnt of the actor by a seal alone, and has no number for it
+	}
 	entryKey := cache.AppendEntryKey(nil, p, kv.OrderOf(kv.Hash(w.keys[key]), 1), w.keys[key])
 	rec, found, err := n.store.Get(nil, entryKey)
 	w.must(err)

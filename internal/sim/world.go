@@ -63,6 +63,8 @@ type Stats struct {
 	HandedOff int // sessions that brought an owner what such a node held
 	Dropped   int // copies given up by the drop rule
 	CameBack  int // of them, an owner's
+	Sealed    int // copies that took a process that is gone as seen whole
+	Late      int // writes of such processes that came late and were refused
 }
 
 // Add adds t to s.
@@ -89,6 +91,8 @@ func (s *Stats) Add(t Stats) {
 	s.HandedOff += t.HandedOff
 	s.Dropped += t.Dropped
 	s.CameBack += t.CameBack
+	s.Sealed += t.Sealed
+	s.Late += t.Late
 }
 
 // World is one run: three owners and those that stand in for them, a network, sessions, and the oracle.
@@ -121,6 +125,8 @@ type World struct {
 
 	recording bool
 	recorded  []Event
+	sealing   *sealRound  // under way, nil: none
+	gone      []kv.NodeID // directories that were lost
 
 	memory map[[2]uint64]kv.Clock // what BugOldKnowledge remembers
 

@@ -126,6 +126,7 @@ type Machine struct {
 	plan     planning
 	holds    map[kv.Partition]*holding
 	offers   uint64 // last number of one
+	seals    sealing
 }
 
 type peer struct {

@@ -271,6 +271,7 @@ func (m *Machine) unpull(session uint64, parts []kv.Partition) {
 
 // report takes what a peer says of its copy, asked for at askAt.
 func (m *Machine) report(p *peer, c wire.CopyClock, askAt int64) {
+	m.outlived(c)
 	m.know(p.name, []wire.CopyClock{c})
 	x := m.parts[c.Partition]
 	if x == nil || askAt < x.asked {
@@ -309,6 +310,7 @@ func (m *Machine) told(id kv.Partition) {
 // no reports for LIVE, which must have been asked for.
 func (m *Machine) learn(name string, node kv.NodeID, copies []wire.CopyClock) {
 	for _, c := range copies {
+		m.outlived(c)
 		x := m.parts[c.Partition]
 		if x == nil {
 			continue

@@ -76,6 +76,8 @@ func (m *Machine) handleHolding(ev Event) {
 		m.coveredBy(e)
 	case Dropped:
 		m.dropped(e)
+	case SealAnswered:
+		m.sealAnswered(e)
 	}
 }
 

@@ -25,6 +25,7 @@ func (m *Machine) settleAll() {
 	m.askLeads()
 	m.heals()
 	m.settleHolds()
+	m.settleSeals()
 	m.show()
 }
 
@@ -112,7 +113,7 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 		if n := mine.Clock.Len(); n >= kv.MaxActors {
 			m.emit(Note{
 				Kind: "alarm", Partition: x.Partition,
-				Text: fmt.Sprintf("its clock has %d actors, and %d are a lot: every restart of an owner adds one, and sealing is to remove them", n, kv.MaxActors),
+				Text: fmt.Sprintf("its clock has %d actors, and %d are a lot: every restart of an owner adds one, and they are sealed only while every member is there; a member that does not return is to be forgotten", n, kv.MaxActors),
 			})
 		}
 		if x.Trust != kv.Whole {

@@ -223,7 +223,7 @@ func (r *reader) firstVersion(s *laneState, f byte, c *Copy) kv.Version {
 	v := kv.Version{Flags: kv.Flags(f & storedFlags), Dot: kv.Dot{Actor: s.actor}}
 	r.to(colSeqs)
 	if f&flagActor != 0 {
-		v.Dot.Actor = r.actor()
+		v.Dot.Actor = r.issuer()
 	}
 	if v.Dot.Seq = s.before(v.Dot.Actor) + uint64(r.zigzag()); v.Dot.Seq == 0 {
 		r.fail("a dot has sequence 0")

@@ -45,14 +45,20 @@ func drawSeal(t *rapid.T) kv.Dot {
 }
 
 func drawClock(t *rapid.T) kv.Clock {
+	c := drawDots(t)
+	for _, seal := range rapid.SliceOfN(rapid.Custom(drawSeal), 0, 2).Draw(t, "seals") {
+		c.Seal(seal)
+	}
+	return c
+}
+
+// drawDots draws a set of dots, in which there is no seal.
+func drawDots(t *rapid.T) kv.Clock {
 	var c kv.Clock
 	for range rapid.IntRange(0, 8).Draw(t, "runs") {
 		a, from := drawActor(t), drawSeq(t)
 		to := from + rapid.Uint64Range(0, 9).Draw(t, "length")
 		c.AddRun(a, kv.Run{From: from, To: max(from, to)})
-	}
-	for _, seal := range rapid.SliceOfN(rapid.Custom(drawSeal), 0, 2).Draw(t, "seals") {
-		c.Seal(seal)
 	}
 	return c
 }
@@ -258,6 +264,28 @@ func plainFrames() []frameCase {
 			return wire.Cover{View: u64(t, "view"), Copies: drawCopies(t)}
 		}), parseAs(wire.ParseCover)},
 		{"cover ack", drawAs(func(t *rapid.T) wire.CoverAck { return wire.CoverAck{Covered: drawPartitions(t)} }), parseAs(wire.ParseCoverAck)},
+		{"seal", drawAs(func(t *rapid.T) wire.Seal {
+			s := wire.Seal{View: u64(t, "view"), Node: kv.NodeID(u64(t, "node")), Boot: rapid.Uint32().Draw(t, "boot"), Close: rapid.Bool().Draw(t, "close")}
+			for _, p := range drawPartitions(t) {
+				x := wire.SealPart{Partition: p}
+				if s.Close {
+					x.Found = u64(t, "found")
+				}
+				s.Parts = append(s.Parts, x)
+			}
+			return s
+		}), parseAs(wire.ParseSeal)},
+		{"seal ack", drawAs(func(t *rapid.T) wire.SealAck {
+			var s wire.SealAck
+			for _, p := range drawPartitions(t) {
+				x := wire.SealState{Partition: p, Promise: wire.Promise(rapid.IntRange(0, 4).Draw(t, "promise")), Whole: rapid.Bool().Draw(t, "whole")}
+				if x.Promise == wire.SealFenced {
+					x.Sum = u64(t, "sum")
+				}
+				s.Parts = append(s.Parts, x)
+			}
+			return s
+		}), parseAs(wire.ParseSealAck)},
 		{"scan", drawAs(func(t *rapid.T) wire.Scan {
 			return wire.Scan{Partition: drawPartition(t), From: u64(t, "from"), Limit: rapid.Uint32Range(0, wire.MaxScanKeys).Draw(t, "limit"), Prefix: drawOptional(t, "prefix")}
 		}), parseAs(wire.ParseScan)},

@@ -40,7 +40,7 @@ func drawRecords(t *rapid.T) []wire.LaneRecord {
 			recs = append(recs, wire.LaneRecord{Type: kind, Batch: b})
 		}
 		recs = append(recs, wire.LaneRecord{Type: wire.TypeKeep, Keep: wire.Keep{Dots: drawClock(t)}},
-			wire.LaneRecord{Type: wire.TypeLiveDots, Live: wire.LiveDots{Clock: drawClock(t), Dots: drawClock(t)}},
+			wire.LaneRecord{Type: wire.TypeLiveDots, Live: wire.LiveDots{Clock: drawClock(t), Dots: drawDots(t)}},
 			wire.LaneRecord{Type: wire.TypeEnd, End: wire.End{Clock: drawClock(t), Floor: drawVV(t)}})
 	}
 	return recs

@@ -62,7 +62,7 @@ func ParseResult(frame []byte) (Result, error) {
 	p.ETag = r.text("an entity tag", MaxTagBytes)
 	for range r.count("siblings", MaxVersions, 12) {
 		p.Siblings = append(p.Siblings, kv.Sibling{
-			Dot: kv.Dot{Actor: r.actor(), Seq: r.seq()},
+			Dot: kv.Dot{Actor: r.issuer(), Seq: r.seq()},
 			HLC: kv.HLC(r.u64()), ExpiresMS: r.zigzag(), Value: r.bytes("a value", kv.MaxRecordBytes),
 		})
 	}

@@ -249,7 +249,7 @@ func ParseHeldAck(frame []byte) (HeldAck, error) {
 		o := HeldObject{Key: bytes.Clone(r.key())}
 		m := r.count("versions", MaxVersions, 20)
 		for range m {
-			v := HeldVersion{Verified: r.byte()&1 == 1, Dot: kv.Dot{Actor: r.actor(), Seq: r.seq()}}
+			v := HeldVersion{Verified: r.byte()&1 == 1, Dot: kv.Dot{Actor: r.issuer(), Seq: r.seq()}}
 			v.HLC, v.ExpiresMS, v.Hash = kv.HLC(r.u64()), r.zigzag(), r.u64()
 			o.Versions = append(o.Versions, v)
 		}

@@ -57,6 +57,8 @@ const (
 	TypeEnd       Type = 37
 	TypeClose     Type = 39
 	TypeLiveDots  Type = 40
+	TypeSeal      Type = 41
+	TypeSealAck   Type = 42
 	TypeWhole     Type = 43 // a partition that went as the HELLO_ACK told: its begin, batch and end
 )
 
