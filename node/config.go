@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"strconv"
@@ -26,6 +27,10 @@ const (
 	// minSyncRate lets the smallest piece of a stream pass several times a second, so
 	// that none looks stalled to its receiver.
 	minSyncRate = 64 << 10
+	// minSyncGuard is what a percentile varies by chance; past maxSyncGuard nothing is
+	// guarded.
+	minSyncGuard = 1.1
+	maxSyncGuard = 100.0
 	// maxSyncLanes is what a session can have.
 	maxSyncLanes = 8
 	// minHorizon leaves owners that restart the time to say what they hold, so that
@@ -110,6 +115,11 @@ type Config struct {
 	// SyncRateBytes is how many bytes a second this node streams to nodes that catch
 	// up from it, at most; 0 sets no limit. A running node takes another.
 	SyncRateBytes int64
+	// SyncGuard is what the 99th percentile of what clients wait at this node may grow
+	// to while it streams to others or catches up, as a multiple of what it is without:
+	// past it the streams are slowed down, though never below half a mebibyte a second.
+	// 0 lets them run. A running node takes another.
+	SyncGuard float64
 	// SyncLanes is over how many streams at once, over all nodes that catch up from it,
 	// this node sends: each takes a processor's time to compress. 0 is half of the
 	// processors, 1 to 8.
@@ -140,6 +150,7 @@ func Default() Config {
 		MemoryBytes:       defaultMemoryBytes,
 		Durability:        DurabilitySync,
 		TombstoneHorizon:  24 * time.Hour,
+		SyncGuard:         1.5,            // what a client may take for chance
 		ScrubEvery:        24 * time.Hour, // what rots is found within a day, at some hundred kilobytes a second for ten gigabytes
 		IsolatedWrites:    IsolatedAccept,
 		LogLevel:          "info",
@@ -237,6 +248,9 @@ func (c *Config) validateStore() error {
 	if n := c.SyncRateBytes; n != 0 && n < minSyncRate {
 		errs = append(errs, Invalid("sync.rate", FormatSize(n), "want 0, for no limit, or at least "+FormatSize(minSyncRate)))
 	}
+	if f := c.SyncGuard; f != 0 && (f < minSyncGuard || f > maxSyncGuard) || f != f {
+		errs = append(errs, Invalid("sync.guard", formatFactor(f), fmt.Sprintf("want %v to %v, or 0, for off", minSyncGuard, maxSyncGuard)))
+	}
 	if n := c.SyncLanes; n < 0 || n > maxSyncLanes {
 		errs = append(errs, Invalid("sync.lanes", strconv.Itoa(n), fmt.Sprintf("want 1 to %d, or 0, for half of the processors", maxSyncLanes)))
 	}
@@ -245,6 +259,9 @@ func (c *Config) validateStore() error {
 		oneOf("isolated-writes", c.IsolatedWrites, IsolatedAccept, IsolatedRefuse))
 	return errors.Join(errs...)
 }
+
+// SyncGuardPermille is SyncGuard in thousandths, as Options has it.
+func (c *Config) SyncGuardPermille() int64 { return int64(math.Round(c.SyncGuard * 1000)) }
 
 // lanes is SyncLanes as it is for a number of processors.
 func (c *Config) lanes(processors int) int {

@@ -101,6 +101,9 @@ func storeSettings() []Setting {
 	rate := value(Setting{Key: "sync.rate", Form: "SIZE", Usage: "bytes a second that a node streams to others that catch up, such as 20MiB; 0 for no limit"},
 		FormatSize, ParseSize, func(c *Config) *int64 { return &c.SyncRateBytes })
 	rate.Reloadable = true
+	guard := value(Setting{Key: "sync.guard", Form: "FACTOR", Usage: "how many times longer the slowest 1 % of requests may take while nodes catch up, before that is slowed down; 0 for no limit"},
+		formatFactor, parseFactor, func(c *Config) *float64 { return &c.SyncGuard })
+	guard.Reloadable = true
 	lanes := number("sync.lanes", "streams, 1 to 8, over which a node sends to others that catch up; 0 for half of the processors", func(c *Config) *int { return &c.SyncLanes })
 	return []Setting{
 		value(Setting{Key: "memory", Form: "SIZE", Usage: "bound of the memory tier, such as 256MiB"},
@@ -113,6 +116,7 @@ func storeSettings() []Setting {
 		value(Setting{Key: "scrub.every", Form: "DURATION", Usage: "how long it takes to check every stored value once, in the background; 0 is never"},
 			time.Duration.String, time.ParseDuration, func(c *Config) *time.Duration { return &c.ScrubEvery }),
 		rate,
+		guard,
 		lanes,
 		level,
 		text("log.format", "text|json", "how log lines look", func(c *Config) *string { return &c.LogFormat }),
@@ -186,6 +190,16 @@ func splitList(v string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+func formatFactor(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+
+func parseFactor(v string) (float64, error) {
+	f, err := strconv.ParseFloat(v, 64)
+	if err != nil {
+		return 0, errors.New("want a factor such as 1.5, or 0")
+	}
+	return f, nil
 }
 
 // sizeUnits are the units of a size, largest first.

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +65,12 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		"little memory":        {func(c *node.Config) { c.MemoryBytes = 16<<20 - 1 }, "want at least 16MiB"},
 		"least rate":           {func(c *node.Config) { c.SyncRateBytes = 64 << 10 }, ""},
 		"low rate":             {func(c *node.Config) { c.SyncRateBytes = 64<<10 - 1 }, "sync.rate \"65535B\": want 0, for no limit, or at least 64KiB"},
+		"no guard":             {func(c *node.Config) { c.SyncGuard = 0 }, ""},
+		"least guard":          {func(c *node.Config) { c.SyncGuard = 1.1 }, ""},
+		"most guard":           {func(c *node.Config) { c.SyncGuard = 100 }, ""},
+		"too little guard":     {func(c *node.Config) { c.SyncGuard = 1.05 }, "sync.guard \"1.05\": want 1.1 to 100, or 0, for off"},
+		"too much guard":       {func(c *node.Config) { c.SyncGuard = 101 }, "sync.guard \"101\": want 1.1 to 100"},
+		"a guard of nothing":   {func(c *node.Config) { c.SyncGuard = math.NaN() }, "sync.guard \"NaN\": want 1.1 to 100"},
 		"most lanes":           {func(c *node.Config) { c.SyncLanes = 8 }, ""},
 		"too many lanes":       {func(c *node.Config) { c.SyncLanes = 9 }, "sync.lanes \"9\": want 1 to 8, or 0, for half of the processors"},
 		"fewer than no lanes":  {func(c *node.Config) { c.SyncLanes = -1 }, "sync.lanes \"-1\": want 1 to 8"},

@@ -87,7 +87,7 @@ func (n *Node) counterSet() map[string]counter {
 	st, tier := n.replica.Stats(), n.tier.Stats()
 	total := func(help string, v int64) counter { return counter{help, prometheus.CounterValue, float64(v)} }
 	gauge := func(help string, v float64) counter { return counter{help, prometheus.GaugeValue, v} }
-	here := status{n}.counts()
+	here, guard := status{n}.counts(), n.replica.Guard()
 	return map[string]counter{
 		"stand_in_partitions":          gauge("Copies held without owning them, for owners that lack what they hold.", float64(here.StandIn)),
 		"stand_in_entries":             gauge("Versions in those copies.", float64(here.StandInKeys)),
@@ -97,6 +97,15 @@ func (n *Node) counterSet() map[string]counter {
 		"sync_entries_sent_total":      total("Objects sent in sessions.", st.EntriesOut.Load()),
 		"sync_sessions_total":          total("Sessions begun as their receiver.", st.Sessions.Load()),
 		"sync_sessions_cut_total":      total("Sessions that broke off; they are asked for again.", st.SessionsCut.Load()),
+		"sync_lanes_sent_total":        total("Streams opened to nodes that catch up.", st.LanesOut.Load()),
+		"sync_lanes_received_total":    total("Streams of sessions taken in.", st.LanesIn.Load()),
+		"sync_lanes_cut_total":         total("Streams that broke off while others of their session went on.", st.LanesCut.Load()),
+		"sync_lanes_refused_total":     total("Streams of no session that was open, or against the protocol.", st.LanesRefused.Load()),
+		"sync_apply_queue_bytes":       gauge("Bytes that sessions brought and the store has not written.", float64(n.replica.ApplyQueue())),
+		"sync_guard_rate_bytes":        gauge("Bytes a second that sessions may move for the sake of clients; 0 holds nothing back.", float64(guard.RateBytes)),
+		"sync_guard_slowed_total":      total("Looks, four a second, that slowed sessions down for the sake of clients.", guard.Slowed),
+		"foreground_quiet_p99_seconds": gauge("What the slowest 1 % of requests took here without a sync.", float64(guard.QuietP99US)/1e6),
+		"foreground_p99_seconds":       gauge("What the slowest 1 % of requests took here lately.", float64(guard.P99US)/1e6),
 		"writes_total":                 total("Writes coordinated here.", st.Writes.Load()),
 		"reads_total":                  total("Reads answered from a copy here, by the long way.", st.Reads.Load()),
 		"forwards_total":               total("Requests run at another node.", st.Forwards.Load()),

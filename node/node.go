@@ -40,6 +40,9 @@ type Options struct {
 	// SyncRate, if not nil, is in force in the place of the setting sync.rate, and
 	// may be changed at any time: bytes a second, 0 for no limit.
 	SyncRate *atomic.Int64
+	// SyncGuard, if not nil, is in force in the place of the setting sync.guard, and
+	// may be changed at any time: thousandths, 0 for off.
+	SyncGuard *atomic.Int64
 	// Version is shown in the status.
 	Version string
 	// Exit ends the process when the store failed: what was planned on top of a
@@ -54,9 +57,10 @@ type Node struct {
 	version string
 	clocks  clocks
 
-	syncRate *atomic.Int64
-	self     self
-	id       transport.Identity
+	syncRate  *atomic.Int64
+	syncGuard *atomic.Int64
+	self      self
+	id        transport.Identity
 
 	store    *cache.Store
 	tier     *cache.Tier
@@ -97,11 +101,15 @@ func New(cfg Config, opts Options) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, events: newHub(), halted: make(chan error, 1),
-		syncRate: opts.SyncRate,
+		syncRate: opts.SyncRate, syncGuard: opts.SyncGuard,
 	}
 	if n.syncRate == nil {
 		n.syncRate = new(atomic.Int64)
 		n.syncRate.Store(cfg.SyncRateBytes)
+	}
+	if n.syncGuard == nil {
+		n.syncGuard = new(atomic.Int64)
+		n.syncGuard.Store(cfg.SyncGuardPermille())
 	}
 	if n.exit == nil {
 		n.exit = os.Exit
@@ -268,7 +276,7 @@ func (n *Node) build() error {
 		Self: n.id.Name, Node: n.self.Node, Boot: n.self.Boot, Set: n.set, Peers: n.links, Merger: merger{n},
 		Partitions: n.self.Partitions, R: n.cfg.ReadQuorum, W: n.cfg.WriteQuorum,
 		Refuse: n.cfg.IsolatedWrites == IsolatedRefuse, TokenKey: tokenKey(n.id), Relaxed: n.cfg.Durability == DurabilityRelaxed,
-		SyncRate: n.syncRate.Load, Lanes: n.cfg.lanes(runtime.GOMAXPROCS(0)), Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes, ScrubEvery: n.cfg.ScrubEvery,
+		SyncRate: n.syncRate.Load, SyncGuard: n.syncGuard.Load, Lanes: n.cfg.lanes(runtime.GOMAXPROCS(0)), Horizon: n.cfg.TombstoneHorizon, StoreLimit: n.cfg.StoreLimitBytes, ScrubEvery: n.cfg.ScrubEvery,
 		Boottime: n.clocks.boottime, WallMS: n.clocks.wallMS, Jitter: rand.Uint64, Events: n.replicaEvents(),
 		Planner: planner{n}, Load: n.planLoad,
 	})

@@ -229,6 +229,11 @@ func (s status) rejoin() admin.Rejoin {
 	}
 	out.WireBytesIn, out.WireBytesOut = n.wireAtCatchUp()
 	out.Healed = n.healed()
+	g := n.replica.Guard()
+	out.Guard = admin.SyncGuard{
+		Factor: float64(g.Factor) / 1000, QuietP99MS: float64(g.QuietP99US) / 1000, P99MS: float64(g.P99US) / 1000,
+		RateBytes: g.RateBytes, Slowed: g.Slowed,
+	}
 	for _, p := range n.replica.Parts() {
 		if p.Self && p.Path != "" && p.Partition != kv.System {
 			out.PerStep[p.Path]++

@@ -29,6 +29,7 @@ type arriving struct {
 	part  kv.Partition
 	in    *partition.Incoming // of part, which this lane streams; nil: of none
 	watch *time.Timer
+	held  int // 1 while it waits for room to apply
 	over  bool
 }
 
@@ -65,10 +66,25 @@ func (a *arriving) await(stalled func()) {
 func (a *arriving) moves() {
 	a.pull.mu.Lock()
 	defer a.pull.mu.Unlock()
+	a.movesLocked()
+}
+
+func (a *arriving) movesLocked() {
 	a.pull.movesLocked()
 	if a.watch != nil && !a.over {
 		a.watch.Reset(laneWait)
 	}
+}
+
+// isHeld reports whether the lane is not read for want of room; its watch then
+// begins anew.
+func (a *arriving) isHeld() bool {
+	a.pull.mu.Lock()
+	defer a.pull.mu.Unlock()
+	if a.held > 0 {
+		a.movesLocked()
+	}
+	return a.held > 0
 }
 
 // begin takes a partition for this lane, which no other has.
@@ -161,7 +177,7 @@ func (r *Replica) leave(a *arriving, cause error) {
 // Lane takes a lane that a peer opened: a stream of a session this node asked
 // for.
 func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
-	moving := &movingReader{Reader: rd}
+	moving := &movingReader{Reader: rd, pace: &r.paceIn, total: &r.stats.LaneBytes, ctx: ctx}
 	lr := r.codec.LaneReader(moving)
 	defer lr.Close()
 	defer func() { r.stats.SyncBytesIn.Add(lr.Bytes()) }()
@@ -186,7 +202,11 @@ func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
 	}
 	r.stats.LanesIn.Add(1)
 	moving.moved = a.moves
-	a.await(func() { r.leave(a, errLaneStalled) })
+	a.await(func() {
+		if !a.isHeld() {
+			r.leave(a, errLaneStalled)
+		}
+	})
 	if err = lr.Lean(pl.leansOn()); err == nil {
 		err = r.receive(ctx, a, lr)
 	}
@@ -229,17 +249,17 @@ func (r *Replica) receive(ctx context.Context, a *arriving, lr *wire.LaneReader)
 		if err != nil {
 			return err
 		}
-		if err := r.receiveOne(a, part, in, &rec); err != nil {
+		if err := r.receiveOne(ctx, a, part, in, &rec); err != nil {
 			return fmt.Errorf("lane of %s, partition %d: %w", a.pull.name, part, err)
 		}
 	}
 	return ctx.Err()
 }
 
-func (r *Replica) receiveOne(a *arriving, part kv.Partition, in *partition.Incoming, rec *wire.LaneRecord) error {
+func (r *Replica) receiveOne(ctx context.Context, a *arriving, part kv.Partition, in *partition.Incoming, rec *wire.LaneRecord) error {
 	switch rec.Type {
 	case wire.TypeBatch, wire.TypeTail:
-		return r.applyBatch(part, in, rec.Batch)
+		return r.applyBatch(ctx, a, in, rec.Batch)
 	case wire.TypeKeep:
 		in.Keep(rec.Keep.Dots)
 		return nil
@@ -251,17 +271,44 @@ func (r *Replica) receiveOne(a *arriving, part kv.Partition, in *partition.Incom
 	return fmt.Errorf("%w: a record of type %d in the middle of a lane", errBreach, rec.Type)
 }
 
-func (r *Replica) applyBatch(p kv.Partition, in *partition.Incoming, b wire.Batch) error {
+func (r *Replica) applyBatch(ctx context.Context, a *arriving, in *partition.Incoming, b wire.Batch) error {
 	for i := range b.Copies {
-		if err := r.placed(p, b.Copies[i].Key); err != nil {
+		c := &b.Copies[i]
+		if err := r.placed(a.part, c.Key); err != nil {
 			return err
 		}
-		if err := in.Apply(b.Copies[i].Key, b.Copies[i].Object, partition.Batch{Base: b.Base, Floor: b.Floor}, nil); err != nil {
+		n := int64(len(c.Key) + c.Object.Bytes())
+		if err := r.admit(ctx, a, n); err != nil {
+			return err
+		}
+		if err := in.Apply(c.Key, c.Object, partition.Batch{Base: b.Base, Floor: b.Floor}, func() { r.applies.wrote(n) }); err != nil {
+			r.applies.wrote(n)
 			return err
 		}
 	}
 	r.stats.EntriesIn.Add(int64(len(b.Copies)))
 	return nil
+}
+
+// admit waits until the store has written enough of what sessions brought. Its lane
+// does not stall meanwhile: it is this node that does not read.
+func (r *Replica) admit(ctx context.Context, a *arriving, n int64) error {
+	if !r.applies.has(n) {
+		a.holds(1)
+		defer a.holds(-1)
+	}
+	return r.applies.admit(ctx, n)
+}
+
+// holds counts the lanes of a session that are not read for want of room.
+func (a *arriving) holds(n int) {
+	a.pull.mu.Lock()
+	defer a.pull.mu.Unlock()
+	a.held += n
+	a.pull.held += n
+	if n < 0 {
+		a.movesLocked()
+	}
 }
 
 // placed refuses an object that a peer puts where its key does not belong.

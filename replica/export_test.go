@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"context"
+
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition"
 )
@@ -38,3 +40,25 @@ func (r *Replica) WorthALane(bytes uint64) { r.laneBytes = bytes }
 
 // LanesFor is how many lanes a session has.
 func LanesFor(dots uint64) int { return lanesFor(dots, laneBytes) }
+
+// AppliesHeld is how many bytes sessions brought that the store has not written, the
+// most there were, and how many there may be.
+func (r *Replica) AppliesHeld() (now, most, limit int64) {
+	now, most = r.applies.held()
+	return now, most, applyQueueBytes
+}
+
+// ApplyQueue is the bound on what sessions bring, by itself.
+type ApplyQueue struct {
+	q     applyQueue
+	Limit int64
+}
+
+// NewApplyQueue returns an empty one.
+func NewApplyQueue() *ApplyQueue { return &ApplyQueue{Limit: applyQueueBytes} }
+
+// Admit waits for room.
+func (a *ApplyQueue) Admit(ctx context.Context, n int64) error { return a.q.admit(ctx, n) }
+
+// Wrote gives room back.
+func (a *ApplyQueue) Wrote(n int64) { a.q.wrote(n) }

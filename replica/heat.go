@@ -299,12 +299,18 @@ func (r *Replica) timed(p kv.Partition, req *kv.Request, done func(*kv.Response,
 	} else {
 		r.heat.read(p, req.Key)
 	}
-	if !r.heat.sampled() {
+	r.guard.requests.Add(1)
+	sampled := r.heat.sampled()
+	if !sampled && !r.guard.watching.Load() {
 		return done
 	}
 	began := r.cfg.Boottime()
 	return func(resp *kv.Response, err error) {
-		r.heat.took(r.cfg.Boottime() - began)
+		took := r.cfg.Boottime() - began
+		if sampled {
+			r.heat.took(took)
+		}
+		r.guard.took(took)
 		done(resp, err)
 	}
 }

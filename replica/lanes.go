@@ -70,6 +70,7 @@ func (g *giving) putBack(parts []kv.Partition) {
 // ends without its closing mark; what it had begun the receiver asks for again, from
 // whom it likes, and the rest of it goes by the others.
 func (r *Replica) donate(ctx context.Context, g *giving, parts []kv.Partition) {
+	r.guardBegins()
 	now := r.cfg.Boottime()
 	g.queue = g.wishes.arrange(parts, func(p kv.Partition) uint32 { return r.heat.rate(p, now) })
 	g.hot = r.heat.hotKeys(parts)

@@ -332,3 +332,68 @@ func TestALaneThatIsNotTheSessionsIsABreach(t *testing.T) {
 		})
 	}
 }
+
+// A receiver whose disk is slow holds no more than its queue of what sessions bring,
+// and is not taken for stalled; its donor's writes wait, and go on afterwards.
+func TestLanesWaitForASlowReceiver(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := laned(t, 2, 1, 300, 20_000, "n1", "n2") // six megabytes
+		var written atomic.Int64
+		c.wires.with(func(w *wires) {
+			w.lane = func(_, _ string, wr io.WriteCloser) io.WriteCloser { return &metered{wr, &written} }
+		})
+		n2 := c.nodes["n2"]
+		n2.start()
+		release := make(chan struct{})
+		free := sync.OnceFunc(func() { close(release) })
+		t.Cleanup(free)
+		n2.store.Between(func() { <-release })
+		c.wires.connect("n1", "n2")
+		time.Sleep(30 * time.Second) // virtual: six times as long as a lane may stall
+		synctest.Wait()
+		now, most, limit := n2.replica.AppliesHeld()
+		require.Greater(t, now, limit/2, "it is full")
+		require.LessOrEqual(t, most, limit)
+		require.Less(t, written.Load(), int64(3<<20), "the donor waits")
+		require.Zero(t, n2.replica.Stats().SessionsCut.Load()+n2.replica.Stats().LanesCut.Load())
+		_, found := c.get("n1", "k0")
+		require.True(t, found, "and holds up nobody")
+		free()
+		c.live("n2")
+		c.equal("n1", "n2")
+		now, most, _ = n2.replica.AppliesHeld()
+		require.Zero(t, now)
+		require.LessOrEqual(t, most, limit)
+	})
+}
+
+// metered counts what a lane's stream took.
+type metered struct {
+	io.WriteCloser
+	n *atomic.Int64
+}
+
+func (m *metered) Write(b []byte) (int, error) {
+	n, err := m.WriteCloser.Write(b)
+	m.n.Add(int64(n))
+	return n, err
+}
+
+// What is larger than the queue has it alone.
+func TestTheApplyQueueIsBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q := replica.NewApplyQueue()
+		require.NoError(t, q.Admit(t.Context(), q.Limit-1))
+		require.NoError(t, q.Admit(t.Context(), 1), "at the limit")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, q.Admit(ctx, 1), context.DeadlineExceeded, "one over")
+		time.AfterFunc(time.Second, func() { q.Wrote(1) })
+		require.NoError(t, q.Admit(t.Context(), 1))
+		q.Wrote(q.Limit)
+		require.NoError(t, q.Admit(t.Context(), 10*q.Limit))
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, q.Admit(ctx, 1), context.DeadlineExceeded)
+	})
+}

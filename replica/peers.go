@@ -176,7 +176,7 @@ func (r *Replica) ControlFrame(name string, frame []byte) {
 			return
 		}
 		r.seeHLC(ping.HLC)
-		pong := wire.Pong{Stamp: ping.Stamp, WallMS: r.cfg.WallMS(), HLC: kv.HLC(r.hlc.Load())}
+		pong := wire.Pong{Stamp: ping.Stamp, WallMS: r.cfg.WallMS(), HLC: kv.HLC(r.hlc.Load()), Load: r.load()}
 		_ = r.cfg.Peers.SendControl(name, pong.Append(nil)) // lost with its connection, like the peer's question
 	case wire.TypePong:
 		if pong, err := wire.ParsePong(frame); err == nil {
@@ -209,7 +209,16 @@ func (r *Replica) ponged(p *remote, pong wire.Pong) {
 	r.moveOffsetLocked()
 	r.peersMu.Unlock()
 	r.seeHLC(pong.HLC)
-	r.step(core.Ponged{Name: p.name, Stamp: pong.Stamp})
+	r.step(core.Ponged{Name: p.name, Stamp: pong.Stamp, Load: pong.Load})
+}
+
+// load is what this node tells of itself to who may choose it as a donor.
+func (r *Replica) load() wire.Load {
+	l := wire.Load{Sessions: uint8(r.sessions.streamed())}
+	if r.cfg.Load != nil {
+		l.Busy = uint8(min(r.cfg.Load().CPUPermille/10, 100))
+	}
+	return l
 }
 
 // NowMS is cluster time: this node's wall clock plus the median of the offsets

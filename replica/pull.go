@@ -51,6 +51,9 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 		h.Copies = append(h.Copies, c)
 	}
 	r.sessions.add(pl)
+	if len(pl.in) > 0 {
+		r.guardBegins()
+	}
 	if r.remote(e.Name) != peer { // it went, and what it took with it has not seen this session
 		r.drop(pl, errConnection)
 	}
@@ -63,7 +66,11 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 		return
 	}
 	r.step(answered)
-	pl.await(func() { r.drop(pl, errLaneStalled) })
+	pl.await(func() {
+		if !pl.isHeld() {
+			r.drop(pl, errLaneStalled)
+		}
+	})
 }
 
 // take notes what the donor told; receiving sides of what it will not stream are
@@ -106,6 +113,17 @@ func (p *pull) await(stalled func()) {
 	if !p.over && len(p.in) > 0 {
 		p.watch = time.AfterFunc(laneWait, stalled)
 	}
+}
+
+// isHeld reports whether lanes are not read for want of room; the watch then begins
+// anew.
+func (p *pull) isHeld() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held > 0 {
+		p.movesLocked()
+	}
+	return p.held > 0
 }
 
 // movesLocked notes that bytes of a lane came. The caller holds mu.

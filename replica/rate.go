@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -67,10 +68,11 @@ func (p *pace) take(n int) time.Duration {
 // partition that is being streamed.
 type pacedLane struct {
 	io.WriteCloser
-	pace *pace
-	part *pace
-	rate *partRate
-	ctx  context.Context //nolint:containedctx // a Write has none, and must end with the session
+	pace  *pace
+	part  *pace
+	rate  *partRate
+	moved *atomic.Int64
+	ctx   context.Context //nolint:containedctx // a Write has none, and must end with the session
 }
 
 // partRate is the limit of the partition that a lane streams. It ends with its
@@ -91,7 +93,7 @@ func (p *partRate) limit() int64 {
 // paced puts a lane under the limits, its partitions' until a time.
 func (r *Replica) paced(ctx context.Context, w io.WriteCloser, until int64) pacedLane {
 	rate := &partRate{now: r.cfg.Boottime, until: until}
-	return pacedLane{w, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, ctx}
+	return pacedLane{w, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, &r.stats.LaneBytes, ctx}
 }
 
 func (w pacedLane) Write(b []byte) (int, error) {
@@ -105,6 +107,7 @@ func (w pacedLane) Write(b []byte) (int, error) {
 			return sent, err
 		}
 		n, err := w.WriteCloser.Write(part)
+		w.moved.Add(int64(n))
 		if sent += n; err != nil {
 			return sent, err
 		}
@@ -112,16 +115,27 @@ func (w pacedLane) Write(b []byte) (int, error) {
 	return sent, nil
 }
 
-// movingReader tells that bytes came: a lane that is slow does not stall.
+// movingReader is a lane's stream at its receiver. It tells that bytes came, for a
+// lane that is slow does not stall, and keeps to the node's limit.
 type movingReader struct {
 	io.Reader
-	moved func() // nil: nobody waits
+	pace  *pace
+	total *atomic.Int64
+	moved func()          // nil: nobody waits
+	ctx   context.Context //nolint:containedctx // a Read has none, and must end with the connection
 }
 
 func (m *movingReader) Read(b []byte) (int, error) {
-	n, err := m.Reader.Read(b)
-	if n > 0 && m.moved != nil {
+	n, err := m.Reader.Read(b[:min(len(b), paceBytes)])
+	if n == 0 {
+		return n, err
+	}
+	m.total.Add(int64(n))
+	if m.moved != nil {
 		m.moved()
+	}
+	if drawn := m.pace.draw(m.ctx, n); err == nil {
+		err = drawn
 	}
 	return n, err
 }

@@ -64,8 +64,12 @@ type Config struct {
 	// Lanes bounds the lanes that this node streams at once over all sessions, of
 	// which each has one in any case; 0: one.
 	Lanes    int
-	SyncRate func() int64  // bytes a second that this node streams to others, 0: no limit; may change; nil: none
-	Horizon  time.Duration // tombstones older than this are not waited for; 0: all are
+	SyncRate func() int64 // bytes a second that this node streams to others, 0: no limit; may change; nil: none
+	// SyncGuard is what the 99th percentile of what clients wait may grow to while
+	// sessions are under way, in thousandths of what it is without any; sessions are
+	// slowed down for it. 0: they are not. It may change; nil: 0.
+	SyncGuard func() int64
+	Horizon   time.Duration // tombstones older than this are not waited for; 0: all are
 	// StoreLimit bounds the bytes of keys and values in this node's copies, by
 	// evicting the coldest; 0 = no bound.
 	StoreLimit int64
@@ -120,7 +124,10 @@ type Replica struct {
 	sessions sessions
 
 	checkpoints *checkpoints
-	pace        pace
+	pace        pace // of what this node streams
+	paceIn      pace // of what it receives: the guard's alone
+	guard       guard
+	applies     applyQueue
 	laneBytes   uint64 // what is worth a lane more
 	repairs     readRepairs
 	heat        *heat
@@ -142,6 +149,7 @@ type Stats struct {
 	LiveSent, LiveApplied       atomic.Int64
 	TicksEqual, TicksDifferent  atomic.Int64
 	Sessions, SessionsCut       atomic.Int64
+	LaneBytes                   atomic.Int64 // of lanes, both ways, as they move
 	LanesIn, LanesOut           atomic.Int64 // of sessions; LanesCut broke off and left their session to others
 	LanesCut, LanesRefused      atomic.Int64 // LanesRefused: of no session that is open, or against the protocol
 	StreamOverflows, LeaseWaits atomic.Int64
@@ -172,10 +180,8 @@ func New(cfg Config) (*Replica, error) {
 	}
 	r.plans.repaired, r.plans.started = map[kv.Partition]int64{}, cfg.Boottime()
 	r.laneBytes = laneBytes
-	r.pace = pace{limit: cfg.SyncRate, now: cfg.Boottime}
-	if cfg.SyncRate == nil {
-		r.pace.limit = func() int64 { return 0 }
-	}
+	r.pace = pace{limit: r.syncRate, now: cfg.Boottime}
+	r.paceIn = pace{limit: r.guard.rate.Load, now: cfg.Boottime}
 	// Numbers of an earlier process or connection, should an ACK of one come late,
 	// are below all of this one's.
 	r.liveSeq.Store(uint64(cfg.Boot) << 32)
@@ -235,6 +241,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.tasks.run(r.carryOut)
 	r.tasks.run(r.acknowledge)
 	r.tasks.run(r.collect)
+	r.tasks.run(r.guardClients)
 	r.tasks.run(r.reap)
 	if r.cfg.StoreLimit > 0 {
 		r.tasks.run(r.evict)

@@ -60,6 +60,7 @@ type pull struct {
 	lanes []*arriving                          // by number; nil: none has come yet
 	// lanesLeft is how many of the lanes are not over.
 	lanesLeft int
+	held      int // lanes that wait for room to apply
 	answered  bool
 	ack       []wire.CopyClock
 	equal     []kv.Partition
@@ -127,6 +128,13 @@ func (s *sessions) endOutgoing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.outgoing--
+}
+
+// streamed counts the sessions that this node streams, maxOutgoing at most.
+func (s *sessions) streamed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.outgoing
 }
 
 // takeLanes gives a session lanes of those that a node may stream at once: one in

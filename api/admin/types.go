@@ -187,6 +187,8 @@ type Rejoin struct {
 	// Healed are the copies that were damaged, or differed from the other owners' at
 	// equal clocks, and were healed (the step L4).
 	Healed []HealedCopy `json:"healed,omitempty"`
+	// Guard is how syncs are slowed down for clients, now.
+	Guard SyncGuard `json:"guard"`
 	// SyncBytesIn and SyncBytesOut are the compressed bytes of session frames
 	// (HELLO and its answer, lanes, DONE) before QUIC adds its own.
 	SyncBytesIn     uint64 `json:"sync_bytes_in"`
@@ -203,6 +205,17 @@ type Rejoin struct {
 	// of them were verified.
 	CaughtUpMS *float64 `json:"caught_up_ms,omitempty"`
 	VerifiedMS *float64 `json:"verified_ms,omitempty"`
+}
+
+// SyncGuard is what the guard of foreground latency sees and does at this node.
+type SyncGuard struct {
+	// Factor is the setting sync.guard: what the 99th percentile of what clients wait
+	// may grow to during a sync, as a multiple of QuietP99MS; 0 is off.
+	Factor     float64 `json:"factor"`
+	QuietP99MS float64 `json:"quiet_p99_ms"` // without a sync; 0: not known yet
+	P99MS      float64 `json:"p99_ms"`       // of the last moments
+	RateBytes  int64   `json:"rate_bytes"`   // a second that sessions may move, 0: nothing is held back
+	Slowed     int64   `json:"slowed"`       // looks, four a second, that slowed sessions down
 }
 
 // HealedCopy is a copy that took the step L4, and why.

@@ -51,9 +51,13 @@ func serve(cmd *cobra.Command, sys system) error {
 	for _, warning := range settings.cfg.Warnings() {
 		log.Warn("setting needs care", slog.String("warning", warning))
 	}
-	rate := new(atomic.Int64)
-	rate.Store(settings.cfg.SyncRateBytes)
-	opts := node.Options{Logger: log, Version: version, SyncRate: rate}
+	rate, guard := new(atomic.Int64), new(atomic.Int64)
+	take := func(cfg node.Config) {
+		rate.Store(cfg.SyncRateBytes)
+		guard.Store(cfg.SyncGuardPermille())
+	}
+	take(settings.cfg)
+	opts := node.Options{Logger: log, Version: version, SyncRate: rate, SyncGuard: guard}
 	n, err := node.New(settings.cfg, opts)
 	if err != nil {
 		return err
@@ -69,7 +73,7 @@ func serve(cmd *cobra.Command, sys system) error {
 			return
 		}
 		running = applyReload(running, next.cfg, level, log)
-		rate.Store(running.SyncRateBytes)
+		take(running)
 	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)

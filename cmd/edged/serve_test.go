@@ -71,12 +71,12 @@ func TestReloadTakesWhatItCanAndNamesTheRest(t *testing.T) {
 	var lines bytes.Buffer
 	level := new(slog.LevelVar)
 	running, next := node.Default(), node.Default()
-	next.LogLevel, next.Durability, next.MemoryBytes, next.SyncRateBytes = "debug", node.DurabilityRelaxed, 1<<30, 20<<20
+	next.LogLevel, next.Durability, next.MemoryBytes, next.SyncRateBytes, next.SyncGuard = "debug", node.DurabilityRelaxed, 1<<30, 20<<20, 2.5
 	now := applyReload(running, next, level, newLogger(&lines, "json", level))
 	want := node.Default()
-	want.LogLevel, want.SyncRateBytes = "debug", 20<<20
+	want.LogLevel, want.SyncRateBytes, want.SyncGuard = "debug", 20<<20, 2.5
 	require.Equal(t, want, now)
 	require.Equal(t, slog.LevelDebug, level.Level())
 	require.Contains(t, lines.String(), `"settings need a restart","settings":"memory durability"`)
-	require.Contains(t, lines.String(), `"settings reloaded","settings":"sync.rate log.level"`)
+	require.Contains(t, lines.String(), `"settings reloaded","settings":"sync.rate sync.guard log.level"`)
 }

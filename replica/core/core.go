@@ -111,6 +111,7 @@ type Machine struct {
 	cfg    Config
 	now    int64
 	layout *layout.Layout
+	zones  map[string]string // of the layout's members
 	peers  map[string]*peer
 	names  []string // of peers, sorted
 	parts  map[kv.Partition]*part
@@ -137,6 +138,7 @@ type peer struct {
 	upAt     int64
 	pongAt   int64 // stamp of the newest PING it answered
 	state    wire.State
+	load     wire.Load
 	hello    bool // the HELLO of this connection was sent
 	answered bool
 	busyTill int64

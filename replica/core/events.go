@@ -29,10 +29,11 @@ type (
 		Name  string
 		State wire.State
 	}
-	// Ponged brings the stamp of a PING that a peer answered.
+	// Ponged brings the stamp of a PING that a peer answered, and what it has to do.
 	Ponged struct {
 		Name  string
 		Stamp int64
+		Load  wire.Load
 	}
 	// HelloAnswered brings the answer to a HELLO, or Failed. Begun are the
 	// wanted partitions whose receiving side was opened.

@@ -22,9 +22,7 @@ func (m *Machine) handle(ev Event) {
 			p.state = e.State
 		}
 	case Ponged:
-		if p := m.peers[e.Name]; p != nil {
-			m.heard(p, e.Stamp)
-		}
+		m.ponged(e)
 	case HelloAnswered:
 		m.helloAnswered(e)
 	case HelloAsked:
@@ -84,8 +82,10 @@ func (m *Machine) handle(ev Event) {
 // CATCHING_UP, those that go are left alone (their data stays until dropped).
 func (m *Machine) setLayout(l *layout.Layout) {
 	m.layout = l
+	m.zones = map[string]string{}
 	var names []string
 	for _, mem := range l.Members() {
+		m.zones[mem.Name] = mem.Zone
 		if mem.Status == layout.Active {
 			names = append(names, mem.Name)
 		}
@@ -194,6 +194,13 @@ func (m *Machine) dropPulls(p *peer) {
 
 func (m *Machine) nextTick() int64 {
 	return m.now + TickEvery*3/4 + int64(m.cfg.Jitter()%uint64(TickEvery/2))
+}
+
+func (m *Machine) ponged(e Ponged) {
+	if p := m.peers[e.Name]; p != nil {
+		p.load = e.Load
+		m.heard(p, e.Stamp)
+	}
 }
 
 // heard takes a peer's answer to what it was asked at a time: a PONG, or the

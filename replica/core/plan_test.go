@@ -22,15 +22,19 @@ type planned struct {
 	machine *core.Machine
 	hellos  []core.SendHello // not answered
 	plans   int              // asked for
+	loads   map[string]wire.Load
 }
 
 const planParts = 4
 
-func newPlanned(t *testing.T) *planned {
+func newPlanned(t *testing.T) *planned { return newZoned(t, "", "", "") }
+
+// newZoned is newPlanned with the zones of n1, n2 and n3.
+func newZoned(t *testing.T, zones ...string) *planned {
 	s := &planned{t: t, now: 1000 * second, copies: copies{kv.System: {trust: kv.Whole}}}
 	var members []layout.Member
 	for i, name := range []string{"n1", "n2", "n3"} {
-		members = append(members, layout.Member{Name: name, Node: uint64(i + 1), Epoch: 1, Weight: 1})
+		members = append(members, layout.Member{Name: name, Node: uint64(i + 1), Epoch: 1, Weight: 1, Zone: zones[i]})
 	}
 	for p := range kv.Partition(planParts) {
 		s.copies[p] = &copyOf{kv.Whole, s.clockOf(1)}
@@ -68,7 +72,7 @@ func (s *planned) pass(d time.Duration) {
 	for range d / (20 * time.Millisecond) {
 		s.now += int64(20 * time.Millisecond)
 		for _, name := range []string{"n2", "n3"} {
-			s.step(core.Ponged{Name: name, Stamp: s.now})
+			s.step(core.Ponged{Name: name, Stamp: s.now, Load: s.loads[name]})
 		}
 		s.step(core.Passed{})
 	}

@@ -106,21 +106,6 @@ func (m *Machine) lacks(x *part, p *peer) bool {
 	return x.State != kv.Live || m.now >= r.at+settle
 }
 
-// bestDonor reports whether no other peer that could be asked now is the better
-// one: a LIVE holder goes before one that is not.
-func (m *Machine) bestDonor(x *part, p *peer) bool {
-	if p.serving(x.Partition) == wire.ServingLive || p.hello {
-		return true
-	}
-	for _, name := range x.others {
-		q := m.peers[name]
-		if q != nil && q != p && q.up && m.now >= q.busyTill && q.serving(x.Partition) == wire.ServingLive {
-			return false
-		}
-	}
-	return true
-}
-
 // askLeads asks LIVE owners for their clocks where this node is first and has
 // not the lead yet.
 func (m *Machine) askLeads() {

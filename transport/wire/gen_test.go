@@ -219,7 +219,13 @@ func plainFrames() []frameCase {
 	}
 	return []frameCase{
 		{"ping", drawAs(ping), parseAs(wire.ParsePing)},
-		{"pong", drawAs(func(t *rapid.T) wire.Pong { return wire.Pong(ping(t)) }), parseAs(wire.ParsePong)},
+		{"pong", drawAs(func(t *rapid.T) wire.Pong {
+			p := ping(t)
+			return wire.Pong{
+				Stamp: p.Stamp, StateVersion: p.StateVersion, WallMS: p.WallMS, HLC: p.HLC,
+				Load: wire.Load{Sessions: rapid.Byte().Draw(t, "sessions"), Busy: rapid.Byte().Draw(t, "busy")},
+			}
+		}), parseAs(wire.ParsePong)},
 		{"state", drawAs(func(t *rapid.T) wire.State {
 			s := wire.State{Version: u64(t, "version"), View: u64(t, "view"), System: wire.Serving(rapid.IntRange(0, 3).Draw(t, "system"))}
 			for range rapid.IntRange(0, 40).Draw(t, "parts") {

@@ -6,7 +6,10 @@ import "edged.dev/edged/internal/kv"
 func (p Ping) Append(dst []byte) []byte { return p.append(dst, TypePing) }
 
 // Append appends the frame.
-func (p Pong) Append(dst []byte) []byte { return Ping(p).append(dst, TypePong) }
+func (p Pong) Append(dst []byte) []byte {
+	ping := Ping{Stamp: p.Stamp, StateVersion: p.StateVersion, WallMS: p.WallMS, HLC: p.HLC}
+	return append(ping.append(dst, TypePong), p.Load.Sessions, p.Load.Busy)
+}
 
 func (p Ping) append(dst []byte, t Type) []byte {
 	e := newEncoder(dst, t)
@@ -27,8 +30,10 @@ func ParsePing(frame []byte) (Ping, error) {
 // ParsePong reads a PONG.
 func ParsePong(frame []byte) (Pong, error) {
 	r := newReader(frame, TypePong)
-	p := r.ping()
-	return Pong(p), r.end("pong")
+	ping := r.ping()
+	p := Pong{Stamp: ping.Stamp, StateVersion: ping.StateVersion, WallMS: ping.WallMS, HLC: ping.HLC}
+	p.Load = Load{Sessions: r.byte(), Busy: r.byte()}
+	return p, r.end("pong")
 }
 
 func (r *reader) ping() Ping {

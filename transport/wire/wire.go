@@ -72,7 +72,19 @@ type Ping struct {
 }
 
 // Pong answers a Ping with its Stamp and the answerer's own fields.
-type Pong Ping
+type Pong struct {
+	Stamp        int64
+	StateVersion uint64
+	WallMS       int64
+	HLC          kv.HLC
+	Load         Load
+}
+
+// Load is what a node has to do, by its own word: who chooses a donor goes by it.
+type Load struct {
+	Sessions uint8 // that it streams
+	Busy     uint8 // percent of its processors that its process uses
+}
 
 // Serving is what STATE tells of a partition, two bits.
 type Serving uint8
