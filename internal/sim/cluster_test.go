@@ -97,6 +97,19 @@ func TestOneCluster(t *testing.T) {
 	require.Equal(t, first.Digest(), runCluster(o).Digest(), "a seed replays exactly")
 }
 
+// TestClustersThatFailed replays what a soak thought it had found: a write whose second
+// copy was rolled back, as nobody in reach of the next coordinator remembered.
+func TestClustersThatFailed(t *testing.T) {
+	t.Parallel()
+	for _, o := range []sim.ClusterOptions{
+		{Seed: 50005, Mode: sim.Liveness},
+		{Seed: 50005, Mode: sim.Liveness, Skip: []int{5, 6, 7, 8, 9, 10, 11}},
+		{Seed: 50044, Mode: sim.Rejoin},
+	} {
+		require.Empty(t, runCluster(o).Violations(), "seed %d", o.Seed)
+	}
+}
+
 // TestLiesAboutLivenessAreCaught breaks one rule after the other.
 func TestLiesAboutLivenessAreCaught(t *testing.T) {
 	t.Parallel()
