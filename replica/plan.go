@@ -119,6 +119,10 @@ func (r *Replica) watchPlan(ev core.Event) {
 	switch e := ev.(type) {
 	case core.PartEnded:
 		r.plans.ended(e, r.cfg.Boottime())
+	case core.PartsEnded:
+		for _, x := range e {
+			r.plans.ended(x, r.cfg.Boottime())
+		}
 	case core.HelloAnswered:
 		if len(e.Wants) > 0 && !e.Failed && !r.plans.asks.Load() && r.plans.due(r.cfg.Boottime()) {
 			r.tasks.run(func(ctx context.Context) { r.plan(ctx, e.Wants, e.Name) })

@@ -143,6 +143,43 @@ func (p *pull) ends(part kv.Partition, ok bool) {
 	}
 }
 
+// tellEnd has the machine told of an end that is published. It looks at every
+// partition at each event, and the ends of a session come by hundreds, out of the
+// one goroutine that commits: so those that came while it looked are told at once.
+func (r *Replica) tellEnd(e partEnd) {
+	r.sessions.mu.Lock()
+	r.sessions.ends = append(r.sessions.ends, e)
+	first := !r.sessions.telling
+	r.sessions.telling = true
+	r.sessions.mu.Unlock()
+	if first { // a node that stops tells nothing more
+		r.tasks.run(func(context.Context) { r.tellEnds() })
+	}
+}
+
+// tellEnds tells what is there to tell, and what came meanwhile.
+func (r *Replica) tellEnds() {
+	for {
+		r.sessions.mu.Lock()
+		ends := r.sessions.ends
+		r.sessions.ends = nil
+		r.sessions.telling = len(ends) > 0
+		r.sessions.mu.Unlock()
+		if len(ends) == 0 {
+			return
+		}
+		ev := make(core.PartsEnded, len(ends))
+		for i, e := range ends {
+			ev[i] = e.PartEnded
+		}
+		r.step(ev)
+		for _, e := range ends {
+			e.pull.ends(e.Partition, true)
+			r.finishPull(e.pull)
+		}
+	}
+}
+
 // whenSynced calls fn once what is published is on stable storage. Under relaxed
 // durability a session's end is told only then: asked before, its clock would not
 // have grown yet, and the same objects would be fetched again.
@@ -209,8 +246,12 @@ func (r *Replica) drop(pl *pull, cause error) {
 		r.stats.SessionsCut.Add(1)
 	}
 	sortParts(left)
-	for _, p := range left {
-		r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Failed: true})
+	if len(left) > 0 {
+		ev := make(core.PartsEnded, len(left))
+		for i, p := range left {
+			ev[i] = core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Failed: true}
+		}
+		r.step(ev)
 	}
 	r.finishPull(pl)
 }

@@ -9,6 +9,7 @@ import (
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/merkle"
 	"edged.dev/edged/partition"
+	"edged.dev/edged/replica/core"
 	"edged.dev/edged/transport/wire"
 
 	"github.com/zeebo/xxh3"
@@ -32,9 +33,11 @@ type sessions struct {
 	answered map[answerKey]*answered
 	order    []answerKey // of answered, oldest first
 	outgoing int
-	lanesOut int      // of the outgoing sessions
-	unsynced []func() // ends that wait for stable storage, under relaxed durability
-	syncing  bool     // somebody sees to them
+	lanesOut int       // of the outgoing sessions
+	ends     []partEnd // published, and not told to the machine
+	telling  bool      // somebody sees to them
+	unsynced []func()  // ends that wait for stable storage, under relaxed durability
+	syncing  bool      // somebody sees to them
 }
 
 type answerKey struct {
@@ -69,6 +72,12 @@ type pull struct {
 	over      bool
 	told      bool // that the session ended
 	watch     *time.Timer
+}
+
+// partEnd is an end of a partition that is published.
+type partEnd struct {
+	pull *pull
+	core.PartEnded
 }
 
 func (s *sessions) init() {

@@ -61,6 +61,9 @@ type (
 		Below     bool // the donor had to tell which dots are live (L2)
 		Buried    int  // versions that only this told to be dead
 	}
+	// PartsEnded brings several of them, with one look at what follows: a session of
+	// many partitions ends most of them together.
+	PartsEnded []PartEnded
 	// SessionEnded says that a session's lane is over, in order or not. It comes
 	// once, behind the answer to the session's HELLO.
 	SessionEnded struct {
@@ -136,6 +139,7 @@ func (Ponged) event()         {}
 func (HelloAnswered) event()  {}
 func (HelloAsked) event()     {}
 func (PartEnded) event()      {}
+func (PartsEnded) event()     {}
 func (SessionEnded) event()   {}
 func (DoneAnswered) event()   {}
 func (DoneAsked) event()      {}

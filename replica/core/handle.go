@@ -30,8 +30,8 @@ func (m *Machine) handle(ev Event) {
 		if p := m.peers[e.Name]; p != nil && p.up && !p.hello && m.content() {
 			p.hello, p.answered = true, true // its clocks are here, and this node has nothing to ask
 		}
-	case PartEnded:
-		m.partEnded(e)
+	case PartEnded, PartsEnded:
+		m.ended(e)
 	case SessionEnded:
 		m.sessionEnded(e)
 	case DoneAnswered:
@@ -335,6 +335,16 @@ func (m *Machine) learn(name string, node kv.NodeID, copies []wire.CopyClock) {
 		case x.Self && p.answered: // it had no such copy when it was asked
 			p.hello = false
 		}
+	}
+}
+
+func (m *Machine) ended(ev Event) {
+	if e, one := ev.(PartEnded); one {
+		m.partEnded(e)
+		return
+	}
+	for _, e := range ev.(PartsEnded) {
+		m.partEnded(e)
 	}
 }
 
