@@ -166,12 +166,14 @@ func (r *bitReader) rest() []byte {
 	return r.b[(r.at+7)/8:]
 }
 
-// subset appends which of n things are meant: positions, ascending.
+// subset appends which of n things are meant: positions, ascending, or, where these
+// are most of them, the others.
 func (e *encoder) subset(at []int, n int) {
-	e.uvarint(uint64(len(at)))
-	if len(at) == n {
-		return
+	most := 2*len(at) > n
+	if most {
+		at = others(at, n)
 	}
+	e.uvarint(uint64(len(at))<<1 | uint64(b2u(most)))
 	gaps := make([]uint64, len(at))
 	next := 0
 	for i, p := range at {
@@ -181,30 +183,38 @@ func (e *encoder) subset(at []int, n int) {
 	e.numbers(gaps)
 }
 
+// others are the positions below n that are not in at.
+func others(at []int, n int) []int {
+	out := make([]int, 0, n-len(at))
+	for i := range n {
+		if len(at) > 0 && at[0] == i {
+			at = at[1:]
+		} else {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
 // subset reads which of n things are meant.
 func (r *reader) subset(n int) []int {
-	count := int(r.upTo("a count of rows", uint64(n)))
-	if count == 0 || r.err != nil {
-		return nil
-	}
-	out := make([]int, count)
-	if count == n {
-		for i := range out {
-			out[i] = i
-		}
-		return out
-	}
+	head := r.upTo("a count of rows", uint64(n)<<1|1)
+	count := int(head >> 1)
+	var out []int
 	next := uint64(0)
-	for i, gap := range r.numbers(count) {
+	for _, gap := range r.numbers(count) {
 		if next += gap; gap >= uint64(n) || next >= uint64(n) {
 			r.fail("a row is not in its table")
 			return nil
 		}
-		out[i] = int(next)
+		out = append(out, int(next))
 		next++
 	}
-	if r.err != nil {
+	switch {
+	case r.err != nil:
 		return nil
+	case head&1 == 1:
+		return others(out, n)
 	}
 	return out
 }
