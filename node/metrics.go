@@ -63,6 +63,12 @@ func (m metrics) collectDoors(ch chan<- prometheus.Metric) {
 }
 
 func (m metrics) collectPolicies(ch chan<- prometheus.Metric) {
+	merges, spared := m.n.policies.Remembered()
+	one := func(name, help string, kind prometheus.ValueType, v float64) {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("edged_"+name, help, nil, nil), kind, v)
+	}
+	one("policy_merges_remembered", "Merges that failed or cost much, remembered so that they are not made again.", prometheus.GaugeValue, float64(merges))
+	one("policy_merges_spared_total", "Merges that were not made again, since what became of them is remembered.", prometheus.CounterValue, float64(spared))
 	desc := prometheus.NewDesc("edged_policy_outcomes_total", "Merges and plans by policy and outcome; failures of the guest end in the fallback.", []string{"policy", "outcome"}, nil)
 	for _, c := range m.n.policies.Counts() {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(c.N), c.PolicyID, c.Reason)

@@ -20,6 +20,7 @@ type policy struct {
 	module   *wasmrt.Module // nil for a built-in and where notReady is set
 	notReady error
 	counts   *counters
+	memo     *memo // of the table; nil for a built-in
 }
 
 // newestFirst orders siblings by (hlc, actor, counter), newest first, so that no
@@ -98,10 +99,15 @@ func (p *policy) show(s Sibling, mark string) View {
 
 // call asks the guest about one conflict.
 func (p *policy) call(ctx context.Context, c Conflict, mark string) (View, error) {
-	d, err := decide(ctx, p.module, c, p.manifest)
-	if err != nil {
-		p.counts.add(reasonNode)
-		return View{}, err
+	request := requestOf(c, p.manifest)
+	k, d, known := p.memo.find(p.id, request)
+	if !known {
+		var err error
+		if d, err = decideOn(ctx, p.module, request, len(c.Siblings)); err != nil {
+			p.counts.add(reasonNode)
+			return View{}, err
+		}
+		p.memo.keep(k, p.id, request, d, p.manifest.Limits)
 	}
 	p.counts.add(d.reason)
 	return p.view(c.Siblings, d, mark), nil
@@ -160,8 +166,17 @@ type decision struct {
 
 // decide runs the guest on one conflict. Only a failure of the node is an error.
 func decide(ctx context.Context, m *wasmrt.Module, c Conflict, mf Manifest) (decision, error) {
+	return decideOn(ctx, m, requestOf(c, mf), len(c.Siblings))
+}
+
+// requestOf is the frame that asks about one conflict.
+func requestOf(c Conflict, mf Manifest) []byte {
 	conflicts := []Conflict{c}
-	request := AppendRequest(make([]byte, 0, RequestSize(conflicts, mf.needs(), mf.Params)), conflicts, mf.needs(), mf.Params)
+	return AppendRequest(make([]byte, 0, RequestSize(conflicts, mf.needs(), mf.Params)), conflicts, mf.needs(), mf.Params)
+}
+
+// decideOn runs the guest on the request about one conflict of so many siblings.
+func decideOn(ctx context.Context, m *wasmrt.Module, request []byte, siblings int) (decision, error) {
 	res, err := m.Call(ctx, mergeExport, request, MaxResponseBytes)
 	d := decision{fuel: res.FuelUsed, log: res.Log}
 	var fault *wasmrt.FaultError
@@ -172,7 +187,7 @@ func decide(ctx context.Context, m *wasmrt.Module, c Conflict, mf Manifest) (dec
 	if err != nil {
 		return d, err
 	}
-	verdicts, err := ParseResponse(res.Response, []int{len(c.Siblings)})
+	verdicts, err := ParseResponse(res.Response, []int{siblings})
 	if err == nil {
 		err = verdicts[0].Err
 	}

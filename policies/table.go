@@ -37,6 +37,7 @@ type Table struct {
 	update  chan struct{} // holds one token while an Update or Close runs
 	closed  bool          // guarded by update
 	current atomic.Pointer[snapshot]
+	memo    *memo // of all its policies
 }
 
 // snapshot is immutable but for the counters.
@@ -60,7 +61,7 @@ var errNotBound = errors.New("not bound")
 // NewTable returns a table without bindings, in which LWW is in force for all
 // keys. It runs modules on host, which stays the caller's.
 func NewTable(host *wasmrt.Host) *Table {
-	t := &Table{host: host, update: make(chan struct{}, 1)}
+	t := &Table{host: host, update: make(chan struct{}, 1), memo: newMemo()}
 	t.current.Store(&snapshot{def: builtin(LWW), policies: map[string]*policy{}})
 	return t
 }
@@ -126,7 +127,7 @@ func (t *Table) Update(ctx context.Context, records []Record) error {
 	st := readState(records)
 	next := &snapshot{def: old.def, policies: map[string]*policy{}, problems: st.problems}
 	for id, m := range st.manifests {
-		next.policies[id] = &policy{id: id, manifest: m, counts: countersOf(old, id), notReady: errNotBound}
+		next.policies[id] = &policy{id: id, manifest: m, counts: countersOf(old, id), memo: t.memo, notReady: errNotBound}
 	}
 	err := t.bind(ctx, st, old, next)
 	if err != nil {
