@@ -61,7 +61,11 @@ func (l *lab) config(name string, join ...string) node.Config {
 
 func (l *lab) start(cfg node.Config) *life {
 	l.t.Helper()
-	opts := node.Options{Exit: func(code int) { l.t.Errorf("the process would end with %d", code) }}
+	return l.startWith(cfg, node.Options{Exit: func(code int) { l.t.Errorf("the process would end with %d", code) }})
+}
+
+func (l *lab) startWith(cfg node.Config, opts node.Options) *life {
+	l.t.Helper()
 	if *logs {
 		opts.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With(slog.String("of", filepath.Base(filepath.Dir(cfg.DataDir))+"/"+filepath.Base(cfg.DataDir)))
 	}

@@ -42,7 +42,7 @@ func newLinks(n *Node) (*links, error) {
 	l := &links{node: n, cond: make(chan uint32, 16), boot: make(chan uint32, 16), twin: make(chan string, 16)}
 	cfg := transport.Config{
 		Identity: n.id, Node: uint64(n.self.Node), Boot: n.self.Boot, Listen: n.cfg.NodeListen,
-		StatelessResetKey: n.self.resetKey(), Handler: l, Server: l,
+		StatelessResetKey: n.self.resetKey(), Handler: l, Server: l, Copies: uint8(n.cfg.ClusterCopies),
 		Partitions: func() uint32 { return n.self.Partitions },
 	}
 	if n.cfg.NodeAdvertise != "" {
@@ -79,7 +79,29 @@ func (l *links) Conn(remote wire.Conn) wire.ConnAck {
 	if ack.Code == wire.ConnOK {
 		l.judgeLife(remote, &ack)
 	}
+	if joins := remote.Attempt > 0 && remote.Partitions == 0; ack.Code == wire.ConnOK && joins && l.node.self.Partitions > 0 && l.otherCopies(remote.Copies) {
+		ack.Code = wire.ConnCopies
+	}
 	return ack
+}
+
+// otherCopies reports whether a node is set to keep another number of copies of each
+// partition than this one. The two then see different owners of the same partitions.
+func (l *links) otherCopies(copies uint8) bool {
+	return copies != 0 && int(copies) != l.node.cfg.ClusterCopies
+}
+
+// copiesDiffer says so of every connected peer of which it holds.
+func (l *links) copiesDiffer() []string {
+	var out []string
+	for _, p := range l.transport.Peers() {
+		if info := p.Info(); l.otherCopies(info.Copies) {
+			out = append(out, fmt.Sprintf("%s is set to keep %d copies of each partition, and %s %d: they see different owners; give all nodes one cluster.copies",
+				info.Name, info.Copies, l.node.id.Name, l.node.cfg.ClusterCopies))
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Refused implements transport.Handler.
@@ -97,6 +119,9 @@ func (l *links) Refused(ack wire.ConnAck) {
 		n.twin(ack)
 	case wire.ConnFenced:
 		n.fence(fmt.Errorf("refused by %s: another data directory has joined as %s since, and this one is fenced", ack.Self.Name, n.id.Name))
+	case wire.ConnCopies:
+		n.fence(fmt.Errorf("%w: %s is a member of a cluster that keeps %d copies of each partition, and cluster.copies is %d here: give this node the cluster's",
+			ErrConfig, ack.Self.Name, ack.Self.Copies, n.cfg.ClusterCopies))
 	case wire.ConnForgotten:
 		n.fence(fmt.Errorf("refused by %s: %w", ack.Self.Name, forgotten(n.id.Name)))
 	}
@@ -105,6 +130,12 @@ func (l *links) Refused(ack wire.ConnAck) {
 // PeerUp implements transport.Handler.
 func (l *links) PeerUp(p *transport.Peer) {
 	info := p.Info()
+	if l.otherCopies(info.Copies) {
+		text := fmt.Sprintf("%s is set to keep %d copies of each partition, and this node %d: they see different owners of the same partitions; give all nodes one cluster.copies",
+			info.Name, info.Copies, l.node.cfg.ClusterCopies)
+		l.node.log.Error("cluster.copies differs", slog.String("peer", info.Name), slog.Int("there", int(info.Copies)), slog.Int("here", l.node.cfg.ClusterCopies))
+		l.node.events.emit(admin.Event{Kind: "alarm", Node: info.Name, Text: text})
+	}
 	l.node.log.Info("connected", slog.String("peer", info.Name), slog.Any("address", info.Addr), slog.Uint64("boot", uint64(info.Boot)))
 	if r := l.to(); r != nil {
 		r.PeerUp(info.Name, kv.NodeID(info.Node), info.Boot)

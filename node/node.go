@@ -26,6 +26,7 @@ import (
 
 	"edged.dev/edged/cache"
 	"edged.dev/edged/cluster"
+	"edged.dev/edged/internal/fault"
 	"edged.dev/edged/partition"
 	"edged.dev/edged/policies"
 	"edged.dev/edged/replica"
@@ -48,6 +49,8 @@ type Options struct {
 	// Exit ends the process when the store failed: what was planned on top of a
 	// write that did not reach the disk cannot be unplanned. nil is os.Exit.
 	Exit func(code int)
+	// Fault may hold a named step, in tests; nil holds none.
+	Fault *fault.Set
 }
 
 // Node is one node. New opens its data and binds its addresses; Run runs it.
@@ -55,6 +58,7 @@ type Node struct {
 	cfg     Config
 	log     *slog.Logger
 	version string
+	fault   *fault.Set
 	clocks  clocks
 
 	syncRate  *atomic.Int64
@@ -100,7 +104,7 @@ func New(cfg Config, opts Options) (*Node, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{
-		cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, events: newHub(), halted: make(chan error, 1),
+		cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, fault: opts.Fault, events: newHub(), halted: make(chan error, 1),
 		syncRate: opts.SyncRate, syncGuard: opts.SyncGuard,
 	}
 	if n.syncRate == nil {

@@ -7,7 +7,9 @@ import (
 	"strconv"
 	"time"
 
+	"edged.dev/edged/api"
 	"edged.dev/edged/api/admin"
+	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/policies"
 )
 
@@ -182,6 +184,55 @@ func (p policyAdmin) back(ctx context.Context, prefix string, plan policies.Plan
 		}
 	}
 	return out, nil
+}
+
+// DeletePolicy implements httpapi.Policies. The manifest goes first: a policy whose
+// module is half gone is none.
+func (p policyAdmin) DeletePolicy(ctx context.Context, name string) (admin.DeletedPolicy, error) {
+	ctx, cancel := context.WithTimeout(ctx, deployWait)
+	defer cancel()
+	out, err := p.stored(name)
+	if err != nil {
+		return admin.DeletedPolicy{}, err
+	}
+	keys, err := policies.PlanDelete(p.n.system.policyRecords(), out.ID)
+	if err != nil {
+		return admin.DeletedPolicy{}, &admin.Problem{Type: "policy-in-use", Title: "policy not deleted", Status: http.StatusConflict, Detail: err.Error()}
+	}
+	for _, key := range keys {
+		req := &kv.Request{Op: kv.OpDelete, Key: []byte(key), System: true}
+		if _, err := api.Do(ctx, apiStore{p.n}, req); err != nil {
+			return admin.DeletedPolicy{}, fmt.Errorf("delete %s: %w", key, err)
+		}
+	}
+	await(ctx, func() bool {
+		_, err := p.stored(out.ID)
+		return err != nil
+	})
+	return out, nil
+}
+
+// stored returns the policy with a module that has that id or, alone, that name.
+func (p policyAdmin) stored(name string) (admin.DeletedPolicy, error) {
+	var found []admin.DeletedPolicy
+	for _, st := range p.n.policies.List() {
+		if st.ID == name {
+			return admin.DeletedPolicy{Name: st.Manifest.Name, ID: st.ID}, nil
+		}
+		if st.Manifest.Name == name {
+			found = append(found, admin.DeletedPolicy{Name: name, ID: st.ID})
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return admin.DeletedPolicy{}, &admin.Problem{Type: "no-such-policy", Title: "no such policy", Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no policy %q", name)}
+	}
+	return admin.DeletedPolicy{}, &admin.Problem{
+		Type: "many-policies", Title: "policy not deleted", Status: http.StatusConflict,
+		Detail: fmt.Sprintf("%d policies are named %q: give the id of one, such as %s", len(found), name, found[0].ID),
+	}
 }
 
 func (s *system) policyRecords() []policies.Record {

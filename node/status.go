@@ -59,6 +59,7 @@ func (s status) degraded(c admin.PartitionCounts) []string {
 	if l != nil && l.Width() < l.Copies() {
 		out = append(out, fmt.Sprintf("%d of %d copies: the layout has too few members", l.Width(), l.Copies()))
 	}
+	out = append(out, s.n.links.copiesDiffer()...)
 	if c.Isolated > 0 {
 		out = append(out, fmt.Sprintf("%d partitions are isolated: no other owner answers", c.Isolated))
 	}

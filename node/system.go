@@ -302,6 +302,9 @@ func (s *system) take(ctx context.Context) error {
 			}
 		}
 	}
+	if err := s.node.fault.Point(ctx, "node.take-system"); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	s.former, s.losses = former, losses
 	s.mu.Unlock()

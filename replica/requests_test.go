@@ -254,6 +254,41 @@ func TestTokenSupersedesExactlyWhatWasRead(t *testing.T) {
 	})
 }
 
+func TestACountIsOfKeysAndNotOfSiblings(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3", "n4")
+		c.up()
+		for i := range 20 {
+			c.set("n1", fmt.Sprint("k", i), "1")
+		}
+		for range 3 { // three versions of k3 side by side
+			_, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte("k3"), Value: []byte("2"), Token: c.tokenOf("k3")})
+			require.NoError(t, err)
+		}
+		token := c.tokenOf("k4")
+		for i := range 3 {
+			_, err := c.do("n1", kv.Request{Op: kv.OpSet, Key: []byte("k4"), Value: []byte{byte(i)}, Token: token})
+			require.NoError(t, err)
+		}
+		_, err := c.do("n1", kv.Request{Op: kv.OpDelete, Key: []byte("k5")})
+		require.NoError(t, err)
+		_, err = c.do("n1", kv.Request{Op: kv.OpDelete, Key: []byte("k6"), Token: token6(c)})
+		require.NoError(t, err)
+		for _, at := range c.names {
+			n, err := c.nodes[at].replica.Count(t.Context())
+			require.NoError(t, err)
+			require.EqualValues(t, 19, n, at)
+		}
+	})
+}
+
+// token6 is a token of k6 that a later write makes stale: a delete with it leaves that.
+func token6(c *cluster) []byte {
+	token := c.tokenOf("k6")
+	c.set("n1", "k6", "2")
+	return token
+}
+
 func TestSiblingLimits(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := one(t)

@@ -120,9 +120,8 @@ func (r *Replica) serveScan(request []byte) ([]byte, error) {
 	return ack.Append(nil), nil
 }
 
-// Count returns the number of values in the cluster, counted at one serving owner
-// of each partition. Siblings count each, and so do expired ones until they are
-// removed, within about a second.
+// Count returns the number of keys in the cluster, counted at one serving owner of
+// each partition. Expired ones count until they are removed, within about a second.
 func (r *Replica) Count(ctx context.Context) (int64, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
@@ -134,7 +133,11 @@ func (r *Replica) Count(ctx context.Context) (int64, error) {
 		case part == nil || len(part.Serving) == 0 && !part.State.Serves():
 			return 0, kv.Errorf(kv.CodeUnavailable, "no copy of partition %d serves at present", p)
 		case part.State.Serves():
-			total += int64(r.cfg.Set.Add(kv.Partition(p)).Count())
+			n, err := r.cfg.Set.Add(kv.Partition(p)).Keys()
+			if err != nil {
+				return 0, r.storeError(part, err)
+			}
+			total += int64(n)
 		default:
 			ask[part.First] = append(ask[part.First], kv.Partition(p))
 		}
@@ -164,7 +167,11 @@ func (r *Replica) serveCount(request []byte) ([]byte, error) {
 	for i, p := range q.Partitions {
 		ack.Keys[i] = -1
 		if part, sh := r.part(p), r.cfg.Set.Shard(p); part != nil && sh != nil && part.State.Serves() {
-			ack.Keys[i] = int64(sh.Count())
+			n, err := sh.Keys()
+			if err != nil {
+				return nil, err
+			}
+			ack.Keys[i] = int64(n)
 		}
 	}
 	return ack.Append(nil), nil

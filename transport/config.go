@@ -68,6 +68,9 @@ type Config struct {
 	Boot     uint32   // counts the starts of the data directory
 	Nonce    uint64   // random per process; 0 draws one
 
+	// Copies is how many copies of each partition this node is set to keep, told to
+	// every peer.
+	Copies uint8
 	// Partitions is this node's P, told to the peers it dials; nil or 0 while it is
 	// no member. Those that dial it get what Handler.Conn returns.
 	Partitions func() uint32

@@ -24,6 +24,7 @@ type PeerInfo struct {
 	Addr       net.Addr // where its packets come from
 	Addresses  []string // where it says it is reached, host:port, best first
 	Partitions uint32   // its P when the connection began; 0 while it is no member
+	Copies     uint8    // that it is set to keep of each partition; 0: it does not say
 }
 
 // Peer is one connection with another node, from PeerUp to PeerDown. Its methods
@@ -62,7 +63,7 @@ func (t *Transport) newPeer(conn *quic.Conn, remote wire.Conn, control *quic.Str
 		conn: conn,
 		info: PeerInfo{
 			Name: remote.Name, Node: remote.Node, Boot: remote.Boot, Nonce: remote.Nonce,
-			Addr: conn.RemoteAddr(), Addresses: remote.Addresses,
+			Addr: conn.RemoteAddr(), Addresses: remote.Addresses, Copies: remote.Copies,
 		},
 		quiet:         make(chan struct{}),
 		control:       newFrameQueue(controlQueueBytes, MaxControlFrameBytes),

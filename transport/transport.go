@@ -273,5 +273,6 @@ func (t *Transport) self() wire.Conn {
 	return wire.Conn{
 		Version: wire.Version, Cluster: t.cfg.Identity.Cluster, Name: t.cfg.Identity.Name,
 		Node: t.cfg.Node, Boot: t.cfg.Boot, Nonce: t.cfg.Nonce, Addresses: t.addresses,
+		Copies: t.cfg.Copies,
 	}
 }

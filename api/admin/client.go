@@ -124,6 +124,12 @@ func (c *Client) RollbackPolicy(ctx context.Context, prefix string) (RolledBack,
 	return post[RolledBack](ctx, c, PathRollback+"?"+query.Encode(), nil)
 }
 
+// DeletePolicy deletes a policy, named by its name or its id, that no binding names,
+// with its module.
+func (c *Client) DeletePolicy(ctx context.Context, name string) (DeletedPolicy, error) {
+	return call[DeletedPolicy](ctx, c, http.MethodDelete, PathPolicies+"/"+url.PathEscape(name), nil)
+}
+
 // Metrics returns the node's metrics in the Prometheus text format.
 func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
 	return c.bytes(ctx, PathMetrics)

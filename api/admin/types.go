@@ -264,6 +264,12 @@ type Deployed struct {
 	Copies string `json:"copies"` // durable copies at the answer, as "2/3"
 }
 
+// DeletedPolicy is the answer of DELETE /v1/policies/{name or id}.
+type DeletedPolicy struct {
+	Name string `json:"name"`
+	ID   string `json:"id"`
+}
+
 // RolledBack is the answer of POST /v1/policies/rollback. An empty Name means
 // that the prefix went back to the default policy.
 type RolledBack struct {

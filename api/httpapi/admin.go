@@ -34,6 +34,8 @@ type Policies interface {
 	DeployPolicy(ctx context.Context, name, prefix string, wasm []byte) (admin.Deployed, error)
 	// RollbackPolicy binds a prefix to the policy that it had before.
 	RollbackPolicy(ctx context.Context, prefix string) (admin.RolledBack, error)
+	// DeletePolicy deletes a policy, by its name or id, that no binding names.
+	DeletePolicy(ctx context.Context, name string) (admin.DeletedPolicy, error)
 }
 
 // Events are what happens on the node.
@@ -137,8 +139,10 @@ func (a *Admin) route(w http.ResponseWriter, r *http.Request) {
 		only(a.forget, w, r, http.MethodGet, http.MethodHead, http.MethodPost)
 	case gets[path] != nil:
 		only(gets[path], w, r, http.MethodGet, http.MethodHead)
+	case strings.HasPrefix(path, admin.PathPolicies+"/") && r.Method == http.MethodDelete:
+		a.deletePolicy(w, r)
 	case strings.HasPrefix(path, admin.PathPolicies+"/"):
-		only(a.policy, w, r, http.MethodGet, http.MethodHead)
+		only(a.policy, w, r, http.MethodGet, http.MethodHead, http.MethodDelete)
 	default:
 		fail(w, http.StatusNotFound, "no-such-path", "the admin API has no %s", path)
 	}
@@ -209,6 +213,22 @@ func (a *Admin) policy(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	fail(w, http.StatusNotFound, "no-such-policy", "there is no policy %q", name)
+}
+
+func (a *Admin) deletePolicy(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.URL.Path, admin.PathPolicies+"/")
+	if admin.Builtin(name) || name == admin.BuiltinPlan {
+		failWith(w, invalid("%s is built in", name))
+		return
+	}
+	ctx, cancel := a.patient(w, r)
+	defer cancel()
+	deleted, err := a.cfg.Policies.DeletePolicy(ctx, name)
+	if err != nil {
+		failWith(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, deleted)
 }
 
 func (a *Admin) deploy(w http.ResponseWriter, r *http.Request) {

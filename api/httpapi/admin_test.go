@@ -32,6 +32,7 @@ type node struct {
 	policyErr  error
 	deployed   string // name, prefix and module of the last deploy
 	rolledBack string
+	deleted    string
 	losses     admin.Losses
 	accepted   []int
 	forgotten  string
@@ -68,6 +69,11 @@ func (n *node) DeployPolicy(_ context.Context, name, prefix string, wasm []byte)
 func (n *node) RollbackPolicy(_ context.Context, prefix string) (admin.RolledBack, error) {
 	n.rolledBack = prefix
 	return admin.RolledBack{Prefix: prefix, Name: "lww", Epoch: 5}, n.policyErr
+}
+
+func (n *node) DeletePolicy(_ context.Context, name string) (admin.DeletedPolicy, error) {
+	n.deleted = name
+	return admin.DeletedPolicy{Name: name, ID: "abc"}, n.policyErr
 }
 
 func (n *node) Losses() admin.Losses { return n.losses }
@@ -229,7 +235,7 @@ func TestPathsAndMethodsOfTheAdminAPI(t *testing.T) {
 	}
 	problem(t, do("GET", "/nonsense"), 404, "no-such-path")
 	for path, allow := range map[string]string{
-		admin.PathStatus: "GET, HEAD", admin.PathRollback: "POST", admin.PathPolicies + "/lww": "GET, HEAD", admin.PathPolicies: "GET, HEAD, POST",
+		admin.PathStatus: "GET, HEAD", admin.PathRollback: "POST", admin.PathPolicies + "/lww": "GET, HEAD, DELETE", admin.PathPolicies: "GET, HEAD, POST",
 	} {
 		w := do("PUT", path)
 		problem(t, w, 405, "method-not-allowed")
@@ -255,6 +261,13 @@ func TestPoliciesAreDeployedAndRolledBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, admin.RolledBack{Name: "lww", Epoch: 5}, back)
 	require.Empty(t, n.rolledBack)
+
+	gone, err := c.DeletePolicy(ctx, "union v2")
+	require.NoError(t, err)
+	require.Equal(t, admin.DeletedPolicy{Name: "union v2", ID: "abc"}, gone)
+	require.Equal(t, "union v2", n.deleted)
+	requireProblem(t, second(c.DeletePolicy(ctx, "lww")), 400, "invalid")
+	requireProblem(t, second(c.DeletePolicy(ctx, admin.BuiltinPlan)), 400, "invalid")
 
 	n.deployed = ""
 	_, err = c.DeployPolicy(ctx, make([]byte, 4<<20+1), "union", "set:")

@@ -195,6 +195,8 @@ func TestPolicyCommands(t *testing.T) {
 	server := fakeNode(t, map[string]any{
 		"GET /v1/policies":                                 admin.Policies{Policies: []admin.Policy{union, {Name: "lww", ID: "lww", Kind: "merge", Ready: true}}},
 		"GET /v1/policies/union":                           union,
+		"DELETE /v1/policies/union":                        admin.DeletedPolicy{Name: "union", ID: union.ID},
+		"DELETE /v1/policies/bound":                        admin.Problem{Title: "policy not deleted", Status: http.StatusConflict, Detail: "the binding of \"cart:\" names it"},
 		"POST /v1/policies?name=union&prefix=cart%3A":      admin.Deployed{Name: "union", ID: union.ID, Prefix: "cart:", Epoch: 2, Copies: "2/3"},
 		"POST /v1/policies/rollback?prefix=cart%3A":        admin.RolledBack{Prefix: "cart:", Epoch: 3},
 		"POST /v1/policies/rollback?prefix=none%3A":        admin.Problem{Title: "no binding", Status: http.StatusConflict},
@@ -215,6 +217,8 @@ func TestPolicyCommands(t *testing.T) {
 		"unbound":     {[]string{"deploy", module}, exitUsage, "--bind PREFIX is missing"},
 		"no file":     {[]string{"deploy", module + "x", "--bind", "x"}, exitFailed, "read module"},
 		"rollback":    {[]string{"rollback", "cart:"}, 0, "the default policy decides keys"},
+		"delete":      {[]string{"delete", "union"}, 0, "union (abababababab) is deleted"},
+		"bound":       {[]string{"delete", "bound"}, exitConflict, "names it"},
 		"conflict":    {[]string{"rollback", "none:"}, exitConflict, "no binding"},
 		"unavailable": {[]string{"rollback", "unavailable:"}, exitNotReady, "no owner serves"},
 		"unknown":     {[]string{"show", "none"}, exitFailed, "no such page"},

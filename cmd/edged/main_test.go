@@ -80,6 +80,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		{"policy", "list"},
 		{"policy", "show"},
 		{"policy", "rollback"},
+		{"policy", "delete"},
 		{"rejoin"},
 		{"rejoin", "status"},
 		{"wait"},

@@ -22,7 +22,7 @@ const maxModuleBytes = 4 << 20
 
 func policyCommand(sys system) *cobra.Command {
 	cmd := group(&cobra.Command{Use: "policy", Short: "Deploy and show policies"})
-	cmd.AddCommand(policyDeployCommand(sys), policyListCommand(sys), policyShowCommand(sys), policyRollbackCommand(sys))
+	cmd.AddCommand(policyDeployCommand(sys), policyListCommand(sys), policyShowCommand(sys), policyRollbackCommand(sys), policyDeleteCommand(sys))
 	return cmd
 }
 
@@ -252,6 +252,28 @@ func policyRollbackCommand(sys system) *cobra.Command {
 	kind.add(cmd.Flags())
 	form.add(cmd.Flags())
 	to.add(cmd.Flags(), askTimeout)
+	return cmd
+}
+
+func policyDeleteCommand(sys system) *cobra.Command {
+	var form outputForm
+	var to target
+	cmd := &cobra.Command{
+		Use:   "delete NAME|ID",
+		Short: "Delete a policy that is bound to nothing, with its module",
+		Args:  exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return to.call(cmd, sys, func(ctx context.Context, client *admin.Client) error {
+				done, err := client.DeletePolicy(ctx, args[0])
+				if err != nil {
+					return fmt.Errorf("delete policy %s: %w", args[0], err)
+				}
+				return form.print(sys, done, func(t *table) { t.line("%s (%s) is deleted", done.Name, short(done.ID)) })
+			})
+		},
+	}
+	form.add(cmd.Flags())
+	to.add(cmd.Flags(), deployTimeout)
 	return cmd
 }
 

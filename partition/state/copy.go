@@ -142,6 +142,16 @@ func (c *Copy) Beyond() []string {
 	return keys
 }
 
+// Complex returns, in no order, the keys of published objects that have several dots or
+// a context of their own.
+func (c *Copy) Complex() []string {
+	keys := make([]string, 0, len(c.complex))
+	for key := range c.complex {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
 // Leans reports whether a session record exists that the published clock does
 // not cover, so that an object's context may be beyond the clock unseen.
 func (c *Copy) Leans() bool {

@@ -9,7 +9,7 @@ import (
 // Limits of CONN and CONN_ACK. Both are read before a peer is known to be sound,
 // so they are small.
 const (
-	// MaxConnBytes bounds the body: every field at its limit comes to 2,230 bytes,
+	// MaxConnBytes bounds the body: every field at its limit comes to 2,231 bytes,
 	// the rest is room for the optional fields of later versions.
 	MaxConnBytes = 4 << 10
 	// MaxClusterBytes bounds a cluster ID; ours are 32 hexadecimal digits.
@@ -51,6 +51,9 @@ type Conn struct {
 	// Partitions is the dialer's P, 0 while it is no member. An answer has it in
 	// ConnAck.
 	Partitions uint32
+	// Copies is how many copies of each partition the node is set to keep, 0 where it
+	// does not say: placement is a function of it, so all nodes must have one setting.
+	Copies uint8
 }
 
 // ConnCode is how a CONN was taken.
@@ -66,11 +69,12 @@ const (
 	ConnFenced                // another data directory has taken this node's place since
 	ConnTwin                  // another process lives on this data directory, or on a copy of it
 	ConnNobody                // the answerer is of the same directory, and has no place itself to defend
+	ConnCopies                // a node that is to join is set to keep another number of copies; Self.Copies has the cluster's
 )
 
 // String names the code as messages and logs show it.
 func (c ConnCode) String() string {
-	names := [...]string{"OK", "BOOT_CONFLICT", "FORGOTTEN", "WRONG_CLUSTER", "VERSION", "FENCED", "TWIN", "NOBODY"}
+	names := [...]string{"OK", "BOOT_CONFLICT", "FORGOTTEN", "WRONG_CLUSTER", "VERSION", "FENCED", "TWIN", "NOBODY", "COPIES"}
 	if int(c) < len(names) {
 		return names[c]
 	}
@@ -103,7 +107,8 @@ func (c Conn) Append(b []byte) ([]byte, error) {
 	}
 	b = binary.LittleEndian.AppendUint64(b, c.Attempt)
 	b = binary.LittleEndian.AppendUint64(b, c.Holds)
-	return binary.LittleEndian.AppendUint32(b, c.Partitions), nil
+	b = binary.LittleEndian.AppendUint32(b, c.Partitions)
+	return append(b, c.Copies), nil
 }
 
 func (c Conn) check() error {
@@ -189,6 +194,9 @@ func (r *connReader) conn() Conn {
 	c.Attempt = r.u64()
 	c.Holds = r.u64()
 	c.Partitions = r.u32()
+	if r.err == nil && len(r.rest) > 0 { // an earlier version does not say
+		c.Copies = r.u8()
+	}
 	return c
 }
 
