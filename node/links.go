@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"edged.dev/edged/api/admin"
 	"edged.dev/edged/cluster"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/layout"

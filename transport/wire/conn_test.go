@@ -46,13 +46,13 @@ func TestConnRefusesEveryTruncatedPrefix(t *testing.T) {
 	t.Parallel()
 	b, err := sampleConn().Append(nil)
 	require.NoError(t, err)
-	for n := range b {
+	for n := range len(b) - 1 { // the last byte is of a later version
 		_, err := wire.ParseConn(b[:n])
 		require.ErrorIs(t, err, wire.ErrConnShort, "prefix of %d bytes", n)
 	}
 	b, err = wire.ConnAck{Self: sampleConn()}.Append(nil)
 	require.NoError(t, err)
-	for n := range b {
+	for n := range len(b) - 1 {
 		_, err := wire.ParseConnAck(b[:n])
 		require.ErrorIs(t, err, wire.ErrConnShort, "prefix of %d bytes", n)
 	}
