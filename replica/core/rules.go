@@ -326,7 +326,21 @@ func (m *Machine) byAll(x *part) bool {
 	for name, r := range x.reports {
 		anyOld = anyOld || counts(name) && r.copy.Trust != kv.New
 	}
+	if !anyOld {
+		m.askWhoIsLive(x)
+	}
 	return anyOld && m.holdersAnswered(x) && m.covers(x, counts)
+}
+
+// askWhoIsLive asks those owners again that reported NEW copies and say now that
+// they are LIVE: a founder's copies become WHOLE a moment after it was asked, and
+// nothing else would tell a newcomer so while clocks stay equal.
+func (m *Machine) askWhoIsLive(x *part) {
+	for _, name := range x.others {
+		if p := m.peers[name]; m.fresh(p) && p.answered && p.serving(x.Partition) == wire.ServingLive {
+			p.hello = false
+		}
+	}
 }
 
 // byWhole is rule (b): the copy is WHOLE and covers max(1, N-W) other owners
