@@ -409,7 +409,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	r.report.ClientErrors += clients.errors
 	r.clients.split(clients.trace, m.caughtUp)
 	r.report.DuringP99MS, r.report.AfterP99MS = quantile(r.clients.during, 0.99), quantile(r.clients.after, 0.99)
-	return r.step(ctx, func(ctx context.Context) error { return r.repair.end(ctx, back) })
+	return r.step(ctx, func(ctx context.Context) error { return r.repair.end(ctx, back, m.caughtUp) })
 }
 
 // verify holds the copies of all nodes against what was acknowledged.

@@ -150,7 +150,7 @@ func (t *repairTrial) watch(ctx context.Context) {
 }
 
 // end makes the report.
-func (t *repairTrial) end(ctx context.Context, back time.Time) error {
+func (t *repairTrial) end(ctx context.Context, back, caughtUp time.Time) error {
 	if t == nil {
 		return nil
 	}
@@ -174,9 +174,11 @@ func (t *repairTrial) end(ctx context.Context, back time.Time) error {
 			t.report.Steps[fate] += n
 		}
 	}
-	if !t.hotAt.IsZero() {
-		t.report.FirstHotKeyMS = since(back, t.hotAt)
+	at := t.hotAt
+	if at.IsZero() { // all was live before the next look at it
+		at = caughtUp
 	}
+	t.report.FirstHotKeyMS = since(back, at)
 	t.run.report.Repair = &t.report
 	return nil
 }

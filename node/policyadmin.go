@@ -201,7 +201,7 @@ func (p policyAdmin) DeletePolicy(ctx context.Context, name string) (admin.Delet
 	}
 	for _, key := range keys {
 		req := &kv.Request{Op: kv.OpDelete, Key: []byte(key), System: true}
-		if _, err := api.Do(ctx, apiStore{p.n}, req); err != nil {
+		if _, err := api.Do(ctx, apiStore(p), req); err != nil {
 			return admin.DeletedPolicy{}, fmt.Errorf("delete %s: %w", key, err)
 		}
 	}
