@@ -213,12 +213,16 @@ func (r *Replica) call(ctx context.Context, name string, request []byte) ([]byte
 
 func (r *Replica) askClocks(ctx context.Context, e core.SendClocks) {
 	at := r.cfg.Boottime()
+	peer := r.remote(e.Name)
+	if peer == nil {
+		return
+	}
 	resp, err := r.call(ctx, e.Name, wire.Clocks{Partitions: e.Parts}.Append(nil))
-	if err != nil {
+	if err != nil || r.remote(e.Name) != peer { // which of two processes answered is not known
 		return // asked again while it is wanted
 	}
 	if ack, err := wire.ParseClocksAck(resp); err == nil {
-		r.step(core.ClocksAnswered{Name: e.Name, Copies: ack.Copies, AskAt: at})
+		r.step(core.ClocksAnswered{Name: e.Name, Boot: peer.boot, Copies: ack.Copies, AskAt: at})
 	}
 }
 

@@ -16,10 +16,13 @@ import (
 func (r *Replica) tick(ctx context.Context, name string) {
 	r.cfg.Set.Cool() // what no peer asked since the last tick
 	at := r.cfg.Boottime()
+	peer := r.remote(name)
+	if peer == nil {
+		return
+	}
 	t, mine := r.rootWith(name)
 	resp, err := r.call(ctx, name, t.Append(nil))
-	if err != nil {
-		r.step(core.TickAnswered{Name: name, Failed: true, AskAt: at})
+	if err != nil || r.remote(name) != peer { // which of two processes answered is not known
 		return
 	}
 	ack, err := wire.ParseTickAck(resp, r.codec)
@@ -29,7 +32,7 @@ func (r *Replica) tick(ctx context.Context, name string) {
 	} else {
 		r.stats.TicksDifferent.Add(1)
 	}
-	r.step(core.TickAnswered{Name: name, Ack: ack, Failed: err != nil, AskAt: at, Mine: mine})
+	r.step(core.TickAnswered{Name: name, Boot: peer.boot, Ack: ack, Failed: err != nil, AskAt: at, Mine: mine})
 }
 
 // shared returns the partitions that this node and a peer own in common, the
@@ -94,10 +97,15 @@ func hashClock(h *xxh3.Hasher, p kv.Partition, c kv.Clock) {
 }
 
 // serveTick answers TICK: equal, or this node's copies of what both own.
-func (r *Replica) serveTick(name string, request []byte) ([]byte, error) {
+func (r *Replica) serveTick(ctx context.Context, name string, request []byte) ([]byte, error) {
 	t, err := wire.ParseTick(request)
 	if err != nil {
 		return nil, err
+	}
+	peer := r.remote(name)
+	// The request's connection was there after that: the peer is whose it is.
+	if peer == nil || ctx.Err() != nil {
+		return nil, fmt.Errorf("answer tick of %s: not connected", name)
 	}
 	mine, copies := r.rootWith(name)
 	ack := wire.TickAck{Code: wire.HelloEqual}
@@ -110,7 +118,7 @@ func (r *Replica) serveTick(name string, request []byte) ([]byte, error) {
 		}
 	}
 	if ack.Code == wire.HelloEqual {
-		r.step(core.TickEqual{Name: name, Copies: copies})
+		r.step(core.TickEqual{Name: name, Boot: peer.boot, Copies: copies})
 		r.checkpoint(name, copies)
 	}
 	return ack.Append(nil, r.codec), nil
@@ -142,7 +150,7 @@ func (r *Replica) Serve(ctx context.Context, name string, request []byte) ([]byt
 	case wire.TypeCover:
 		return r.serveCover(name, request)
 	case wire.TypeTick:
-		return r.serveTick(name, request)
+		return r.serveTick(ctx, name, request)
 	case wire.TypeTree:
 		return AnswerTree(ctx, r.cfg.Set, request)
 	case wire.TypeHeld:

@@ -406,7 +406,7 @@ func (m *member) askClocks(e core.SendClocks) {
 				copies = append(copies, o.copyClock(p))
 			}
 		}
-		o.c.send(o, m, func() { m.step(core.ClocksAnswered{Name: e.Name, Copies: copies, AskAt: at}) })
+		o.c.send(o, m, func() { m.step(core.ClocksAnswered{Name: e.Name, Boot: o.bootNo, Copies: copies, AskAt: at}) })
 	})
 }
 
@@ -423,7 +423,7 @@ func (m *member) tick(name string) {
 			}
 			ack.Copies = append(ack.Copies, his)
 		}
-		o.c.send(o, m, func() { m.step(core.TickAnswered{Name: name, Ack: ack, AskAt: at}) })
+		o.c.send(o, m, func() { m.step(core.TickAnswered{Name: name, Boot: o.bootNo, Ack: ack, AskAt: at}) })
 	})
 }
 

@@ -95,23 +95,27 @@ type (
 		Name   string
 		Copies []wire.CopyClock
 	}
-	// ClocksAnswered brings clocks asked for at AskAt.
+	// ClocksAnswered brings clocks asked for at AskAt, of the process Boot.
 	ClocksAnswered struct {
 		Name   string
+		Boot   uint32
 		Copies []wire.CopyClock
 		AskAt  int64
 	}
-	// TickAnswered brings the answer to a TICK sent at AskAt.
+	// TickAnswered brings the answer to a TICK sent at AskAt, of the process Boot.
 	TickAnswered struct {
 		Name   string
+		Boot   uint32
 		Ack    wire.TickAck
 		Failed bool
 		AskAt  int64
 		Mine   []wire.CopyClock // the durable clocks that the root was over
 	}
-	// TickEqual says that a peer's TICK had the same root as these clocks.
+	// TickEqual says that the TICK of a peer's process Boot had the same root as these
+	// clocks.
 	TickEqual struct {
 		Name   string
+		Boot   uint32
 		Copies []wire.CopyClock
 	}
 	// StreamBroke says that replicated writes to a peer were lost.

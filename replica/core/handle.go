@@ -50,12 +50,6 @@ func (m *Machine) handle(ev Event) {
 		m.clocksAnswered(e)
 	case TickAnswered:
 		m.tickAnswered(e)
-	case TickEqual:
-		m.level(e.Name, e.Copies)
-	case StreamBroke:
-		if p := m.peers[e.Name]; p != nil {
-			p.tickAt = m.now + settle
-		}
 	case Doubted:
 		m.doubted(e.Partition)
 	case Lapsed:
@@ -73,6 +67,22 @@ func (m *Machine) handle(ev Event) {
 	case Healed:
 		m.healed(e)
 	case Passed:
+	default:
+		m.handlePeer(ev)
+	}
+}
+
+// handlePeer takes what concerns one peer and settles little.
+func (m *Machine) handlePeer(ev Event) {
+	switch e := ev.(type) {
+	case TickEqual:
+		if p := m.process(e.Name, e.Boot); p != nil {
+			m.level(p, e.Copies)
+		}
+	case StreamBroke:
+		if p := m.peers[e.Name]; p != nil {
+			p.tickAt = m.now + settle
+		}
 	default:
 		m.handleHolding(ev)
 	}
@@ -421,8 +431,17 @@ func (x *part) corrupt() bool {
 	return differs
 }
 
+// process returns a peer if the process that said something is the one connected: what
+// a former one held, its next may have lost, and it comes late.
+func (m *Machine) process(name string, boot uint32) *peer {
+	if p := m.peers[name]; p != nil && p.up && p.boot == boot {
+		return p
+	}
+	return nil
+}
+
 func (m *Machine) clocksAnswered(e ClocksAnswered) {
-	p := m.peers[e.Name]
+	p := m.process(e.Name, e.Boot)
 	if p == nil {
 		return
 	}
@@ -436,12 +455,12 @@ func (m *Machine) clocksAnswered(e ClocksAnswered) {
 }
 
 func (m *Machine) tickAnswered(e TickAnswered) {
-	p := m.peers[e.Name]
+	p := m.process(e.Name, e.Boot)
 	if p == nil || e.Failed {
 		return
 	}
 	if e.Ack.Code == wire.HelloEqual {
-		m.level(e.Name, e.Mine)
+		m.level(p, e.Mine)
 		for _, id := range m.order {
 			x := m.parts[id]
 			if !x.Self || !slices.Contains(x.others, e.Name) {

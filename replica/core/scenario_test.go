@@ -295,13 +295,13 @@ func (s *scenario) session(what, name string, words []string) {
 	case "acked":
 		s.step(core.Acked{Name: name, Copies: []wire.CopyClock{s.copyClock(name, words)}})
 	case "clocks":
-		s.step(core.ClocksAnswered{Name: name, Copies: []wire.CopyClock{s.copyClock(name, words)}, AskAt: s.now})
+		s.step(core.ClocksAnswered{Name: name, Boot: s.boots[name], Copies: []wire.CopyClock{s.copyClock(name, words)}, AskAt: s.now})
 	case "tick": // NAME equal | TRUST CLOCK ...
 		ack := wire.TickAck{Code: wire.HelloEqual}
 		if words[0] != "equal" {
 			ack = wire.TickAck{Copies: []wire.CopyClock{s.copyClock(name, words)}}
 		}
-		s.step(core.TickAnswered{Name: name, Ack: ack, AskAt: s.now})
+		s.step(core.TickAnswered{Name: name, Boot: s.boots[name], Ack: ack, AskAt: s.now})
 	default:
 		s.t.Fatalf("command %q is not known", what)
 	}

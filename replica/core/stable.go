@@ -31,15 +31,14 @@ func (m *Machine) Stable(p kv.Partition) kv.VV {
 	return stable
 }
 
-// level takes that a peer's durable clocks were found equal to these: of the
-// process that is known already.
-func (m *Machine) level(name string, copies []wire.CopyClock) {
-	if p := m.peers[name]; p != nil {
-		p.ackAt = 0 // no tick is due out of turn
-	}
-	of := m.known[name]
+// level takes that the durable clocks of a peer's connected process were found equal to
+// these: where what is known is of that process. What is known of a former one is what
+// its next HELLO is held against (R8), and this one's clocks are no part of that.
+func (m *Machine) level(p *peer, copies []wire.CopyClock) {
+	p.ackAt = 0 // no tick is due out of turn
+	of := m.known[p.name]
 	for _, c := range copies {
-		if k := of[c.Partition]; k != nil && !k.clock.Covers(c.Clock) {
+		if k := of[c.Partition]; k != nil && k.actor.Node == p.node && k.actor.Boot == p.boot && !k.clock.Covers(c.Clock) {
 			k.clock.Join(c.Clock)
 			k.dirty = true
 		}

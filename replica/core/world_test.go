@@ -489,7 +489,7 @@ func (n *wnode) ask(e core.Effect) {
 			for _, p := range e.Parts {
 				out = append(out, to.copyClock(p))
 			}
-			x.send(to, n, func(*wnode) { n.step(core.ClocksAnswered{Name: e.Name, Copies: out, AskAt: at}) })
+			x.send(to, n, func(*wnode) { n.step(core.ClocksAnswered{Name: e.Name, Boot: to.boot, Copies: out, AskAt: at}) })
 		})
 	case core.SendTick:
 		mine := []wire.CopyClock{n.copyClock(0), n.copyClock(kv.System)}
@@ -499,7 +499,7 @@ func (n *wnode) ask(e core.Effect) {
 			if !mine[0].Clock.Equal(theirs[0].Clock) || !mine[1].Clock.Equal(theirs[1].Clock) {
 				ack = wire.TickAck{Copies: theirs}
 			}
-			x.send(to, n, func(*wnode) { n.step(core.TickAnswered{Name: e.Name, Ack: ack, AskAt: at}) })
+			x.send(to, n, func(*wnode) { n.step(core.TickAnswered{Name: e.Name, Boot: to.boot, Ack: ack, AskAt: at}) })
 		})
 	}
 }
