@@ -31,6 +31,7 @@ type links struct {
 	cond    chan uint32 // partitions told by peers, while learning
 	boot    chan uint32 // boot numbers told by peers, while learning
 	twin    chan string // who told of a twin, while standing by
+	hung    sync.Map    // *transport.Peer that the replica has hung up on, until it is down
 }
 
 var (
@@ -154,7 +155,16 @@ func (l *links) PeerUp(p *transport.Peer) {
 func (l *links) PeerDown(p *transport.Peer, cause error) {
 	info := p.Info()
 	l.node.log.Info("disconnected", slog.String("peer", info.Name), slog.Any("cause", cause))
-	if r := l.to(); r != nil {
+	_, told := l.hung.LoadAndDelete(p)
+	r := l.to()
+	switch b, byUs := transport.BreachOf(cause); {
+	case b == wire.NoBreach || told:
+	case !byUs:
+		l.hungUpOn(info.Name, b, cause)
+	case r != nil: // the transport's own finding
+		r.Breached(info.Name, &wire.BreachError{Breach: b, Err: cause})
+	}
+	if r != nil {
 		r.PeerDown(info.Name, info.Boot)
 	}
 }
@@ -178,7 +188,7 @@ func (l *links) Frame(p *transport.Peer, kind transport.Kind, frame []byte) {
 	case err != nil:
 		l.node.badFrames.Add(1)
 		l.node.log.Error("live frame refused", slog.String("peer", name), slog.Any("error", err))
-		p.Close(transport.CloseProtocol, "live frame refused")
+		p.Close(transport.CloseByHandler, "live frame refused") // unless the replica hung up
 	}
 }
 
@@ -227,6 +237,28 @@ func (l *links) Call(ctx context.Context, name string, request []byte) ([]byte, 
 		return nil, fmt.Errorf("call %s: %w: %w", name, replica.ErrNotSent, err)
 	}
 	return resp, err
+}
+
+// Hangup implements replica.Peers.
+func (l *links) Hangup(name string, b wire.Breach, why string) {
+	p := l.transport.Peer(name)
+	if p == nil {
+		return
+	}
+	select {
+	case <-p.Done(): // its end may have been told already
+	default:
+		l.hung.Store(p, true)
+		p.Hangup(b, why)
+	}
+}
+
+// hungUpOn tells of a peer that closed the connection for what this node did.
+func (l *links) hungUpOn(name string, b wire.Breach, cause error) {
+	n := l.node
+	n.hungUpOn.Add(1)
+	n.log.Error("a peer holds that this node broke the protocol, and hung up", slog.String("peer", name), slog.String("breach", b.String()), slog.Any("cause", cause))
+	n.events.emit(admin.Event{Kind: "alarm", Node: name, Text: fmt.Sprintf("%s holds that this node broke the protocol (%s), and hung up", name, b)})
 }
 
 // OpenLane implements replica.Peers.

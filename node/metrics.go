@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"edged.dev/edged/api/admin"
+	"edged.dev/edged/transport/wire"
 )
 
 // metrics is the node's collector: everything is read when asked for, from the
@@ -33,6 +34,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	m.collectPartitions(ch)
 	m.collectDoors(ch)
+	m.collectBreaches(ch)
 	m.collectPolicies(ch)
 	m.collectRepair(ch)
 }
@@ -60,6 +62,16 @@ func (m metrics) collectDoors(ch chan<- prometheus.Metric) {
 	for a, v := range d.kv.Answered() {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), a.Method, strconv.Itoa(a.Status))
 	}
+}
+
+func (m metrics) collectBreaches(ch chan<- prometheus.Metric) {
+	desc := prometheus.NewDesc("edged_breaches_total", "Peers hung up on because they broke the protocol, by the code that their connection was closed with.", []string{"breach"}, nil)
+	st := m.n.replica.Stats()
+	for b := wire.NoBreach + 1; b < wire.Breaches; b++ {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(st.Breaches[b].Load()), b.String())
+	}
+	desc = prometheus.NewDesc("edged_late_pongs_total", "Answers to PINGs that this process did not send, dropped.", nil, nil)
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(st.LatePongs.Load()))
 }
 
 func (m metrics) collectPolicies(ch chan<- prometheus.Metric) {
@@ -150,6 +162,7 @@ func (n *Node) counterSet() map[string]counter {
 		"memory_tier_bytes":            gauge("Bytes in the memory tier.", float64(tier.Bytes)),
 		"memory_tier_entries":          gauge("Objects in the memory tier.", float64(tier.Entries)),
 		"frames_refused_total":         total("Frames of peers that made no sense; their connection was closed.", n.badFrames.Load()),
+		"breaches_of_ours_total":       total("Connections that peers closed because they hold that this node broke the protocol.", n.hungUpOn.Load()),
 		"repair_plans_total":           total("Plans made of an operator's repair policy.", n.plans.made.Load()),
 		"repair_fallbacks_total":       total("Plans of which the policy failed, so that the built-in one took over.", n.plans.fellBack.Load()),
 		"policies_refused_total":       total("Policies that an upload's check refused.", n.badUpload.Load()),

@@ -84,6 +84,7 @@ type Node struct {
 	halted    chan error                      // why this node must stop, first reason only
 	refusals  atomic.Int64                    // dials that ended for want of trust
 	badFrames atomic.Int64                    // frames of peers that were refused
+	hungUpOn  atomic.Int64                    // connections that peers closed for a breach of this node's
 	badUpload atomic.Int64                    // policies that were refused
 	plans     planCounts
 	load      load

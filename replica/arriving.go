@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"edged.dev/edged/internal/kv"
@@ -20,7 +21,7 @@ var (
 	// lost, and the session's other lanes go on.
 	errLaneCut = errors.New("lane was cut")
 	// errBreach is wrapped by what no donor in order says: the session is over.
-	errBreach = errors.New("breach of the protocol")
+	errBreach = wire.Breached(wire.BreachMalformed, "breach of the protocol")
 )
 
 // arriving is one lane of a session, at its receiver. Guarded by the pull's mu.
@@ -46,7 +47,7 @@ func (p *pull) join(head wire.LaneRecord) (*arriving, error) {
 	case len(p.lanes) != int(head.Lanes):
 		return nil, fmt.Errorf("%w: a lane of %d, in a session of %d", errBreach, head.Lanes, len(p.lanes))
 	case p.lanes[head.Lane] != nil:
-		return nil, fmt.Errorf("%w: lane %d came twice", errBreach, head.Lane)
+		return nil, wire.Breached(wire.BreachReplayed, "%w: lane %d came twice", errBreach, head.Lane)
 	}
 	a := &arriving{pull: p}
 	p.lanes[head.Lane] = a
@@ -98,9 +99,10 @@ func (a *arriving) begin(part kv.Partition) error {
 	case a.in != nil:
 		return fmt.Errorf("%w: partition %d begins before %d has ended", errBreach, part, a.part)
 	case !ok:
-		return fmt.Errorf("%w: partition %d begins, which was not asked for or has a lane already", errBreach, part)
+		return a.pull.strangerLocked(part)
 	}
 	delete(a.pull.in, part)
+	a.pull.came = append(a.pull.came, part)
 	a.part, a.in = part, in
 	return nil
 }
@@ -182,12 +184,17 @@ func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
 	defer lr.Close()
 	defer func() { r.stats.SyncBytesIn.Add(lr.Bytes()) }()
 	head, err := lr.Next()
-	if err != nil || head.Type != wire.TypeLaneHead {
+	if err == nil && head.Type != wire.TypeLaneHead {
+		err = wire.Breached(wire.BreachMalformed, "a lane begins with a record of type %d", head.Type)
+	}
+	if err != nil {
+		r.breach(name, err)
 		return
 	}
 	pl := r.sessions.find(head.Session)
 	if pl == nil || pl.name != name { // over meanwhile, or none of this peer's: nothing of it is read
 		r.stats.LanesRefused.Add(1)
+		r.breach(name, r.lateLane(pl, head.Session))
 		return
 	}
 	select {
@@ -227,6 +234,36 @@ func (r *Replica) refuseLane(pl *pull, err error) {
 		r.stats.LanesRefused.Add(1)
 	}
 	r.drop(pl, err)
+	r.breach(pl.name, err)
+}
+
+// lateLane says what a lane is of whose session this node does not know: one that it
+// asked for may come when it has given it up, or was restarted; any other was never
+// asked for.
+func (r *Replica) lateLane(of *pull, session uint64) error {
+	r.mu.Lock()
+	asked := r.machine.Asked(session)
+	r.mu.Unlock()
+	switch {
+	case of != nil:
+		return wire.Breached(wire.BreachUnasked, "a lane of session %x, which is %s's", session, of.name)
+	case !asked:
+		return wire.Breached(wire.BreachUnasked, "a lane of session %x, which was never begun", session)
+	}
+	return nil
+}
+
+// strangerLocked says what a partition is that begins and is not to: what was not
+// wanted, or has a lane already, no donor sends. What was cut may come. The caller
+// holds mu.
+func (p *pull) strangerLocked(part kv.Partition) error {
+	switch {
+	case !slices.Contains(p.wants, part):
+		return wire.Breached(wire.BreachUnasked, "%w: partition %d begins, which was not asked for", errBreach, part)
+	case slices.Contains(p.came, part):
+		return wire.Breached(wire.BreachReplayed, "%w: partition %d begins again", errBreach, part)
+	}
+	return fmt.Errorf("begin partition %d: %w", part, errLaneOver)
 }
 
 // receive applies a lane's records as they come.
@@ -261,9 +298,15 @@ func (r *Replica) receiveOne(ctx context.Context, a *arriving, part kv.Partition
 	case wire.TypeBatch, wire.TypeTail:
 		return r.applyBatch(ctx, a, in, rec.Batch)
 	case wire.TypeKeep:
+		if !in.Knows(rec.Keep.Dots) {
+			return wire.Breached(wire.BreachKeep, "the donor keeps dots that this copy has not seen")
+		}
 		in.Keep(rec.Keep.Dots)
 		return nil
 	case wire.TypeLiveDots:
+		if err := r.checkLive(part, rec.Live); err != nil {
+			return err
+		}
 		return in.Live(rec.Live.Clock, rec.Live.Dots, rec.Live.More)
 	case wire.TypeEnd:
 		return r.endPart(a, part, rec.End)
@@ -272,11 +315,11 @@ func (r *Replica) receiveOne(ctx context.Context, a *arriving, part kv.Partition
 }
 
 func (r *Replica) applyBatch(ctx context.Context, a *arriving, in *partition.Incoming, b wire.Batch) error {
+	if err := r.checkBatch(a.part, &b); err != nil {
+		return err
+	}
 	for i := range b.Copies {
 		c := &b.Copies[i]
-		if err := r.placed(a.part, c.Key); err != nil {
-			return err
-		}
 		n := int64(len(c.Key) + c.Object.Bytes())
 		if err := r.admit(ctx, a, n); err != nil {
 			return err
@@ -317,13 +360,18 @@ func (r *Replica) placed(p kv.Partition, key []byte) error {
 		return nil
 	}
 	if at := kv.PartitionOf(kv.Hash(key), r.cfg.Partitions); at != p {
-		return fmt.Errorf("key of partition %d came as one of partition %d", at, p)
+		return wire.Breached(wire.BreachMisplaced, "key of partition %d came as one of partition %d", at, p)
 	}
 	return nil
 }
 
 func (r *Replica) endPart(a *arriving, p kv.Partition, end wire.End) error {
 	pl := a.pull
+	if _, in, err := a.side(); err == nil {
+		if err := r.checkEnd(p, in, end); err != nil {
+			return err
+		}
+	}
 	in, ok := a.end()
 	if !ok { // cut meanwhile: the receiving side has missed what came by other ways since
 		return fmt.Errorf("end partition %d: %w", p, errLaneOver)

@@ -102,5 +102,10 @@ func (r *Replica) askHelloOn(ctx context.Context, name string, h wire.Hello, che
 		return wire.HelloAck{}, err
 	}
 	r.stats.SyncBytesIn.Add(int64(len(resp)))
-	return wire.ParseHelloAck(resp, r.codec, h.Copies)
+	ack, err := wire.ParseHelloAck(resp, r.codec, h.Copies)
+	if err == nil {
+		err = r.checkHelloAck(&h, &ack)
+	}
+	r.breach(name, err)
+	return ack, err
 }

@@ -35,6 +35,8 @@ type cluster struct {
 	wires *wires
 	nodes map[string]*member
 	names []string
+
+	hangups sync.WaitGroup
 }
 
 // member is one data directory and the process on it, if there is one.
@@ -183,6 +185,7 @@ func (m *member) wipe() {
 }
 
 func (c *cluster) close() {
+	c.hangups.Wait()
 	for _, name := range c.names {
 		c.nodes[name].kill()
 	}
@@ -317,6 +320,10 @@ type wires struct {
 	reply func(from, to string, t wire.Type) error // after
 	lane  func(from, to string, w io.WriteCloser) io.WriteCloser
 	seen  func(kind string, frame []byte) // every frame that is sent; may be nil
+
+	answer   func(from, to string, t wire.Type, resp []byte) []byte // in place of to's answer
+	hungUp   []hangup
+	onHangup func(by, on string) // nil: nobody is to hang up
 }
 
 func (w *wires) show(kind string, frame []byte) {
@@ -478,6 +485,12 @@ func (e *end) Call(ctx context.Context, name string, request []byte) ([]byte, er
 		e.w.show("answer", resp)
 		err = after(e.name, name, t)
 	}
+	e.w.mu.Lock()
+	lie := e.w.answer
+	e.w.mu.Unlock()
+	if lie != nil && err == nil {
+		resp = lie(e.name, name, t, resp)
+	}
 	return resp, err
 }
 
@@ -514,6 +527,26 @@ func (e *end) OpenLane(_ context.Context, name string) (io.WriteCloser, error) {
 		return lane(e.name, name, wr), nil
 	}
 	return wr, nil
+}
+
+// Hangup ends the connection, as a transport does: not in the caller's goroutine.
+func (e *end) Hangup(name string, b wire.Breach, why string) {
+	e.w.mu.Lock()
+	e.w.hungUp = append(e.w.hungUp, hangup{e.name, name, b, why})
+	hear := e.w.onHangup
+	e.w.mu.Unlock()
+	if hear == nil {
+		e.w.c.t.Errorf("%s hung up on %s: %s: %s", e.name, name, b, why)
+		return
+	}
+	e.w.c.hangups.Go(func() { hear(e.name, name) })
+}
+
+// hangup is a connection that one node closed since the other broke the protocol.
+type hangup struct {
+	by, on string
+	breach wire.Breach
+	why    string
 }
 
 // with changes the faults.

@@ -439,7 +439,7 @@ func (r *Replica) readOwners(ctx context.Context, part *core.Part, key []byte) <
 			if err != nil {
 				return
 			}
-			if o, err := wire.ParseObject(resp); err == nil {
+			if o, err := r.parseObject(name, part.Partition, resp); err == nil {
 				out <- ownerObject{name, o}
 			}
 		})

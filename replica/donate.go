@@ -18,6 +18,9 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 	if errors.Is(err, wire.ErrNeedClocks) {
 		return wire.HelloAck{Code: wire.HelloNeedClocks, View: r.view()}.Append(nil, r.codec, nil), nil
 	}
+	if err == nil {
+		err = r.forgedClocks(h.Copies)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -27,16 +30,8 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 		return nil, fmt.Errorf("answer hello of %s: not connected", name)
 	}
 	ack := wire.HelloAck{View: r.view()}
-	r.mu.Lock()
-	lost := map[kv.Partition]bool{}
-	for _, c := range h.Copies {
-		if r.machine.Greet(name, c) {
-			lost[c.Partition] = true
-		}
-	}
-	due := r.machine.TakeLost(name)
-	r.mu.Unlock()
-	if err := r.keepLost(due); err != nil {
+	lost, err := r.greet(name, h.Copies)
+	if err != nil {
 		return nil, fmt.Errorf("answer hello of %s: %w", name, err)
 	}
 	have := map[kv.Partition]kv.Clock{}
@@ -83,6 +78,21 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 	return resp, nil
 }
 
+// greet takes the clocks of a peer's HELLO and returns which of its copies were rolled
+// back (R8), once that is on stable storage.
+func (r *Replica) greet(name string, copies []wire.CopyClock) (lost map[kv.Partition]bool, err error) {
+	r.mu.Lock()
+	lost = map[kv.Partition]bool{}
+	for _, c := range copies {
+		if r.machine.Greet(name, c) {
+			lost[c.Partition] = true
+		}
+	}
+	due := r.machine.TakeLost(name)
+	r.mu.Unlock()
+	return lost, r.keepLost(due)
+}
+
 func (r *Replica) comparable(p kv.Partition) bool {
 	_, ok := r.digest(p)
 	return ok
@@ -106,6 +116,9 @@ func (r *Replica) serveDone(name string, request []byte) ([]byte, error) {
 		return wire.DoneAck{NeedClocks: true}.Append(nil), nil
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := r.forgedClocks(d.Copies); err != nil {
 		return nil, err
 	}
 	peer := r.remote(name)

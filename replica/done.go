@@ -33,6 +33,10 @@ func (r *Replica) done(ctx context.Context, e core.SendDone) {
 		d.Digests = []wire.Digest{{Partition: rootMark, Count: uint64(len(all)), Sum: root}}
 	}
 	reply, err := r.sendDone(ctx, e.Name, d, ack)
+	if err == nil {
+		err = within(all, reply.Bad, "the answer to DONE")
+		r.breach(e.Name, err)
+	}
 	switch {
 	case err != nil || !comparable:
 		reply = wire.DoneAck{}
@@ -63,6 +67,10 @@ func (r *Replica) compareRoots(ctx context.Context, name string, parts []kv.Part
 			Digests: []wire.Digest{{Partition: rootMark, Count: uint64(len(parts)), Sum: root}},
 		}
 		reply, err := r.sendDone(ctx, name, d, nil)
+		if err == nil {
+			err = within(parts, reply.Bad, "the answer to DONE")
+			r.breach(name, err)
+		}
 		switch {
 		case err != nil:
 			return wire.DoneAck{}
@@ -113,7 +121,7 @@ func (r *Replica) sendDoneOn(ctx context.Context, name string, d wire.Done, told
 		return wire.DoneAck{}, err
 	}
 	r.stats.SyncBytesIn.Add(int64(len(resp)))
-	return wire.ParseDoneAck(resp)
+	return answerOf(r, name, resp, wire.ParseDoneAck)
 }
 
 // digest returns the digest of a copy that may be compared.
@@ -162,6 +170,10 @@ func (r *Replica) compareEach(ctx context.Context, name string, parts []kv.Parti
 		return wire.DoneAck{}
 	}
 	ack, err := r.sendDone(ctx, name, d, nil)
+	if err == nil {
+		err = within(parts, slices.Concat(ack.Compared, ack.Bad), "the answer to DONE")
+		r.breach(name, err)
+	}
 	if err != nil {
 		return wire.DoneAck{}
 	}

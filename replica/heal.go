@@ -33,8 +33,9 @@ type Healer struct {
 	// The simulator, whose commits nobody makes meanwhile, makes them here.
 	Wait func(ctx context.Context, done <-chan struct{}) error
 
-	// Lies counts answers that made no sense.
+	// Lies counts answers that made no sense, and Lied is told of each, if set.
 	Lies int
+	Lied func(name string, err error)
 
 	look     *partition.Look
 	more     bool
@@ -47,7 +48,7 @@ const maxToldKeys = 16
 
 var (
 	errNotLevel = errors.New("not at the same clock")
-	errLies     = errors.New("the answer does not fit the question")
+	errLies     = wire.Breached(wire.BreachAnswer, "the answer does not fit the question")
 )
 
 // Heal runs one attempt.
@@ -194,7 +195,7 @@ func (h *Healer) differing(ctx context.Context, e core.Heal) ([]string, error) {
 		if err == nil && len(ranges) > 0 {
 			err = h.items(ctx, name, ranges, keys)
 		}
-		h.noteLie(err)
+		h.noteLie(name, err)
 		if err != nil && e.All {
 			return nil, err
 		}
@@ -209,9 +210,13 @@ func (h *Healer) differing(ctx context.Context, e core.Heal) ([]string, error) {
 	return out, nil
 }
 
-func (h *Healer) noteLie(err error) {
-	if errors.Is(err, errLies) || errors.Is(err, wire.ErrMalformed) {
-		h.Lies++
+func (h *Healer) noteLie(name string, err error) {
+	if wire.BreachOf(err) == wire.NoBreach {
+		return
+	}
+	h.Lies++
+	if h.Lied != nil {
+		h.Lied(name, err)
 	}
 }
 
@@ -329,14 +334,14 @@ func (h *Healer) ballots(ctx context.Context, e core.Heal, keys []string) ([][]c
 	answered := 0
 	for _, name := range e.Owners {
 		ack, err := h.held(ctx, name, wire.Held{Keys: asked})
-		h.noteLie(err)
+		h.noteLie(name, err)
 		if err != nil {
 			continue
 		}
 		answered++
 		for i := range ack.Objects {
 			if string(ack.Objects[i].Key) != keys[i] {
-				h.noteLie(errLies)
+				h.noteLie(name, errLies)
 				return nil, errLies
 			}
 			out[i] = append(out[i], core.Ballot{Name: name, Fit: ack.Fit, Versions: ack.Objects[i].Versions})
@@ -428,6 +433,7 @@ func (h *Healer) fetch(ctx context.Context, key string, take core.Take) (kv.Vers
 		}
 		o, err := wire.ParseObject(resp)
 		if err != nil {
+			h.noteLie(name, err)
 			continue
 		}
 		v, ok := o.Object.Find(take.Version.Dot)

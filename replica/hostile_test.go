@@ -84,6 +84,7 @@ func TestMangledFrames(t *testing.T) {
 		}
 		rng := rand.New(rand.NewPCG(1, 2))
 		n1 := c.nodes["n1"].replica
+		c.wires.with(func(w *wires) { w.onHangup = func(string, string) {} }) // it stays, to be fed more
 		feed := func(frame []byte) {
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel() // a request that parses is not run
@@ -139,6 +140,7 @@ func TestWriteToAPartitionThatIsNotItsKeysIsRefused(t *testing.T) {
 			Versions: []kv.Version{{Dot: kv.Dot{Actor: actor, Seq: 1}, Value: []byte("v")}},
 			Ctx:      kv.VV{{Actor: actor, Seq: 1}},
 		}
+		c.wires.with(func(w *wires) { w.onHangup = func(string, string) {} })
 		for _, p := range []kv.Partition{home ^ 1, testPartitions, 4095, kv.System - 1} {
 			frame := wire.Apply{Writes: []wire.Write{{Seq: 1, Partition: p, Copy: wire.Copy{Key: key, Object: object}}}}.Append(nil)
 			require.Error(t, c.nodes["n1"].replica.LiveFrame("n2", frame), "partition %d", p)

@@ -273,6 +273,7 @@ func TestALaneThatIsNotTheSessionsIsABreach(t *testing.T) {
 				free := sync.OnceFunc(func() { close(release) })
 				t.Cleanup(free)
 				c.wires.with(func(w *wires) {
+					w.onHangup = func(string, string) {} // the connection stays, for the session that follows
 					w.seen = func(_ string, frame []byte) {
 						if typ, _ := wire.TypeOf(frame); typ != wire.TypeHello {
 							return

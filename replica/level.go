@@ -116,9 +116,9 @@ func (r *Replica) clocksOf(ctx context.Context, name string, parts []kv.Partitio
 	if err != nil {
 		return nil, fmt.Errorf("%s does not answer: %w", name, err)
 	}
-	ack, err := wire.ParseClocksAck(resp)
+	ack, err := r.parseClocks(name, parts, resp)
 	if err != nil {
-		return nil, fmt.Errorf("answer of %s: %w", name, err)
+		return nil, err
 	}
 	return ack.Copies, nil
 }

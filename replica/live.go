@@ -16,17 +16,29 @@ import (
 
 // LiveFrame takes a frame of a peer's live stream: replicated writes, or ACKs of
 // this node's own. The frame goes over to the replica.
+//
+// An error means that the frame could not be taken; if it is the peer's doing, the
+// connection is being closed.
 func (r *Replica) LiveFrame(name string, frame []byte) error {
 	p := r.remote(name)
 	if p == nil {
 		return nil
 	}
+	err := r.liveFrame(p, frame)
+	r.breach(name, err)
+	return err
+}
+
+func (r *Replica) liveFrame(p *remote, frame []byte) error {
 	t, err := wire.TypeOf(frame)
 	if err != nil {
 		return err
 	}
 	if t == wire.TypeAck {
 		ack, err := wire.ParseAck(frame)
+		if err == nil {
+			err = r.checkAck(&ack)
+		}
 		if err == nil {
 			r.acked(p, ack)
 		}
@@ -37,17 +49,18 @@ func (r *Replica) LiveFrame(name string, frame []byte) error {
 		return err
 	}
 	for i := range apply.Writes {
+		if err := r.checkWrite(p, &apply.Writes[i]); err != nil {
+			return err
+		}
 		if err := r.applyWrite(p, &apply.Writes[i]); err != nil {
 			return err
 		}
+		p.lastSeq = apply.Writes[i].Seq
 	}
 	return nil
 }
 
 func (r *Replica) applyWrite(p *remote, w *wire.Write) error {
-	if err := r.placed(w.Partition, w.Key); err != nil {
-		return err
-	}
 	r.stats.LiveApplied.Add(1)
 	seq, part := w.Seq, w.Partition
 	err := r.takeFor(part, state.Received{Key: w.Key, Object: w.Object, Floor: w.Floor, From: p.node}, func() {
@@ -218,10 +231,10 @@ func (r *Replica) askClocks(ctx context.Context, e core.SendClocks) {
 		return
 	}
 	resp, err := r.call(ctx, e.Name, wire.Clocks{Partitions: e.Parts}.Append(nil))
-	if err != nil || r.remote(e.Name) != peer { // which of two processes answered is not known
+	if err != nil || r.remote(e.Name) != peer {
 		return // asked again while it is wanted
 	}
-	if ack, err := wire.ParseClocksAck(resp); err == nil {
+	if ack, err := r.parseClocks(e.Name, e.Parts, resp); err == nil {
 		r.step(core.ClocksAnswered{Name: e.Name, Boot: peer.boot, Copies: ack.Copies, AskAt: at})
 	}
 }

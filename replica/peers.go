@@ -30,6 +30,8 @@ type remote struct {
 	floors map[kv.Partition]kv.VV // that it was sent, by this connection
 	gone   bool                   // the connection ended: nothing more is sent by way of it
 
+	lastSeq uint64 // of the last write of theirs; the live stream's reader alone has it
+
 	ackMu   sync.Mutex
 	applied uint64                  // highest write of theirs that is published here
 	touched map[kv.Partition]string // and who was first there then, in this node's view
@@ -165,28 +167,44 @@ func (p *remote) end() {
 // ControlFrame takes a frame of a peer's control stream.
 func (r *Replica) ControlFrame(name string, frame []byte) {
 	p := r.remote(name)
-	t, err := wire.TypeOf(frame)
-	if p == nil || err != nil {
+	if p == nil {
 		return
+	}
+	r.breach(name, r.controlFrame(p, frame))
+}
+
+func (r *Replica) controlFrame(p *remote, frame []byte) error {
+	t, err := wire.TypeOf(frame)
+	if err != nil {
+		return err
 	}
 	switch t {
 	case wire.TypePing:
 		ping, err := wire.ParsePing(frame)
 		if err != nil {
-			return
+			return err
 		}
 		r.seeHLC(ping.HLC)
 		pong := wire.Pong{Stamp: ping.Stamp, WallMS: r.cfg.WallMS(), HLC: kv.HLC(r.hlc.Load()), Load: r.load()}
-		_ = r.cfg.Peers.SendControl(name, pong.Append(nil)) // lost with its connection, like the peer's question
+		_ = r.cfg.Peers.SendControl(p.name, pong.Append(nil)) // lost with its connection, like the peer's question
 	case wire.TypePong:
-		if pong, err := wire.ParsePong(frame); err == nil {
-			r.ponged(p, pong)
+		pong, err := wire.ParsePong(frame)
+		if err != nil {
+			return err
 		}
+		if pong.Stamp > r.cfg.Boottime() { // it may answer a former process, of before the machine was restarted
+			r.stats.LatePongs.Add(1)
+			return nil
+		}
+		r.ponged(p, pong)
 	case wire.TypeState:
-		if st, err := wire.ParseState(frame); err == nil {
-			r.step(core.Stated{Name: name, State: st})
+		st, err := wire.ParseState(frame)
+		if err != nil {
+			return err
 		}
+		r.step(core.Stated{Name: p.name, State: st})
 	}
+	return nil
 }
 
 // maxClockTrip bounds the round trip of a PONG that tells of the peer's clock. One

@@ -50,6 +50,7 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 		}
 		h.Copies = append(h.Copies, c)
 	}
+	pl.wants = h.Wants
 	r.sessions.add(pl)
 	if len(pl.in) > 0 {
 		r.guardBegins()

@@ -243,7 +243,7 @@ func (r *Replica) forward(ctx context.Context, name string, req *kv.Request) (re
 		r.stats.Unknown.Add(1)
 		return nil, kv.Errorf(kv.CodeUnknown, "sent to %s, which did not answer; the write may or may not have taken effect", name), true
 	}
-	res, err := wire.ParseResult(frame)
+	res, err := answerOf(r, name, frame, wire.ParseResult)
 	switch {
 	case err != nil:
 		return nil, kv.Errorf(kv.CodeUnknown, "answer of %s does not parse: %v", name, err), true

@@ -24,12 +24,14 @@ import (
 var ErrNotSent = errors.New("not sent")
 
 // Peers reaches the other nodes by name. Safe for concurrent use; none of the
-// sends blocks.
+// sends blocks, and neither does Hangup, which closes the connection to a peer that
+// broke the protocol and tells it how.
 type Peers interface {
 	SendControl(name string, frame []byte) error
 	SendLive(name string, frame []byte) error
 	Call(ctx context.Context, name string, request []byte) ([]byte, error)
 	OpenLane(ctx context.Context, name string) (io.WriteCloser, error)
+	Hangup(name string, b wire.Breach, why string)
 }
 
 // View is what a policy shows of concurrent versions.
@@ -166,6 +168,9 @@ type Stats struct {
 	CopiesDropped               atomic.Int64
 	Sealed                      atomic.Int64 // seals closed in copies here
 	LateRefused                 atomic.Int64 // writes of sealed processes that came late
+	LatePongs                   atomic.Int64 // answers to PINGs that this process did not send
+
+	Breaches [wire.Breaches]atomic.Int64 // of peers against the protocol
 }
 
 // New returns a replica that does nothing until Run.

@@ -70,7 +70,7 @@ func (r *Replica) scanPartition(ctx context.Context, q wire.Scan) (wire.ScanAck,
 				if err != nil {
 					continue
 				}
-				if ack, err := wire.ParseScanAck(resp); err == nil && ack.State.Serves() {
+				if ack, err := answerOf(r, name, resp, wire.ParseScanAck); err == nil && ack.State.Serves() {
 					return ack, nil
 				}
 			}
@@ -147,7 +147,7 @@ func (r *Replica) Count(ctx context.Context) (int64, error) {
 		if err != nil {
 			return 0, kv.Errorf(kv.CodeUnavailable, "count at %s: %v", name, err)
 		}
-		ack, err := wire.ParseCountAck(resp)
+		ack, err := r.parseCount(name, len(parts), resp)
 		if err != nil {
 			return 0, kv.Errorf(kv.CodeInternal, "count at %s: %v", name, err)
 		}

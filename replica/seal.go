@@ -17,7 +17,7 @@ func (r *Replica) askSeal(ctx context.Context, e core.SendSeal) {
 		ack, err := r.seal(ctx, e.Seal)
 		answer.Ack, answer.Failed = ack, err != nil
 	} else if resp, err := r.call(ctx, e.Name, e.Seal.Append(nil)); err == nil {
-		ack, err := wire.ParseSealAck(resp)
+		ack, err := answerOf(r, e.Name, resp, wire.ParseSealAck)
 		answer.Ack, answer.Failed = ack, err != nil
 	}
 	r.step(answer)

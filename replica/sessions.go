@@ -53,8 +53,9 @@ type answered struct {
 
 // pull is one session in which this node receives.
 type pull struct {
-	id   uint64
-	name string
+	id    uint64
+	name  string
+	wants []kv.Partition // fixed before anybody finds it
 
 	ready chan struct{} // closed when the HELLO is answered, or will not be
 
@@ -68,7 +69,8 @@ type pull struct {
 	ack       []wire.CopyClock
 	equal     []kv.Partition
 	ended     []kv.Partition
-	open      int // ends handed to the committer and not published yet
+	came      []kv.Partition // that a lane has begun
+	open      int            // ends handed to the committer and not published yet
 	over      bool
 	told      bool // that the session ended
 	watch     *time.Timer

@@ -19,6 +19,7 @@ import (
 	"edged.dev/edged/merkle"
 	"edged.dev/edged/partition"
 	"edged.dev/edged/replica"
+	"edged.dev/edged/transport/wire"
 )
 
 // nobody is the network of a cluster of one.
@@ -29,6 +30,7 @@ var errNobody = errors.New("a cluster of one has no peers")
 func (nobody) SendControl(string, []byte) error                         { return errNobody }
 func (nobody) SendLive(string, []byte) error                            { return errNobody }
 func (nobody) Call(context.Context, string, []byte) ([]byte, error)     { return nil, errNobody }
+func (nobody) Hangup(string, wire.Breach, string)                       {}
 func (nobody) OpenLane(context.Context, string) (io.WriteCloser, error) { return nil, errNobody }
 
 // newest shows the newest of concurrent versions.

@@ -110,7 +110,12 @@ func (r *Replica) askCover(ctx context.Context, e core.SendCover) {
 	if err != nil {
 		return // offered again
 	}
-	if ack, err := wire.ParseCoverAck(resp); err == nil {
+	ack, err := wire.ParseCoverAck(resp)
+	if err == nil {
+		err = within(partsOf(e.Copies), ack.Covered, "the answer to COVER")
+	}
+	r.breach(e.Name, err)
+	if err == nil {
 		r.step(core.Covered{Name: e.Name, Offer: e.Offer, Parts: ack.Covered})
 	}
 }
@@ -119,6 +124,9 @@ func (r *Replica) askCover(ctx context.Context, e core.SendCover) {
 func (r *Replica) serveCover(name string, request []byte) ([]byte, error) {
 	q, err := wire.ParseCover(request)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.forgedClocks(q.Copies); err != nil {
 		return nil, err
 	}
 	peer := r.remote(name)

@@ -26,6 +26,10 @@ func (r *Replica) tick(ctx context.Context, name string) {
 		return
 	}
 	ack, err := wire.ParseTickAck(resp, r.codec)
+	if err == nil {
+		err = r.forgedClocks(ack.Copies)
+	}
+	r.breach(name, err)
 	if err == nil && ack.Code == wire.HelloEqual {
 		r.stats.TicksEqual.Add(1)
 		r.checkpoint(name, mine)
@@ -126,6 +130,12 @@ func (r *Replica) serveTick(ctx context.Context, name string, request []byte) ([
 
 // Serve answers a call of a peer.
 func (r *Replica) Serve(ctx context.Context, name string, request []byte) ([]byte, error) {
+	resp, err := r.serve(ctx, name, request)
+	r.breach(name, err)
+	return resp, err
+}
+
+func (r *Replica) serve(ctx context.Context, name string, request []byte) ([]byte, error) {
 	t, err := wire.TypeOf(request)
 	if err != nil {
 		return nil, err

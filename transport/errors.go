@@ -69,6 +69,25 @@ const (
 	CloseByHandler                     // the node asked for it
 )
 
+// CloseBreach is the code of the first breach of the protocol, and the others follow
+// it in the order of wire.Breach: a connection closed with one of them tells what
+// the peer is held to have done.
+const CloseBreach CloseCode = 0x100
+
+// BreachOf returns the breach that a connection was closed for, and whether it was this
+// node that closed it.
+func BreachOf(cause error) (b wire.Breach, byUs bool) {
+	var app *quic.ApplicationError
+	if !errors.As(cause, &app) {
+		return wire.NoBreach, false
+	}
+	n := CloseCode(app.ErrorCode) - CloseBreach
+	if CloseCode(app.ErrorCode) < CloseBreach || n >= CloseCode(wire.Breaches) {
+		return wire.NoBreach, false
+	}
+	return wire.Breach(n), !app.Remote
+}
+
 // Codes of a cancelled stream.
 const (
 	streamDone    quic.StreamErrorCode = 0 // nothing more is wanted

@@ -163,12 +163,12 @@ func TestFrameOverItsLimitEndsTheConnection(t *testing.T) {
 		control := r.greeted()
 		_, err := control.Write(length(MaxControlFrameBytes + 1))
 		require.NoError(t, err)
-		require.Equal(t, CloseProtocol, r.closed(time.Second))
+		require.Equal(t, CloseBreach+CloseCode(wire.BreachOversized), r.closed(time.Second))
 	})
 	withRogue(t, func(r *rogue) {
 		r.greeted()
 		r.open(append([]byte{streamLive}, length(MaxFrameBytes+1)...)...)
-		require.Equal(t, CloseProtocol, r.closed(time.Second))
+		require.Equal(t, CloseBreach+CloseCode(wire.BreachOversized), r.closed(time.Second))
 	})
 }
 
@@ -178,14 +178,14 @@ func TestUnknownAndSecondLongStreamsEndTheConnection(t *testing.T) {
 		withRogue(t, func(r *rogue) {
 			r.greeted()
 			r.open(kind)
-			require.Equal(t, CloseProtocol, r.closed(time.Second))
+			require.Equal(t, CloseBreach+CloseCode(wire.BreachMalformed), r.closed(time.Second))
 		})
 	}
 	withRogue(t, func(r *rogue) {
 		r.greeted()
 		r.open(streamLive)
 		r.open(streamLive)
-		require.Equal(t, CloseProtocol, r.closed(time.Second))
+		require.Equal(t, CloseBreach+CloseCode(wire.BreachMalformed), r.closed(time.Second))
 	})
 }
 

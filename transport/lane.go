@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/quic-go/quic-go"
+
+	"edged.dev/edged/transport/wire"
 )
 
 // OpenLane opens a one-way stream to the peer, whose Server.Lane reads it. Writes
@@ -87,6 +89,6 @@ func (p *Peer) takeLane(s *quic.ReceiveStream) {
 		case <-p.Done():
 		}
 	default:
-		p.Close(CloseProtocol, "unexpected kind of one-way stream")
+		p.Hangup(wire.BreachMalformed, "unexpected kind of one-way stream")
 	}
 }

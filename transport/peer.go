@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -109,6 +110,9 @@ func (p *Peer) Close(code CloseCode, reason string) {
 	_ = p.conn.CloseWithError(quic.ApplicationErrorCode(code), shortText(reason))
 }
 
+// Hangup ends the connection to a peer that broke the protocol, which is told how.
+func (p *Peer) Hangup(b wire.Breach, why string) { p.Close(CloseBreach+CloseCode(b), why) }
+
 // routes are the addresses that lead to the peer.
 func (p *Peer) routes() []netip.AddrPort {
 	routes := []netip.AddrPort{addrPort(p.conn.RemoteAddr())}
@@ -189,6 +193,10 @@ func (p *Peer) writeFrames(q *frameQueue, s *quic.Stream) {
 
 // fail ends a connection whose long streams do not work; the first reason stays.
 func (p *Peer) fail(what string, err error) {
+	if errors.Is(err, ErrTooLarge) {
+		p.Hangup(wire.BreachOversized, what+": "+err.Error())
+		return
+	}
 	p.Close(CloseProtocol, what+": "+err.Error())
 }
 
@@ -218,7 +226,7 @@ func (p *Peer) takeStream(s *quic.Stream) {
 		p.liveStream <- s
 	default:
 		endStream(s, streamRefused)
-		p.Close(CloseProtocol, "unexpected kind of stream")
+		p.Hangup(wire.BreachMalformed, "unexpected kind of stream")
 	}
 }
 

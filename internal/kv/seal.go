@@ -50,6 +50,14 @@ func (v VV) Entry(a Actor) uint64 {
 	return 0
 }
 
+// Entry returns the span of the entry of a itself, whatever seals cover.
+func (c *Clock) Entry(a Actor) Span {
+	if i, ok := c.find(a); ok {
+		return c.spans[i]
+	}
+	return Span{Actor: a}
+}
+
 // WellFormed reports whether v is as a VV must be: in order, no actor twice or at
 // 0, no seal that is not whole, and nothing beside a seal that covers it.
 func (v VV) WellFormed() bool {

@@ -294,9 +294,11 @@ func (s *Session) Receive() bool {
 	case wire.TypeBatch, wire.TypeTail:
 		s.apply(rec.Batch, &g)
 	case wire.TypeKeep:
+		s.fair("keeps dots that the receiver has not seen", s.in.Knows(rec.Keep.Dots))
 		s.in.Keep(rec.Keep.Dots)
 		s.sofar.Join(rec.Keep.Dots)
 	case wire.TypeLiveDots:
+		s.fair("has live dots beyond their clock", rec.Live.Clock.Covers(rec.Live.Dots))
 		s.w.must(s.in.Live(rec.Live.Clock, rec.Live.Dots, rec.Live.More))
 	case wire.TypeEnd:
 		s.finish(rec.End, &g)
@@ -325,6 +327,15 @@ func (s *Session) apply(b wire.Batch, g *ghost) {
 	}
 }
 
+// fair fails the run of an honest session that the receiver would hang up on.
+func (s *Session) fair(what string, ok bool) {
+	if !ok && s.w.bug == NoBug {
+		s.w.fail("breach", "s%d %s", s.id, what)
+	}
+}
+
+func (s *Session) issued() kv.Dot { return s.to.shard(s.part).Issued() }
+
 // grow lets the receiver's clock cover everything up to what was seen, as if a
 // session had ended there.
 func (s *Session) grow(seen kv.Clock) {
@@ -339,6 +350,8 @@ func (s *Session) grow(seen kv.Clock) {
 }
 
 func (s *Session) finish(end wire.End, g *ghost) {
+	s.fair("ends below what it sent", s.in.Agrees(end.Clock))
+	s.fair("ends beyond its receiver", end.Clock.Entry(s.issued().Actor).Max() <= s.issued().Seq)
 	s.to.planned.joinPart(s.w, s.part, g)
 	to, r := s.to, refill{s.from.index, s.part}
 	to.hear(s.from.index, s.fromLife, s.part, end.Clock, false)

@@ -79,6 +79,9 @@ func (c *Copy) ID() kv.Partition { return c.id }
 // Actor returns the incarnation.
 func (c *Copy) Actor() kv.Actor { return c.actor }
 
+// Issued returns the last dot that was planned here.
+func (c *Copy) Issued() kv.Dot { return kv.Dot{Actor: c.actor, Seq: c.seq} }
+
 // Now returns the published state; the caller must not change it.
 func (c *Copy) Now() *Published { return &c.now }
 

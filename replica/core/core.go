@@ -47,6 +47,13 @@ const (
 	// courtesy is how long a node with nothing to ask leaves it to a newly
 	// connected peer to say HELLO first: the one that returns does so at once.
 	courtesy = 3000 * ms
+	// BreachWait is how long a peer that broke the protocol is asked for entries only
+	// where no other can be, and how far apart it is asked then: what made it do so
+	// may pass with a restart, and a bug must not keep a copy from the only one that
+	// has its entries.
+	BreachWait = 60_000 * ms
+	// shunEvery spaces the questions to it meanwhile.
+	shunEvery = 2000 * ms
 	// compareEvery spaces the comparisons of what is LIVE and not verified yet.
 	compareEvery = 200 * ms
 	// leadEvery spaces the questions for the lead.
@@ -149,6 +156,7 @@ type peer struct {
 	compared int64  // when digests were last compared for want of verification
 	leaveIt  int64  // the first HELLO is left to the peer until then
 	asking   int    // HELLOs that wait for their answer
+	shunTill int64  // it broke the protocol: until then others are asked before it
 	since    uint64 // sessions up to this number are of an earlier connection
 }
 

@@ -118,6 +118,12 @@ type (
 		Boot   uint32
 		Copies []wire.CopyClock
 	}
+	// Breached says that a peer broke the protocol, so that its connection is closed.
+	Breached struct {
+		Name   string
+		Breach wire.Breach
+		Text   string
+	}
 	// StreamBroke says that replicated writes to a peer were lost.
 	StreamBroke struct{ Name string }
 	// Doubted says that an owner's acknowledgement of a write of this node named
@@ -152,6 +158,7 @@ func (Acked) event()          {}
 func (ClocksAnswered) event() {}
 func (TickAnswered) event()   {}
 func (TickEqual) event()      {}
+func (Breached) event()       {}
 func (StreamBroke) event()    {}
 func (Doubted) event()        {}
 func (Lapsed) event()         {}

@@ -79,6 +79,8 @@ func (m *Machine) handlePeer(ev Event) {
 		if p := m.process(e.Name, e.Boot); p != nil {
 			m.level(p, e.Copies)
 		}
+	case Breached:
+		m.breached(e)
 	case StreamBroke:
 		if p := m.peers[e.Name]; p != nil {
 			p.tickAt = m.now + settle
@@ -159,9 +161,13 @@ func (m *Machine) peerUp(e PeerUp) {
 	if !again {
 		m.forget(e.Name)
 	}
+	busyTill := p.busyTill
 	*p = peer{
 		name: e.Name, node: e.Node, boot: e.Boot, up: true, upAt: m.now, tickAt: m.nextTick(), pongAt: p.pongAt,
-		since: m.sessions, leaveIt: m.now + courtesy,
+		since: m.sessions, leaveIt: m.now + courtesy, shunTill: p.shunTill,
+	}
+	if p.shunTill > m.now { // a new connection makes it no more honest
+		p.busyTill = busyTill
 	}
 	for _, x := range m.parts {
 		if slices.Contains(x.others, e.Name) {

@@ -81,7 +81,7 @@ func (m *Machine) wants(p *peer) []kv.Partition {
 		if id != kv.System && !slices.Contains(x.others, p.name) && !reported(x, p) {
 			continue
 		}
-		if m.lacks(x, p) && m.bestDonor(x, p) && m.mayAsk(x, p) {
+		if m.lacks(x, p) && !m.shunned(x, p) && m.bestDonor(x, p) && m.mayAsk(x, p) {
 			out = append(out, id)
 		}
 	}

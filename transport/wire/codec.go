@@ -155,7 +155,7 @@ func newReader(frame []byte, t Type) *reader {
 	r := &reader{b: frame, dict: &dict{}}
 	switch {
 	case len(frame) > MaxFrameBytes:
-		r.fail("it has %d bytes, the limit is %d", len(frame), MaxFrameBytes)
+		r.tooMuch("it has %d bytes, the limit is %d", len(frame), MaxFrameBytes)
 	case r.byte() != byte(t) && r.err == nil:
 		r.fail("its type is %d, not %d", frame[0], t)
 	}
@@ -170,8 +170,17 @@ func newDictReader(frame []byte, t Type) *reader {
 }
 
 func (r *reader) fail(format string, args ...any) {
+	r.refuse(fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...)))
+}
+
+// tooMuch refuses what is past a limit.
+func (r *reader) tooMuch(format string, args ...any) {
+	r.refuse(Breached(BreachOversized, "%w: %s", ErrMalformed, fmt.Sprintf(format, args...)))
+}
+
+func (r *reader) refuse(err error) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+		r.err = err
 	}
 	r.b = nil
 }
@@ -231,7 +240,7 @@ func (r *reader) u64() uint64 { return binary.LittleEndian.Uint64(r.take(8)) }
 func (r *reader) upTo(what string, limit uint64) uint64 {
 	v := r.uvarint()
 	if v > limit {
-		r.fail("%s is %d, the limit is %d", what, v, limit)
+		r.tooMuch("%s is %d, the limit is %d", what, v, limit)
 		return 0
 	}
 	return v
@@ -245,7 +254,7 @@ func (r *reader) count(what string, limit, size int) int {
 	switch {
 	case r.err != nil:
 	case n > uint64(limit):
-		r.fail("it has %d %s, the limit is %d", n, what, limit)
+		r.tooMuch("it has %d %s, the limit is %d", n, what, limit)
 	case n > uint64(len(r.b)/size):
 		r.fail("it ends before its %d %s", n, what)
 	default:
@@ -260,7 +269,7 @@ func (r *reader) bytes(what string, limit int) []byte {
 	switch {
 	case r.err != nil:
 	case n > uint64(limit):
-		r.fail("%s has %d bytes, the limit is %d", what, n, limit)
+		r.tooMuch("%s has %d bytes, the limit is %d", what, n, limit)
 	case n > uint64(len(r.b)):
 		r.fail("it ends within %s", what)
 	default:
@@ -286,7 +295,12 @@ func (r *reader) key() []byte {
 }
 
 func (r *reader) partition() kv.Partition {
-	return kv.Partition(r.upTo("a partition", uint64(kv.System)))
+	v := r.uvarint()
+	if v > uint64(kv.System) {
+		r.fail("%d is no partition", v)
+		return 0
+	}
+	return kv.Partition(v)
 }
 
 func (r *reader) actor() kv.Actor {

@@ -420,7 +420,7 @@ func TestALaneThatLeansOnAnotherTableIsRefused(t *testing.T) {
 	}
 	require.Equal(t, io.EOF, read(told))
 	for _, other := range [][]wire.CopyClock{nil, {}, told[1:]} {
-		require.ErrorIs(t, read(other), wire.ErrMalformed)
+		require.ErrorIs(t, read(other), wire.ErrNeedClocks)
 	}
 
 	w, err = c.LaneWriter(io.Discard, wire.LanePlain)

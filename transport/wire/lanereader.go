@@ -86,7 +86,7 @@ func (l *LaneReader) Lean(answered []CopyClock) error {
 	case l.err != nil || !l.leans:
 		return l.err
 	case len(answered) == 0 || fingerprint(answered) != l.mark:
-		l.err = fmt.Errorf("read lane: %w: it leans on another table than the one here", ErrMalformed)
+		l.err = fmt.Errorf("read lane: %w: it leans on another table than the one here", ErrNeedClocks)
 		return l.err
 	}
 	l.told = tell(&l.dict, answered)
@@ -164,7 +164,7 @@ func (l *LaneReader) more() error {
 func (l *LaneReader) parse(t Type, r *reader) []LaneRecord {
 	rec := LaneRecord{Type: t}
 	if t != TypeLaneHead && l.leans && l.told == nil {
-		r.fail("it leans on a table that is not here")
+		r.refuse(fmt.Errorf("%w: it leans on a table that is not here", ErrNeedClocks))
 		return nil
 	}
 	switch t {
@@ -317,7 +317,7 @@ func (l *LaneReader) fill() error {
 			return l.broken(err)
 		}
 		if total += min(n, MaxChunkBytes+1); total > MaxChunkBytes {
-			return fmt.Errorf("%w: a chunk has %d bytes, the limit is %d", ErrMalformed, total, MaxChunkBytes)
+			return Breached(BreachOversized, "%w: a chunk has %d bytes, the limit is %d", ErrMalformed, total, MaxChunkBytes)
 		}
 		lengths[i] = int(n)
 		chunk = binary.AppendUvarint(chunk, n)
@@ -335,7 +335,7 @@ func (l *LaneReader) fill() error {
 		return l.broken(err)
 	}
 	if binary.LittleEndian.Uint64(sum[:]) != xxh3.Hash(chunk) {
-		return fmt.Errorf("%w: a chunk of %d bytes does not match its check", ErrMalformed, len(chunk))
+		return Breached(BreachDigest, "%w: a chunk of %d bytes does not match its check", ErrMalformed, len(chunk))
 	}
 	if l.chunk = chunk; cap(chunk) > WindowBytes {
 		l.chunk = nil // one large object blew it up
@@ -373,6 +373,10 @@ func (l *LaneReader) broken(err error) error {
 		return l.raw.err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return io.ErrUnexpectedEOF
+	case isBomb(err):
+		return Breached(BreachBomb, "%w: %w", ErrMalformed, err)
+	case errors.Is(err, zstd.ErrCRCMismatch):
+		return Breached(BreachDigest, "%w: %w", ErrMalformed, err)
 	default:
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -72,7 +73,7 @@ func (c *Codec) unpack(r *reader) {
 	case how == packedZstd:
 		plain, err := c.inflate(r.b)
 		if err != nil {
-			r.fail("%v", err)
+			r.refuse(err)
 		} else {
 			r.b = plain
 		}
@@ -84,14 +85,24 @@ func (c *Codec) unpack(r *reader) {
 func (c *Codec) inflate(b []byte) ([]byte, error) {
 	var h zstd.Header
 	if err := h.Decode(b); err != nil {
-		return nil, fmt.Errorf("read zstd header: %w", err)
+		return nil, fmt.Errorf("%w: read zstd header: %w", ErrMalformed, err)
 	}
 	if !h.HasFCS || h.FrameContentSize > MaxTableBytes {
-		return nil, fmt.Errorf("it unpacks to %d bytes, the limit is %d", h.FrameContentSize, MaxTableBytes)
+		return nil, Breached(BreachBomb, "%w: it unpacks to %d bytes, the limit is %d", ErrMalformed, h.FrameContentSize, MaxTableBytes)
 	}
 	plain, err := c.dec.DecodeAll(b, make([]byte, 0, h.FrameContentSize))
-	if err != nil {
-		return nil, fmt.Errorf("unpack: %w", err)
+	switch {
+	case isBomb(err):
+		return nil, Breached(BreachBomb, "%w: unpack: %w", ErrMalformed, err)
+	case errors.Is(err, zstd.ErrCRCMismatch):
+		return nil, Breached(BreachDigest, "%w: unpack: %w", ErrMalformed, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: unpack: %w", ErrMalformed, err)
 	}
 	return plain, nil
+}
+
+// isBomb reports whether zstd bytes want more room than they may have.
+func isBomb(err error) bool {
+	return errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded)
 }

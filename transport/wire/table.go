@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/zeebo/xxh3"
@@ -62,9 +63,9 @@ func (r *reader) lean(ref []CopyClock) *reference {
 	switch leans := r.byte(); {
 	case r.err != nil || leans == 0:
 	case len(ref) == 0:
-		r.fail("it leans on a table that is not here")
+		r.refuse(fmt.Errorf("%w: it leans on a table that is not here", ErrNeedClocks))
 	case binary.LittleEndian.Uint32(r.take(4)) != fingerprint(ref):
-		r.fail("it leans on another table than the one here")
+		r.refuse(fmt.Errorf("%w: it leans on another table than the one here", ErrNeedClocks))
 	default:
 		by = refer(r.dict, ref)
 	}

@@ -86,7 +86,7 @@ func TestAnAnswerThatLeansOnAnotherTableIsRefused(t *testing.T) {
 	frame := wire.HelloAck{Copies: grown(r, asked, 3)}.Append(nil, c, asked)
 	for _, ref := range [][]wire.CopyClock{other, nil, asked[:19]} {
 		_, err := wire.ParseHelloAck(frame, c, ref)
-		require.ErrorIs(t, err, wire.ErrMalformed)
+		require.ErrorIs(t, err, wire.ErrNeedClocks)
 	}
 	_, err := wire.ParseHelloAck(frame, c, asked)
 	require.NoError(t, err)
