@@ -129,6 +129,55 @@ func TestSealTakesEqualCopiesThatHavePromised(t *testing.T) {
 	require.NoError(t, b.Seal(over, found.Sum+1, nil), "again is nothing to do")
 }
 
+// What a copy without its clock has seen is not known: it promises nothing before it
+// claims again what it holds, and a promise that it gave went with its record.
+func TestACopyWithoutItsClockPromisesNothing(t *testing.T) {
+	t.Parallel()
+	a, b, c := newNode(t, 1), newNode(t, 2), newNode(t, 3)
+	for _, k := range []string{"kept", "gone"} {
+		r := a.put(k, "v")
+		b.get(r)
+		c.get(r)
+	}
+	a.crash()
+	over := former(a)
+	for _, n := range []*node{a, b, c} {
+		require.NoError(t, n.Fence(over, nil))
+		n.commit()
+	}
+	found := b.Former(over)
+	c.spoilRecord()
+	c.crash()
+	require.True(t, c.Former(over).None, "as if it held nothing")
+	require.ErrorIs(t, c.Fence(over, nil), partition.ErrQuarantined)
+	require.ErrorIs(t, c.Seal(over, found.Sum, nil), partition.ErrQuarantined)
+	for _, n := range []*node{a, b} { // on its word of before
+		require.NoError(t, n.Seal(over, found.Sum, nil))
+		n.commit()
+	}
+	b.get(a.put("gone", ""))
+	collected, err := a.Collect(partition.Collection{Horizon: math.MaxUint64, Limit: 9})
+	require.NoError(t, err)
+	require.Equal(t, 1, collected.Forced)
+	a.commit()
+
+	s := beginHolding(c, a)
+	require.True(t, s.out.Both())
+	live(s)
+	s.finish()
+	require.Equal(t, []string{"v"}, c.values("kept"), "what lives of a sealed process is kept")
+	require.Empty(t, c.values("gone"))
+	require.True(t, c.Former(over).Sealed)
+	require.ErrorIs(t, c.Fence(former(b), nil), partition.ErrQuarantined, "the clock is a donor's, and there may be more")
+	unclaimed, err := c.Unclaimed()
+	require.NoError(t, err)
+	require.Zero(t, unclaimed.Len(), "the seal claims what it covers")
+	require.Zero(t, c.adopt())
+	require.Equal(t, a.Clock().String(), c.Clock().String())
+	require.Equal(t, a.digest(), c.digest())
+	require.NoError(t, c.Fence(former(b), nil))
+}
+
 func TestASessionDoesNotSealItsReceiver(t *testing.T) {
 	t.Parallel()
 	a, b := newNode(t, 1), newNode(t, 2)

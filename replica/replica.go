@@ -166,6 +166,7 @@ type Stats struct {
 	CopiesDropped               atomic.Int64
 	Sealed                      atomic.Int64 // seals closed in copies here
 	LateRefused                 atomic.Int64 // writes of sealed processes that came late
+	Requalified, Adopted        atomic.Int64 // copies out of quarantine; versions that were theirs alone
 }
 
 // New returns a replica that does nothing until Run.
@@ -197,6 +198,7 @@ func New(cfg Config) (*Replica, error) {
 	r.looking.parts = map[kv.Partition]bool{}
 	r.machine = core.New(core.Config{
 		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter, Known: known, Held: held(&cfg),
+		Quarantined: cfg.Set.InQuarantine(),
 	})
 	return r, nil
 }
