@@ -139,6 +139,52 @@ func TestQuarantinedCopyWaitsForEveryOwner(t *testing.T) {
 	})
 }
 
+// A copy that has lost its clock has seen nothing by what it knows, and must not say so:
+// a seal is made where a copy that is nobody's owner has seen nothing of a process.
+func TestAQuarantinedCopyHoldsUpASeal(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n1")
+		c.set("n1", key, "v")
+		c.equal(c.names...)
+		n1, n3 := c.nodes["n1"], c.nodes["n3"]
+		gone := n1.boot
+		n1.kill()
+		n1.start()
+		c.wires.connect("n1", "n2")
+		c.wires.connect("n1", "n3")
+		c.live(c.names...)
+		c.equal(c.names...)
+		ask := func(at string) wire.SealState {
+			q := wire.Seal{View: c.layout(c.names...).ViewHash8(), Node: n1.id, Boot: gone, Parts: []wire.SealPart{{Partition: c.partOf(key)}}}
+			b, err := c.nodes[at].replica.Serve(t.Context(), "n2", q.Append(nil))
+			require.NoError(t, err)
+			ack, err := wire.ParseSealAck(b)
+			require.NoError(t, err)
+			return ack.Parts[0]
+		}
+		require.Contains(t, []wire.Promise{wire.SealFenced, wire.SealClosed}, ask("n3").Promise)
+		n3.kill()
+		c.nodes["n2"].kill()
+		n3.spoilRecords()
+		n3.start()
+		c.wires.connect("n1", "n3")
+		time.Sleep(20 * time.Second) // virtual: level with n1, and n2 may know more
+		sh := n3.set.Shard(c.partOf(key))
+		require.True(t, sh.Quarantined())
+		require.Equal(t, wire.SealState{Partition: c.partOf(key), Promise: wire.SealRefused}, ask("n3"))
+		c.nodes["n2"].start()
+		c.wires.connect("n1", "n2")
+		c.wires.connect("n2", "n3")
+		c.live(c.names...)
+		c.equal(c.names...)
+		require.NotEqual(t, wire.SealRefused, ask("n3").Promise)
+		c.wait("sealed", func() bool { return sh.Seals() > 0 })
+		require.Equal(t, "v", n3.holds(key))
+	})
+}
+
 // Where the only other copy is new, what the quarantined one holds is all there is: an
 // operator who accepts the loss keeps it.
 func TestAcceptLossKeepsWhatAQuarantinedCopyHolds(t *testing.T) {
