@@ -307,8 +307,12 @@ func (s *Shard) BeginHolding(id uint64, peer kv.NodeID) (in *Incoming, clock, te
 	return in, synced.Clone(), kv.Clock{}, nil
 }
 
-// levelLocked lets a session's end say that the clock is a donor's now.
+// levelLocked lets a session's end say that the clock is a donor's now. One that ends
+// behind Adopt says nothing: it began before, and the quarantine is over.
 func (s *Shard) levelLocked(o *op) {
+	if s.adopted {
+		return
+	}
 	o.batch.Set(cache.AppendSessionKey(nil, s.id, quarantineRecord, 0), []byte{clockLevel})
 	done := o.done
 	o.done = func() {
@@ -340,6 +344,7 @@ func (s *Shard) Adopt(done func(versions uint64)) error {
 	defer s.mu.Unlock()
 	o := s.plannedLocked(s.copy.PlanAdopt(unclaimed))
 	o.batch.Delete(cache.AppendSessionKey(nil, s.id, quarantineRecord, 0))
+	s.adopted = true
 	o.done = func() {
 		s.mu.Lock()
 		s.stage = notQuarantined

@@ -258,3 +258,23 @@ func TestQuarantineOutlastsASessionThatBreaks(t *testing.T) {
 	require.Zero(t, b.adopt())
 	requireEqual(t, b, c)
 }
+
+// Two sessions were begun when nothing was known; the second one ends when what the copy
+// holds was claimed already, and begins no quarantine anew.
+func TestASessionThatEndsBehindTheQuarantineLeavesItOver(t *testing.T) {
+	t.Parallel()
+	a, b, c := newNode(t, 1), newNode(t, 2), newNode(t, 3)
+	a.put("a", "v")
+	b.put("b", "alone")
+	b.loseRecord()
+	b.crash()
+	first, second := beginHolding(b, a), beginHolding(b, c)
+	first.finish()
+	require.EqualValues(t, 1, b.adopt())
+	require.False(t, b.Quarantined())
+	second.finish()
+	require.False(t, b.Quarantined())
+	b.open()
+	require.False(t, b.Quarantined())
+	require.Equal(t, []string{"alone"}, b.values("b"))
+}

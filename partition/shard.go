@@ -37,7 +37,8 @@ type Shard struct {
 	warmUp sync.Mutex  // builds a tree
 	unfit  atomic.Bool // must not give to others
 
-	stage byte // of its quarantine; under mu
+	stage   byte // of its quarantine; under mu
+	adopted bool // the end of the quarantine is planned
 }
 
 // What a shard keeps to use again: some keys in flight, and a record of usual

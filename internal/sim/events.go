@@ -33,6 +33,9 @@ func (w *World) table() []event {
 		}},
 		{m.Backup, func() {
 			n := w.nodes[w.rng.IntN(len(w.nodes))]
+			if n.spoilt != nil {
+				return // the record is lost, and to put that back is another loss
+			}
 			w.log("n%d is backed up", n.index)
 			n.saveBackup()
 		}},

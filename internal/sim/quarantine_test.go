@@ -103,6 +103,8 @@ func TestAPromiseGoesWithTheRecord(t *testing.T) {
 	late := onItsWay(p)
 	old := p.loseFor(p.a)
 	p.Catch(p.a, p.b, 0)
+	p.Catch(p.a, p.c, 0)
+	p.a.Commit()
 	p.BeginSeal(0, old)
 	for _, n := range []*sim.Node{p.a, p.b, p.c} {
 		p.Promise(n)

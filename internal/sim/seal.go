@@ -140,7 +140,7 @@ func (w *World) Promise(n *Node) bool {
 		n.Sync()
 	}
 	f := sh.Former(s.over)
-	told := wire.SealState{Partition: s.part, Promise: wire.SealFenced, Whole: true, Sum: f.Sum}
+	told := wire.SealState{Partition: s.part, Promise: wire.SealFenced, Whole: !n.lost, Sum: f.Sum}
 	if f.Sealed {
 		told.Promise = wire.SealClosed
 	}
