@@ -54,6 +54,8 @@ type Config struct {
 	Events Events
 	// Now is the clock of the flush and watch loops; it stamps no data.
 	Now func() time.Time
+
+	readOnly bool // nothing is written, compacted or flushed
 }
 
 // Events are the callbacks of a Store. Each may be nil, is called from any

@@ -104,6 +104,7 @@ func (s *Store) options(fs vfs.FS) *pebble.Options {
 		WALBytesPerSync:             walBytesPerSync,
 		BytesPerSync:                tableBytesPerSync,
 		FormatMajorVersion:          pebble.FormatNewest,
+		ReadOnly:                    s.cfg.readOnly,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		EventListener:               s.listener(),
 		Logger:                      engineLog{s},

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -100,13 +101,16 @@ type counter struct {
 	value float64
 }
 
+func total(help string, v int64) counter { return counter{help, prometheus.CounterValue, float64(v)} }
+
+func gauge(help string, v float64) counter { return counter{help, prometheus.GaugeValue, v} }
+
 // counterSet is every plain counter of the node, by name without prefix.
 func (n *Node) counterSet() map[string]counter {
 	st, tier := n.replica.Stats(), n.tier.Stats()
-	total := func(help string, v int64) counter { return counter{help, prometheus.CounterValue, float64(v)} }
-	gauge := func(help string, v float64) counter { return counter{help, prometheus.GaugeValue, v} }
 	here, guard := status{n}.counts(), n.replica.Guard()
-	return map[string]counter{
+	set := n.damageCounters()
+	maps.Copy(set, map[string]counter{
 		"stand_in_partitions":          gauge("Copies held without owning them, for owners that lack what they hold.", float64(here.StandIn)),
 		"stand_in_entries":             gauge("Versions in those copies.", float64(here.StandInKeys)),
 		"sync_received_bytes_total":    total("Compressed bytes of session frames received.", st.SyncBytesIn.Load()),
@@ -148,12 +152,6 @@ func (n *Node) counterSet() map[string]counter {
 		"versions_evicted_total":       total("Versions that this node removed from all copies to keep the store below its limit.", st.Evicted.Load()),
 		"store_weighed_bytes":          gauge("Bytes of keys and values in the store as last weighed; 0 without a limit.", float64(st.StoreBytes.Load())),
 		"reap_errors_total":            total("Removals of expired or evicted versions that the store failed.", st.ReapErrors.Load()),
-		"corruption_total":             total("Versions put in or taken out of a copy here by the owners' vote (L4).", st.Corruptions.Load()),
-		"heals_total":                  total("Attempts to heal a copy here (L4).", st.Heals.Load()),
-		"heal_answers_refused_total":   total("Answers of peers to L4's questions that made no sense.", st.HealLies.Load()),
-		"scrubs_total":                 total("Copies that were read whole.", st.Scrubs.Load()),
-		"scrubs_damaged_total":         total("Copies that a scrub found damaged.", st.ScrubsBad.Load()),
-		"scrubbed_bytes_total":         total("Bytes that scrubs read.", st.ScrubbedBytes.Load()),
 		"tree_bytes":                   gauge("Memory of hash trees kept in step.", float64(n.set.WarmBytes())),
 		"read_repairs_total":           total("Copies mended behind a read that found them apart.", st.ReadRepairs.Load()),
 		"lease_waits_total":            total("Requests that found a lease lapsed.", st.LeaseWaits.Load()),
@@ -169,6 +167,23 @@ func (n *Node) counterSet() map[string]counter {
 		"connections_refused_total":    total("Connections refused or not trusted, by either side.", n.refusals.Load()+n.links.transport.Rejected()),
 		"wire_received_bytes_total":    total("Bytes received at the UDP socket.", n.links.transport.BytesIn()),
 		"wire_sent_bytes_total":        total("Bytes sent at the UDP socket.", n.links.transport.BytesOut()),
+	})
+	return set
+}
+
+// damageCounters are those of copies that were found damaged.
+func (n *Node) damageCounters() map[string]counter {
+	st := n.replica.Stats()
+	return map[string]counter{
+		"copies_quarantined":         gauge("Copies that have lost their clock and are not level with all others yet.", float64(len(n.set.InQuarantine()))),
+		"copies_requalified_total":   total("Copies that were, and claim again what they hold (L3).", st.Requalified.Load()),
+		"versions_adopted_total":     total("Versions that such copies alone held, and gave to the others.", st.Adopted.Load()),
+		"corruption_total":           total("Versions put in or taken out of a copy here by the owners' vote (L4).", st.Corruptions.Load()),
+		"heals_total":                total("Attempts to heal a copy here (L4).", st.Heals.Load()),
+		"heal_answers_refused_total": total("Answers of peers to L4's questions that made no sense.", st.HealLies.Load()),
+		"scrubs_total":               total("Copies that were read whole.", st.Scrubs.Load()),
+		"scrubs_damaged_total":       total("Copies that a scrub found damaged.", st.ScrubsBad.Load()),
+		"scrubbed_bytes_total":       total("Bytes that scrubs read.", st.ScrubbedBytes.Load()),
 	}
 }
 

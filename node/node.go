@@ -275,7 +275,7 @@ func (n *Node) build() error {
 		return err
 	}
 	for _, p := range n.set.Quarantined() {
-		n.log.Error("copy was damaged and begins again, empty", slog.Uint64("partition", uint64(p)))
+		n.log.Error("record of a copy was damaged or lost; what it holds is compared with the others' copies", slog.Uint64("partition", uint64(p)))
 	}
 	n.replica, err = replica.New(replica.Config{
 		Self: n.id.Name, Node: n.self.Node, Boot: n.self.Boot, Set: n.set, Peers: n.links, Merger: merger{n},

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 
@@ -21,8 +22,9 @@ type actors struct {
 func openActors(store Store) (*actors, error) {
 	a := &actors{ids: map[kv.Actor]uint32{}}
 	lower, upper := cache.PrefixRange('a')
-	err := store.Scan(lower, upper, func(_, value []byte) (bool, error) {
-		if len(value) != kv.ActorBytes {
+	err := store.Scan(lower, upper, func(key, value []byte) (bool, error) {
+		// One that is lost would shift all ids behind it: dots of other actors.
+		if len(value) != kv.ActorBytes || !bytes.Equal(key, cache.AppendActorKey(nil, uint32(len(a.list)))) {
 			return false, fmt.Errorf("read actor %d: %w", len(a.list), cache.ErrRecord)
 		}
 		a.add(kv.ActorFrom(value))

@@ -82,7 +82,7 @@ func (s *Set) bitsLocked(p kv.Partition) uint32 {
 // gone: that would read as deletes.
 func (s *Set) spoil(p kv.Partition) error {
 	var b cache.Batch
-	b.Set(cache.AppendCopyKey(nil, p), []byte("dropped"))
+	b.Set(cache.AppendCopyKey(nil, p), []byte(droppedCopy))
 	if err := s.cfg.Store.Commit(&b, true); err != nil {
 		return fmt.Errorf("drop partition %d: %w", p, err)
 	}

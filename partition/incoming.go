@@ -24,13 +24,17 @@ type Incoming struct {
 func (s *Shard) Begin(id uint64, peer kv.NodeID) (*Incoming, kv.Clock) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.beginLocked(id, peer), s.copy.Synced().Clone()
+}
+
+func (s *Shard) beginLocked(id uint64, peer kv.NodeID) *Incoming {
 	in := s.copy.Begin(id, peer)
 	for key, p := range s.overlay { // what is planned and not in the store yet
 		for _, v := range p.entry.Object.Versions {
 			in.Note(v.Dot, []byte(key))
 		}
 	}
-	return &Incoming{shard: s, in: in}, s.copy.Synced().Clone()
+	return &Incoming{shard: s, in: in}
 }
 
 // Cancel closes the receiving side; what was applied stays.
@@ -76,6 +80,13 @@ func (in *Incoming) End(clock kv.Clock, floor kv.VV, done func()) error {
 	keys, dots := in.in.Suspects(clock)
 	s.mu.Unlock()
 	keys = append(keys, in.buried...)
+	if in.in.WentBoth() { // many, and thin
+		found, err := s.keysAmong(kv.ClockOf(dots...))
+		if err != nil {
+			return fmt.Errorf("end session of partition %d: %w", s.id, err)
+		}
+		keys, dots = append(keys, found...), nil
+	}
 	slices.Sort(keys)
 	keys = slices.Compact(keys)
 	keys, err := s.keysOf(keys, dots)
@@ -92,7 +103,11 @@ func (in *Incoming) End(clock kv.Clock, floor kv.VV, done func()) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.enqueueLocked(s.copy.PlanEnd(in.in, clock, floor, suspects), done)
+	o := s.plannedLocked(s.copy.PlanEnd(in.in, clock, floor, suspects))
+	if o.done = done; in.in.WentBoth() {
+		s.levelLocked(o)
+	}
+	s.set.committer.enqueue(o)
 	return nil
 }
 

@@ -119,8 +119,8 @@ func (in *Incoming) WentBelow() bool {
 	return in.in.WentBelow()
 }
 
-// Dropped returns how many versions the end dropped that nothing but Live told to
-// be dead.
+// Dropped returns how many versions the end dropped that nothing but Live, or what
+// the donor was told of this copy's content, told to be dead.
 func (in *Incoming) Dropped() int {
 	in.shard.mu.Lock()
 	defer in.shard.mu.Unlock()

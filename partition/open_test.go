@@ -5,7 +5,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/sim"
 	"edged.dev/edged/merkle"
@@ -38,48 +37,6 @@ func TestOpenReadsBackWhatWasPublished(t *testing.T) {
 	b.digest()
 	catchUp(b, a)
 	catchUp(a, b)
-	requireEqual(t, a, b)
-}
-
-func TestDamagedCopyIsQuarantined(t *testing.T) {
-	t.Parallel()
-	a, b := newNode(t, 1), newNode(t, 2)
-	b.get(a.put("k", "v"))
-	b.SetTrust(kv.Whole, nil)
-	b.commit()
-	other := b.set.Add(kv.System)
-	other.Write([]byte("s"), func(kv.Object) (*mutation, error) {
-		return &mutation{Version: kv.Version{Value: []byte("kept")}}, nil
-	}, func(*state.Change, error) {})
-	b.commit()
-
-	rec, found, err := b.store.Get(nil, cache.AppendCopyKey(nil, part))
-	require.NoError(t, err)
-	require.True(t, found)
-	rec[len(rec)/2] ^= 1
-	var damage cache.Batch
-	damage.Set(cache.AppendCopyKey(nil, part), rec)
-	require.NoError(t, b.store.Commit(&damage, true))
-
-	b.open()
-	require.Equal(t, []kv.Partition{part}, b.set.Quarantined())
-	require.Equal(t, kv.New, b.Trust())
-	require.Empty(t, b.values("k"), "what it holds cannot be told from what was deleted")
-	require.False(t, covers(b, a.Actor(), 1))
-	for _, kind := range []byte("edctsm") {
-		lower, upper := cache.Range(kind, part, 0)
-		require.NoError(t, b.store.Scan(lower, upper, func(key, _ []byte) (bool, error) {
-			t.Errorf("record %q is left", key)
-			return true, nil
-		}))
-	}
-	o, _, err := b.set.Shard(kv.System).Read([]byte("s"))
-	require.NoError(t, err)
-	require.Len(t, o.Versions, 1, "other copies stay")
-	catchUp(b, a)
-	requireEqual(t, a, b)
-	b.open()
-	require.Empty(t, b.set.Quarantined())
 	requireEqual(t, a, b)
 }
 

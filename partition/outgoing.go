@@ -49,8 +49,15 @@ type Outgoing struct {
 
 // Open begins a session towards a peer whose clock is have.
 func (s *Shard) Open(peer kv.NodeID, have kv.Clock) (*Outgoing, error) {
+	return s.OpenTo(peer, have, kv.Clock{})
+}
+
+// OpenTo begins a session towards a peer whose clock is have and that holds versions
+// which the clock does not claim (the step L3).
+func (s *Shard) OpenTo(peer kv.NodeID, have, unclaimed kv.Clock) (*Outgoing, error) {
 	s.mu.Lock()
 	o := &Outgoing{shard: s, donor: s.copy.Open(peer, have)}
+	o.donor.Holds(unclaimed)
 	leans := s.copy.Leans()
 	s.mu.Unlock()
 	for _, span := range o.donor.Range.Spans() {
@@ -78,6 +85,9 @@ func (o *Outgoing) scanFrom(a kv.Actor, top uint64) {
 		o.spans = append(o.spans, kv.Span{Actor: a, Base: done, Runs: []kv.Run{{From: done + 1, To: top}}})
 	}
 }
+
+// Both reports whether the receiver told of versions that its clock does not claim.
+func (o *Outgoing) Both() bool { return o.donor.Held.Len() > 0 }
 
 // markLeaning marks the objects whose context leans on a session record: they
 // are part of every stream, and no mark tells where they are.
@@ -197,7 +207,7 @@ func (o *Outgoing) scan(span *kv.Span, c *Chunk, maxBytes int) error {
 }
 
 func (o *Outgoing) simple(key []byte, v kv.Version, c *Chunk) {
-	if o.donor.Have.Has(v.Dot) {
+	if o.donor.Has(v.Dot) {
 		o.keep(v.Dot)
 		return
 	}
@@ -234,7 +244,7 @@ func (o *Outgoing) addWhole(key string, c *Chunk) error {
 		if o.donor.BaseS.Has(v.Dot) || o.sent.Has(v.Dot) {
 			continue
 		}
-		if !o.donor.Have.Has(v.Dot) {
+		if !o.donor.Has(v.Dot) {
 			fresh = true
 		}
 	}

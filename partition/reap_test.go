@@ -282,24 +282,21 @@ func TestDirectoryWithoutTheIndexGetsOne(t *testing.T) {
 	require.True(t, found)
 }
 
-func TestQuarantineClearsTheIndexOfItsPartitionAlone(t *testing.T) {
+func TestQuarantineKeepsTheIndexOfWhatItKeeps(t *testing.T) {
 	t.Parallel()
 	a := newNode(t, 1)
 	a.expiring("k", "v", 100, state.Covers{})
+	a.expiring("bad", "v", 100, state.Covers{})
 	a.set.Add(kv.System).Write([]byte("s"), func(kv.Object) (*mutation, error) {
 		return &mutation{Version: kv.Version{Value: []byte("kept"), ExpiresMS: 50}}, nil
 	}, func(*state.Change, error) {})
 	a.commit()
-	rec, _, err := a.store.Get(nil, cache.AppendCopyKey(nil, part))
-	require.NoError(t, err)
-	rec[len(rec)/2] ^= 1
-	var damage cache.Batch
-	damage.Set(cache.AppendCopyKey(nil, part), rec)
-	require.NoError(t, a.store.Commit(&damage, true))
+	a.spoilRecord()
+	a.spoilValue("bad")
 	a.open()
 	require.Equal(t, []kv.Partition{part}, a.set.Quarantined())
 	due, _, done, err := a.set.Expired(partition.ExpiryPlace{}, 1000, 10)
 	require.NoError(t, err)
 	require.True(t, done)
-	require.Equal(t, []partition.Due{{Partition: kv.System, Key: []byte("s")}}, due)
+	require.Equal(t, []partition.Due{{Partition: kv.System, Key: []byte("s")}, {Partition: part, Key: []byte("k")}}, due)
 }

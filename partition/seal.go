@@ -19,6 +19,9 @@ var (
 	ErrSealsLiving = errors.New("it seals the process of this copy, which lives")
 	// ErrUnlike refuses to close what does not hold what all were found to hold.
 	ErrUnlike = errors.New("the copy is not fenced, or holds other versions of the process than was found")
+	// ErrQuarantined refuses a promise, and a close, of a copy that has lost its clock:
+	// what it has seen is not known, and it may hold alone what a seal would bury.
+	ErrQuarantined = errors.New("the copy has lost its clock")
 )
 
 // Former is what a copy has seen of a node's former processes. Two copies whose sums
@@ -71,7 +74,7 @@ func (s *Shard) Fence(seal kv.Dot, done func()) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mayBeGone(seal); err != nil {
+	if err := s.mayPromise(seal); err != nil {
 		return err
 	}
 	ch := s.copy.PlanFence(seal)
@@ -82,9 +85,12 @@ func (s *Shard) Fence(seal kv.Dot, done func()) error {
 	return nil
 }
 
-func (s *Shard) mayBeGone(seal kv.Dot) error {
+func (s *Shard) mayPromise(seal kv.Dot) error {
 	if (kv.VV{seal}).Sealed(s.copy.Actor()) {
 		return fmt.Errorf("seal in partition %d: %w", s.id, ErrSealsLiving)
+	}
+	if s.stage != notQuarantined {
+		return fmt.Errorf("seal in partition %d: %w", s.id, ErrQuarantined)
 	}
 	return nil
 }
@@ -100,7 +106,7 @@ func (s *Shard) Seal(seal kv.Dot, found uint64, done func()) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mayBeGone(seal); err != nil {
+	if err := s.mayPromise(seal); err != nil {
 		return err
 	}
 	var ch *state.Change

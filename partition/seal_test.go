@@ -129,6 +129,103 @@ func TestSealTakesEqualCopiesThatHavePromised(t *testing.T) {
 	require.NoError(t, b.Seal(over, found.Sum+1, nil), "again is nothing to do")
 }
 
+// What a copy without its clock has seen is not known: it promises nothing before it
+// claims again what it holds, and a promise that it gave went with its record.
+func TestACopyWithoutItsClockPromisesNothing(t *testing.T) {
+	t.Parallel()
+	a, b, c := newNode(t, 1), newNode(t, 2), newNode(t, 3)
+	for _, k := range []string{"kept", "gone"} {
+		r := a.put(k, "v")
+		b.get(r)
+		c.get(r)
+	}
+	a.crash()
+	over := former(a)
+	for _, n := range []*node{a, b, c} {
+		require.NoError(t, n.Fence(over, nil))
+		n.commit()
+	}
+	found := b.Former(over)
+	c.spoilRecord()
+	c.crash()
+	require.True(t, c.Former(over).None, "as if it held nothing")
+	require.ErrorIs(t, c.Fence(over, nil), partition.ErrQuarantined)
+	require.ErrorIs(t, c.Seal(over, found.Sum, nil), partition.ErrQuarantined)
+	for _, n := range []*node{a, b} { // on its word of before
+		require.NoError(t, n.Seal(over, found.Sum, nil))
+		n.commit()
+	}
+	b.get(a.put("gone", ""))
+	collected, err := a.Collect(partition.Collection{Horizon: math.MaxUint64, Limit: 9})
+	require.NoError(t, err)
+	require.Equal(t, 1, collected.Forced)
+	a.commit()
+
+	s := beginHolding(c, a)
+	require.True(t, s.out.Both())
+	live(s)
+	s.finish()
+	require.Equal(t, []string{"v"}, c.values("kept"), "what lives of a sealed process is kept")
+	require.Empty(t, c.values("gone"))
+	require.True(t, c.Former(over).Sealed)
+	require.ErrorIs(t, c.Fence(former(b), nil), partition.ErrQuarantined, "the clock is a donor's, and there may be more")
+	unclaimed, err := c.Unclaimed()
+	require.NoError(t, err)
+	require.Zero(t, unclaimed.Len(), "the seal claims what it covers")
+	require.Zero(t, c.adopt())
+	require.Equal(t, a.Clock().String(), c.Clock().String())
+	require.Equal(t, a.digest(), c.digest())
+	require.NoError(t, c.Fence(former(b), nil))
+}
+
+// The first donor of a copy without its clock has missed the seal. The second one tells
+// which dots live, and what the copy alone holds stays.
+func TestACopyWithoutItsClockLearnsASealFromTheSecondDonor(t *testing.T) {
+	t.Parallel()
+	a, b, c := newNode(t, 1), newNode(t, 2), newNode(t, 3)
+	for _, k := range []string{"kept", "gone"} {
+		r := a.put(k, "v")
+		b.get(r)
+		c.get(r)
+	}
+	c.put("alone", "c's")
+	a.crash()
+	over := former(a)
+	for _, n := range []*node{a, b, c} {
+		require.NoError(t, n.Fence(over, nil))
+		n.commit()
+	}
+	require.NoError(t, a.Seal(over, a.Former(over).Sum, nil)) // b and c are cut off
+	a.commit()
+	a.put("gone", "")
+	collected, err := a.Collect(partition.Collection{Horizon: math.MaxUint64, Limit: 9})
+	require.NoError(t, err)
+	require.Equal(t, 1, collected.Forced)
+	a.commit()
+	c.loseRecord()
+	c.crash()
+
+	beginHolding(c, b).finish()
+	require.False(t, c.Former(over).Sealed)
+	require.Equal(t, []string{"v"}, c.values("gone"), "b does not know better")
+	s := beginHolding(c, a)
+	require.False(t, s.out.Both(), "by its clock, from now on")
+	require.True(t, s.out.Below(), "it has not the seal")
+	live(s)
+	s.finish()
+	require.True(t, c.Former(over).Sealed)
+	require.Equal(t, []string{"v"}, c.values("kept"))
+	require.Empty(t, c.values("gone"))
+	unclaimed, err := c.Unclaimed()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, unclaimed.Dots())
+	require.EqualValues(t, 1, c.adopt())
+	require.Equal(t, []string{"c's"}, c.values("alone"))
+	require.Equal(t, []string{"alone"}, catchUp(a, c).sent)
+	require.Equal(t, a.Clock().String(), c.Clock().String())
+	require.Equal(t, a.digest(), c.digest())
+}
+
 func TestASessionDoesNotSealItsReceiver(t *testing.T) {
 	t.Parallel()
 	a, b := newNode(t, 1), newNode(t, 2)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,7 +61,8 @@ const syncEvery = 50 * time.Millisecond
 
 // Open reads the records of all copies; its time does not depend on how many
 // keys they hold. Every copy gets an actor that has never issued a dot (R3). A
-// copy whose record is damaged is quarantined: it begins again, empty and New.
+// copy whose record is damaged or lost is quarantined: it keeps what verifies and is
+// New, and its clock is empty.
 func Open(cfg Config) (*Set, error) {
 	a, err := openActors(cfg.Store)
 	if err != nil {
@@ -83,6 +85,7 @@ func Open(cfg Config) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open copies: %w", err)
 	}
+	var known, unfinished []kv.Partition
 	lower, upper := cache.PrefixRange('m')
 	err = cfg.Store.Scan(lower, upper, func(key, value []byte) (bool, error) {
 		if len(key) != 5 {
@@ -90,15 +93,20 @@ func Open(cfg Config) (*Set, error) {
 		}
 		p := kv.Partition(uint32(key[1])<<24 | uint32(key[2])<<16 | uint32(key[3])<<8 | uint32(key[4]))
 		rec, err := cache.ParseCopy(value, a)
-		if err != nil {
+		known = append(known, p)
+		switch {
+		case string(value) == droppedCopy:
 			s.quarantined = append(s.quarantined, p)
-			return true, nil
+			unfinished = append(unfinished, p)
+		case err != nil:
+			s.quarantined = append(s.quarantined, p)
+		default:
+			s.restore(p, rec, sessions, complexKeys[p])
 		}
-		s.restore(p, rec, sessions[p], complexKeys[p])
 		return true, nil
 	})
-	for _, p := range s.quarantined {
-		err = errors.Join(err, s.wipe(p))
+	if err == nil {
+		err = s.salvageAll(known, unfinished, sessions)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open copies: %w", err)
@@ -106,17 +114,37 @@ func Open(cfg Config) (*Set, error) {
 	return s, nil
 }
 
-func (s *Set) restore(p kv.Partition, rec cache.Copy, sessions map[uint64]kv.VV, complexKeys map[string]kv.VV) {
+// salvageAll removes what is left of copies that were being dropped, and opens those
+// whose record is damaged or lost; known are all with a record.
+func (s *Set) salvageAll(known, unfinished []kv.Partition, sessions sessionRecords) error {
+	lost, err := s.recordless(known)
+	if err != nil {
+		return err
+	}
+	s.quarantined = append(s.quarantined, lost...)
+	for _, p := range s.quarantined {
+		if slices.Contains(unfinished, p) {
+			err = errors.Join(err, s.wipe(p))
+		} else {
+			err = errors.Join(err, s.quarantine(p, sessions.of[p]))
+		}
+	}
+	return err
+}
+
+func (s *Set) restore(p kv.Partition, rec cache.Copy, sessions sessionRecords, complexKeys map[string]kv.VV) {
 	trust := rec.Trust
 	if s.cfg.Suspect && trust == kv.Whole {
 		trust = kv.Suspect
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keepLocked(p, s.newShard(p, state.Published{
+	sh := s.newShard(p, state.Published{
 		Trust: trust, Clock: rec.Clock, Floor: rec.Floor, Fence: rec.Fence,
-		Digest: merkle.DigestOf(rec.Count, rec.Sum), Sessions: sessions,
-	}, complexKeys))
+		Digest: merkle.DigestOf(rec.Count, rec.Sum), Sessions: sessions.of[p],
+	}, complexKeys)
+	sh.stage = sessions.stages[p]
+	s.keepLocked(p, sh)
 }
 
 func (s *Set) newShard(p kv.Partition, pub state.Published, complexKeys map[string]kv.VV) *Shard {
@@ -129,10 +157,20 @@ func (s *Set) newShard(p kv.Partition, pub state.Published, complexKeys map[stri
 	return sh
 }
 
-func (s *Set) readSessions() (map[kv.Partition]map[uint64]kv.VV, error) {
-	out := map[kv.Partition]map[uint64]kv.VV{}
+// sessionRecords is what the store has of unfinished sessions, and which copies are in
+// quarantine.
+type sessionRecords struct {
+	of     map[kv.Partition]map[uint64]kv.VV
+	stages map[kv.Partition]byte
+}
+
+func (s *Set) readSessions() (sessionRecords, error) {
+	out := sessionRecords{map[kv.Partition]map[uint64]kv.VV{}, map[kv.Partition]byte{}}
 	lower, upper := cache.PrefixRange('s')
 	err := s.cfg.Store.Scan(lower, upper, func(key, value []byte) (bool, error) {
+		if len(key) == 14 && key[5] == quarantineRecord {
+			out.stages[partitionAt(key)] = stageOf(value)
+		}
 		if len(key) != 14 || key[5] != sessionRecord {
 			return true, nil
 		}
@@ -141,10 +179,10 @@ func (s *Set) readSessions() (map[kv.Partition]map[uint64]kv.VV, error) {
 			return false, err
 		}
 		p := partitionAt(key)
-		if out[p] == nil {
-			out[p] = map[uint64]kv.VV{}
+		if out.of[p] == nil {
+			out.of[p] = map[uint64]kv.VV{}
 		}
-		out[p][cache.SeqOf(key)] = v
+		out.of[p][cache.SeqOf(key)] = v
 		return true, nil
 	})
 	return out, err
@@ -180,8 +218,8 @@ func (s *Set) readComplex() (map[kv.Partition]map[string]kv.VV, error) {
 			continue
 		}
 		e, _, parseErr := cache.ParseEntry(rec, s.actors)
-		if parseErr != nil {
-			return nil, parseErr
+		if parseErr != nil { // a damaged one is healed, and goes with others whole until then
+			e = cache.Entry{}
 		}
 		if out[m.p] == nil {
 			out[m.p] = map[string]kv.VV{}
@@ -223,7 +261,8 @@ func (s *Set) wipe(p kv.Partition) error {
 	return nil
 }
 
-// Quarantined returns the partitions whose copies were found damaged at open.
+// Quarantined returns the partitions whose copies' records were found damaged or lost
+// at open.
 func (s *Set) Quarantined() []kv.Partition { return s.quarantined }
 
 // Shard returns the copy of a partition, or nil if this node has none.

@@ -36,6 +36,9 @@ type Shard struct {
 
 	warmUp sync.Mutex  // builds a tree
 	unfit  atomic.Bool // must not give to others
+
+	stage   byte // of its quarantine; under mu
+	adopted bool // the end of the quarantine is planned
 }
 
 // What a shard keeps to use again: some keys in flight, and a record of usual
@@ -61,7 +64,7 @@ type Status struct {
 	Clock  kv.Clock // on stable storage (R4)
 	Floor  kv.VV
 	Digest merkle.Digest
-	Leans  bool     // an unfinished session's record is beyond the clock
+	Leans  bool     // an unfinished session's record is beyond the clock, or content is
 	Beyond []string // keys whose explicit context is beyond the clock
 }
 
@@ -79,7 +82,7 @@ func (s *Shard) Status() Status {
 		Actor: s.copy.Actor(), Trust: now.Trust, Clock: s.copy.Synced().Clone(), Floor: now.Floor,
 		Digest: now.Digest, Leans: s.copy.Leans(), Beyond: s.copy.Beyond(),
 	}
-	if !now.Clock.Equal(st.Clock) {
+	if !now.Clock.Equal(st.Clock) || s.stage != notQuarantined {
 		st.Leans = true
 	}
 	return st

@@ -379,7 +379,7 @@ func (r *Replica) endPart(a *arriving, p kv.Partition, end wire.End) error {
 	r.stats.LastPendNS.Store(r.cfg.Boottime())
 	err := in.End(end.Clock, end.Floor, func() {
 		r.whenSynced(func() {
-			r.tellEnd(partEnd{pl, core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Below: in.WentBelow(), Buried: in.Dropped()}})
+			r.tellEnd(partEnd{pl, core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Below: in.WentBelow(), Both: in.WentBoth(), Buried: in.Dropped()}})
 		})
 	})
 	if err != nil {

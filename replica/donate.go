@@ -51,7 +51,7 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 			continue
 		}
 		ack.Copies = append(ack.Copies, c)
-		if wanted && !r.cfg.Set.Shard(c.Partition).Unfit() {
+		if wanted && !c.Quarantined && !r.cfg.Set.Shard(c.Partition).Unfit() {
 			stream = append(stream, c.Partition)
 			have[c.Partition] = asked.Clock
 		}
@@ -66,7 +66,8 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 	if len(stream) > 0 {
 		started := r.tasks.run(func(ctx context.Context) {
 			defer r.sessions.endOutgoing()
-			r.donate(ctx, &giving{peer: peer, session: h.Session, told: ack.Copies, have: have, wishes: wishesOf(h)}, stream)
+			g := giving{peer: peer, session: h.Session, told: ack.Copies, have: have, holds: toldHeld(&h), wishes: wishesOf(h)}
+			r.donate(ctx, &g, stream)
 		})
 		if !started {
 			r.sessions.endOutgoing()

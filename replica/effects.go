@@ -55,6 +55,8 @@ func (r *Replica) do(e core.Effect) {
 		r.tasks.run(func(ctx context.Context) { r.askClocks(ctx, e) })
 	case core.SendSeal:
 		r.tasks.run(func(ctx context.Context) { r.askSeal(ctx, e) })
+	case core.Adopt:
+		r.adopt(e.Partition, func(error) {})
 	case core.SendCover:
 		r.tasks.run(func(ctx context.Context) { r.askCover(ctx, e) })
 	case core.Drop:

@@ -33,6 +33,7 @@ type giving struct {
 	session uint64
 	told    []wire.CopyClock // in the answer, which the lane leans on
 	have    map[kv.Partition]kv.Clock
+	holds   map[kv.Partition]kv.Clock // beside, of copies that have lost their clock
 	wishes  wishes
 	hot     map[kv.Partition][]string // keys that go first
 	until   int64                     // wishes slow nothing down after this
@@ -75,7 +76,7 @@ func (r *Replica) donate(ctx context.Context, g *giving, parts []kv.Partition) {
 	g.queue = g.wishes.arrange(parts, func(p kv.Partition) uint32 { return r.heat.rate(p, now) })
 	g.hot = r.heat.hotKeys(parts)
 	g.until = now + maxSlowed
-	dots := r.dots(parts, g.have)
+	dots := r.dots(parts, g)
 	if g.level = wire.LaneDefault; dots <= fewDots {
 		g.level = wire.LaneBest
 	}
@@ -142,13 +143,16 @@ const (
 )
 
 // dots counts what partitions have and a receiver has not seen.
-func (r *Replica) dots(parts []kv.Partition, have map[kv.Partition]kv.Clock) (n uint64) {
+func (r *Replica) dots(parts []kv.Partition, g *giving) (n uint64) {
 	for _, p := range parts {
 		c, ok := r.copyClock(p)
 		if !ok {
 			continue
 		}
-		for _, s := range c.Clock.Minus(have[p]) {
+		have := g.have[p]
+		have = have.Clone()
+		have.Join(g.holds[p])
+		for _, s := range c.Clock.Minus(have) {
 			if s.Actor.IsSeal() { // of former processes: no more than the copy holds
 				if sh := r.cfg.Set.Shard(p); sh != nil {
 					n += sh.Count()
@@ -177,7 +181,7 @@ func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, g *giv
 		if sh == nil {
 			return 0, fmt.Errorf("stream partition %d: %w", p, partition.ErrDropped)
 		}
-		o, err := sh.Open(g.peer.node, g.have[p])
+		o, err := sh.OpenTo(g.peer.node, g.have[p], g.holds[p])
 		if err != nil {
 			return 0, err
 		}
@@ -202,7 +206,10 @@ func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, g *giv
 
 func (r *Replica) donatePart(ctx context.Context, lane *wire.LaneWriter, snap partition.Snapshot, p kv.Partition, o *partition.Outgoing) error {
 	mode := wire.ModeInterval
-	if o.Below() {
+	switch {
+	case o.Both():
+		mode = wire.ModeBoth
+	case o.Below():
 		mode = wire.ModeLive
 	}
 	if err := lane.Begin(wire.Begin{Partition: p, Mode: mode}); err != nil {

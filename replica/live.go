@@ -212,6 +212,9 @@ func (r *Replica) copyClock(p kv.Partition) (wire.CopyClock, bool) {
 	if part := r.part(p); part != nil {
 		c.State = part.State
 	}
+	if c.Quarantined = c.Trust == kv.New && sh.Quarantined(); c.Quarantined {
+		c.State = kv.CatchingUp
+	}
 	return c, true
 }
 

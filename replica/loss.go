@@ -32,6 +32,18 @@ func (r *Replica) AcceptLoss(ctx context.Context, p kv.Partition) error {
 	if l := r.Loss(p); l.Refused != "" {
 		return fmt.Errorf("accept loss of partition %d: %s", p, l.Refused)
 	}
+	if sh := r.cfg.Set.Add(p); sh.Quarantined() { // what it holds is all there is
+		adopted := make(chan error, 1)
+		r.adopt(p, func(err error) { adopted <- err })
+		select {
+		case err := <-adopted:
+			if err != nil {
+				return fmt.Errorf("accept loss of partition %d: %w", p, err)
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("accept loss of partition %d: %w", p, context.Cause(ctx))
+		}
+	}
 	done := make(chan struct{})
 	r.cfg.Set.Add(p).SetTrust(kv.Whole, func() { close(done) })
 	select {

@@ -36,6 +36,7 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 	}
 	parts := r.cfg.Set.Partitions()
 	sortParts(parts)
+	var err error
 	for _, p := range parts {
 		c, ok := r.copyClock(p)
 		if !ok {
@@ -46,7 +47,10 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 			if st := sh.Status(); !st.Comparable() {
 				h.Pending++
 			}
-			pl.in[p], c.Clock = sh.Begin(e.Session, peer.node)
+			if pl.in[p], c.Clock, err = r.begin(sh, e.Session, peer.node, &h); err != nil {
+				delete(pl.in, p)
+				break
+			}
 		}
 		h.Copies = append(h.Copies, c)
 	}
@@ -58,7 +62,10 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 	if r.remote(e.Name) != peer { // it went, and what it took with it has not seen this session
 		r.drop(pl, errConnection)
 	}
-	ack, err := r.askHello(ctx, e.Name, h)
+	var ack wire.HelloAck
+	if err == nil {
+		ack, err = r.askHello(ctx, e.Name, h)
+	}
 	answered := core.HelloAnswered{Name: e.Name, Session: e.Session, Wants: e.Wants, Ack: ack, AskAt: at}
 	if err != nil || ack.Code == wire.HelloBusy || !pl.take(ack) {
 		r.drop(pl, nil)
@@ -86,7 +93,7 @@ func (p *pull) take(ack wire.HelloAck) bool {
 	p.ack = ack.Copies
 	streams := map[kv.Partition]bool{}
 	for _, c := range ack.Copies {
-		streams[c.Partition] = !c.Damaged
+		streams[c.Partition] = !c.Damaged && !c.Quarantined
 	}
 	for _, c := range ack.Equal {
 		p.equal = append(p.equal, c.Partition)

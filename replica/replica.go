@@ -168,6 +168,7 @@ type Stats struct {
 	CopiesDropped               atomic.Int64
 	Sealed                      atomic.Int64 // seals closed in copies here
 	LateRefused                 atomic.Int64 // writes of sealed processes that came late
+	Requalified, Adopted        atomic.Int64 // copies out of quarantine; versions that were theirs alone
 	LatePongs                   atomic.Int64 // answers to PINGs that this process did not send
 
 	Breaches [wire.Breaches]atomic.Int64 // of peers against the protocol
@@ -202,6 +203,7 @@ func New(cfg Config) (*Replica, error) {
 	r.looking.parts = map[kv.Partition]bool{}
 	r.machine = core.New(core.Config{
 		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter, Known: known, Held: held(&cfg),
+		Quarantined: cfg.Set.InQuarantine(),
 	})
 	return r, nil
 }

@@ -164,6 +164,14 @@ func (c *Clock) AddRun(a Actor, r Run) bool {
 	return spanCount(*s) != before
 }
 
+// Dots counts the dots in the set.
+func (c *Clock) Dots() (n uint64) {
+	for _, s := range c.spans {
+		n += spanCount(s)
+	}
+	return n
+}
+
 func spanCount(s Span) uint64 {
 	n := s.Base
 	for _, r := range s.Runs {

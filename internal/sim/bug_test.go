@@ -52,6 +52,9 @@ func plants() []plant {
 		{sim.BugSealUnlike, sim.Sealing},
 		{sim.BugSealLiving, sim.Sealing},
 		{sim.BugLateJoined, lateAndSealed},
+		{sim.BugHeldKept, sim.Quarantining},
+		{sim.BugHeldClaimed, sim.Quarantining},
+		{sim.BugHeldNotThere, sim.Quarantining},
 	}
 }
 

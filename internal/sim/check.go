@@ -72,8 +72,11 @@ func (w *World) knows(n *Node, p kv.Partition, cs *copyState) (known, covered op
 		if w.partOf(op.Key) == p && (n.published[op.Key].has(op.Index) || cs.clock.Has(op.Dot) && !op.buried) {
 			known.add(op.Index)
 			covered.join(&op.cover)
+		} else if w.partOf(op.Key) == p && n.unclaimed.has(op.Index) {
+			known.add(op.Index) // whatever it superseded
 		}
 	}
+	covered.join(&n.kept)
 	return known, covered
 }
 

@@ -33,6 +33,9 @@ func (w *World) table() []event {
 		}},
 		{m.Backup, func() {
 			n := w.nodes[w.rng.IntN(len(w.nodes))]
+			if n.spoilt != nil {
+				return // the record is lost, and to put that back is another loss
+			}
 			w.log("n%d is backed up", n.index)
 			n.saveBackup()
 		}},
@@ -95,6 +98,9 @@ func (w *World) randomWrite() {
 	}
 	m := &w.mix
 	p := Put{Key: w.rng.IntN(len(w.keys)), Delete: w.chance(m.DeletePM)}
+	if n.quarantined(w.partOf(p.Key)) {
+		return // it does not serve
+	}
 	if w.chance(m.TTLPM) {
 		p.Expires = w.now + 10*int64(1+w.rng.IntN(60))
 	}
@@ -102,6 +108,9 @@ func (w *World) randomWrite() {
 	case w.chance(m.BlindPM):
 	case w.chance(m.TokenPM):
 		reader := w.someNode()
+		if reader.quarantined(w.partOf(p.Key)) {
+			reader = n
+		}
 		p.Token = w.pickToken(w.ReadToken(reader, p.Key))
 	default:
 		p.Held = true
@@ -161,7 +170,7 @@ func (w *World) randomCrash() {
 		}
 		return
 	}
-	if !w.budget || w.mix.LossPM == 0 {
+	if !w.budget || w.mix.LossPM+w.mix.RecordPM == 0 {
 		return
 	}
 	switch {
@@ -169,6 +178,8 @@ func (w *World) randomCrash() {
 		w.LoseDisk(n)
 	case n.hasBackup && w.chance(w.mix.RestorePM):
 		w.Restore(n)
+	case w.chance(w.mix.RecordPM):
+		w.LoseRecords(n, w.parts[w.rng.IntN(len(w.parts)):])
 	}
 }
 
@@ -177,7 +188,7 @@ func (w *World) randomCrash() {
 func (w *World) peek(n *Node) {
 	n.store.Between(nil)
 	n.peeked = true
-	if n.owner() && w.chance(300) {
+	if n.owner() && w.chance(300) && len(n.set.InQuarantine()) == 0 {
 		w.Write(n, Put{Key: w.rng.IntN(len(w.keys)), Held: w.chance(700), Delete: w.chance(w.mix.DeletePM)})
 	}
 	for range 2 {
@@ -216,7 +227,7 @@ func (w *World) randomBegin() {
 	if to == from || !to.up || !from.up || len(w.sessions) >= w.mix.MaxSessions {
 		return
 	}
-	if p := w.parts[w.rng.IntN(len(w.parts))]; from.holds(p) {
+	if p := w.parts[w.rng.IntN(len(w.parts))]; from.holds(p) && !from.quarantined(p) {
 		w.Begin(to, from, p)
 	}
 }

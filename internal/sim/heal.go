@@ -38,7 +38,9 @@ func (w *World) level() {
 	w.settle()
 	w.net = nil
 	a := w.rng.IntN(Nodes)
-	w.CatchBoth(w.nodes[a], w.nodes[(a+1)%Nodes], w.parts[w.rng.IntN(len(w.parts))])
+	if b, p := w.nodes[(a+1)%Nodes], w.parts[w.rng.IntN(len(w.parts))]; !w.nodes[a].quarantined(p) && !b.quarantined(p) {
+		w.CatchBoth(w.nodes[a], b, p)
+	}
 	for range healRounds {
 		for _, p := range w.parts {
 			w.syncAll(p)
@@ -65,7 +67,7 @@ func (w *World) settle() {
 func (w *World) syncAll(p kv.Partition) {
 	for _, to := range w.owners() {
 		for _, from := range w.nodes {
-			if to != from && from.holds(p) && len(w.violations) == 0 {
+			if to != from && from.holds(p) && !from.quarantined(p) && len(w.violations) == 0 {
 				w.Catch(to, from, p)
 			}
 		}

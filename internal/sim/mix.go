@@ -17,7 +17,7 @@ type Mix struct {
 
 	DeletePM, BlindPM, TokenPM, OldTokenPM, TTLPM int
 	DropPM, DoublePM, AckDropPM                   int
-	LossPM, RestorePM                             int // of crashes, at most one between refills
+	LossPM, RestorePM, RecordPM                   int // of crashes, at most one between refills
 	ForcePM                                       int // of collections: what not all owners are known to hold too
 	DieInCommitPM                                 int
 	PeekPM                                        int // of commits: sessions read before they are published
@@ -121,16 +121,28 @@ func Dropping() Mix {
 	return m
 }
 
-// Sealing has many restarts, and seals what is gone while its writes are still on
-// their way.
+// Sealing has many restarts, some without the clock, and seals what is gone while its
+// writes are still on their way.
 func Sealing() Mix {
 	m := Collecting()
 	m.Name, m.Seal = "seal", 40
 	m.Crash, m.Boot, m.LossPM, m.DropPM, m.DeletePM, m.Write = 6, 20, 150, 300, 350, 22
+	m.RecordPM = 150
+	return m
+}
+
+// Quarantining has copies that lose their clocks and keep their entries, and a network
+// that leaves much with one owner alone.
+func Quarantining() Mix {
+	m := Lossy()
+	m.Name, m.Tier = "quarantine", true
+	m.LossPM, m.RestorePM, m.RecordPM = 100, 100, 900
+	m.DeletePM, m.Collect, m.ForcePM = 400, 8, 300
+	m.Crash, m.Boot, m.Begin, m.Donate, m.Receive = 4, 14, 20, 40, 40
 	return m
 }
 
 // Mixes returns all of them.
 func Mixes() []Mix {
-	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting(), StandIn(), Dropping(), Sealing()}
+	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting(), StandIn(), Dropping(), Sealing(), Quarantining()}
 }

@@ -108,6 +108,10 @@ func (w *World) arrive(m message) {
 	}
 	a, err := wire.ParseApply(frame)
 	w.must(err)
+	if from := w.nodes[m.from]; m.life < from.since && n.known[m.from] >= from.since {
+		w.log("refused: an older process sent it")
+		return
+	}
 	n.meet(m.from, m.life)
 	for _, wr := range a.Writes {
 		w.saw(wr.Key, wr.Object)

@@ -36,9 +36,14 @@ type Node struct {
 	offer    *offer // of the copy that it would drop
 	promised int64  // it drops nothing before
 	formerly kv.VV  // what BugSeqKept claims for copies that were dropped
+	salvaged
+	spoilt   map[kv.Partition]bool // records that were damaged since it stopped
+	adopting []kv.Partition        // whose quarantine ends with a commit under way
+	hollow   bool                  // a broken run: it says that it holds what is not there
 
 	backup    Backup
 	backupOf  ghost
+	backupSal salvaged
 	hasBackup bool
 
 	broken   bool // a session that had brought something broke off
@@ -74,14 +79,15 @@ func (n *Node) start() {
 	}
 	w.spoilStore(n.store)
 	n.open(draw)
+	n.salvage()
 	n.up, n.offer, n.promised, n.formerly = true, nil, w.now+promiseMS, nil
 	n.planned, n.published = n.durable, n.durable
 	n.tail, n.due, n.fresh = nil, nil, nil
 	n.known, n.said = [maxNodes]int{}, map[peerCopy]said{}
 	n.life++
 	n.seq, n.copies = map[kv.Partition]uint64{}, map[kv.Partition]*copyState{}
-	if bad := n.set.Quarantined(); len(bad) > 0 {
-		w.fail("I12", "n%d: copies %v do not open", n.index, bad)
+	if n.lost {
+		n.refilled = map[refill]bool{}
 	}
 	for _, p := range w.parts {
 		if n.owner() {
@@ -194,7 +200,7 @@ func (n *Node) settled() {
 				n.refilled[r] = true
 			}
 		}
-		if len(n.refilled) == (Nodes-1)*len(n.w.parts) {
+		if n.refills() && n.adopted() {
 			n.lost, n.w.budget = false, true
 			n.w.log("n%d is refilled", n.index)
 		}
@@ -214,6 +220,7 @@ func (n *Node) crash(keep int) {
 
 func (n *Node) stop() {
 	n.up, n.set, n.tail, n.due, n.copies = false, nil, nil, nil, nil
+	n.adopting = nil
 	n.planned, n.published = n.durable, n.durable
 }
 
@@ -223,6 +230,7 @@ func (n *Node) loseDisk() {
 	old := n.store
 	w.gone = append(w.gone, n.id)
 	n.store, n.durable, n.hasBackup, n.boot = NewStore(), ghost{}, false, 0
+	n.salvaged = salvaged{}
 	n.id = w.newNodeID()
 	if w.bug == BugLossKeepsClock {
 		w.keepClock(old, n.store)
@@ -235,7 +243,7 @@ func (n *Node) loseDisk() {
 // restore replaces the data directory by an older copy of itself.
 func (n *Node) restore() {
 	n.store.Restore(n.backup)
-	n.durable = n.backupOf
+	n.durable, n.salvaged = n.backupOf, n.backupSal
 	n.stop()
 	n.mourn()
 	n.w.forgetLate(n)
@@ -252,7 +260,7 @@ func (n *Node) mourn() {
 }
 
 func (n *Node) saveBackup() {
-	n.backup, n.backupOf, n.hasBackup = n.store.Backup(), n.durable, true
+	n.backup, n.backupOf, n.backupSal, n.hasBackup = n.store.Backup(), n.durable, n.salvaged, true
 }
 
 // meet notes a process of a peer: acknowledgements of an earlier one count no

@@ -116,6 +116,15 @@ func (n *Node) Sealing(living bool) kv.Dot {
 func (w *World) Promise(n *Node) bool {
 	s := w.sealing
 	sh := n.shard(s.part)
+	if n.quarantined(s.part) {
+		if err := sh.Fence(s.over, nil); !errors.Is(err, partition.ErrQuarantined) {
+			w.fail("seal", "n%d has lost its clock and promises: %v", n.index, err)
+		}
+		s.told[ownerName(n.index)] = wire.SealState{Partition: s.part}
+		w.stats.Unsealed++
+		w.log("n%d refuses: it has lost its clock", n.index)
+		return true
+	}
 	if w.bug != BugNoFence {
 		err := sh.Fence(s.over, nil)
 		if errors.Is(err, partition.ErrSealsLiving) {
@@ -131,7 +140,7 @@ func (w *World) Promise(n *Node) bool {
 		n.Sync()
 	}
 	f := sh.Former(s.over)
-	told := wire.SealState{Partition: s.part, Promise: wire.SealFenced, Whole: true, Sum: f.Sum}
+	told := wire.SealState{Partition: s.part, Promise: wire.SealFenced, Whole: !n.lost, Sum: f.Sum}
 	if f.Sealed {
 		told.Promise = wire.SealClosed
 	}
@@ -175,13 +184,13 @@ func (w *World) CloseSeal() {
 
 func (w *World) close(n *Node, s *sealRound, sum uint64) {
 	sh := n.shard(s.part)
-	if w.bug == BugNoFence {
+	if w.bug == BugNoFence && !n.quarantined(s.part) {
 		w.must(sh.Fence(s.over, nil))
 	}
 	err := sh.Seal(s.over, sum, nil)
 	switch {
-	case errors.Is(err, partition.ErrUnlike) && (n.life != s.lives[n.index] || w.bug != NoBug):
-		return // what it told went with its disk
+	case (errors.Is(err, partition.ErrUnlike) || errors.Is(err, partition.ErrQuarantined)) && (n.life != s.lives[n.index] || w.bug != NoBug):
+		return // what it told went with its disk, or its record
 	case errors.Is(err, partition.ErrSealsLiving) && w.bug != NoBug:
 		return
 	case err != nil:
@@ -217,7 +226,8 @@ func (w *World) bury(s *sealRound) {
 }
 
 // forgetLate takes from the network what processes that are gone sent to a process
-// whose promises went with its disk: connections end with either process.
+// whose promises went with its disk, or with its record: connections end with either
+// process.
 func (w *World) forgetLate(to *Node) {
 	if w.mix.Seal == 0 {
 		return

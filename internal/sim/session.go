@@ -20,6 +20,7 @@ type Session struct {
 
 	in    *partition.Incoming
 	hello []byte // on its way to the donor, nil when it has arrived
+	held  []byte // with it, of a receiver that has lost its clock
 
 	out      *partition.Outgoing
 	snap     cache.Snapshot
@@ -56,7 +57,11 @@ func (w *World) Begin(to, from *Node, p kv.Partition) *Session {
 	if w.bug == BugEcho {
 		peer = 0 // so that nobody knows whom it came from
 	}
-	s.in, clock = to.shard(p).Begin(s.id, peer)
+	if to.quarantined(p) {
+		s.in, clock = s.beginHolding(peer)
+	} else {
+		s.in, clock = to.shard(p).Begin(s.id, peer)
+	}
 	c := to.copyClock(p)
 	c.Clock = clock
 	s.hello = wire.Ack{Seq: s.id, Copies: []wire.CopyClock{c}}.Append(nil)
@@ -143,7 +148,7 @@ func (s *Session) open() {
 	if s.w.bug == BugOldKnowledge {
 		have = s.w.remember(s.to.index, s.part, have)
 	}
-	s.out, err = s.from.shard(s.part).Open(h.Copies[0].Actor.Node, have)
+	s.out, err = s.from.shard(s.part).OpenTo(h.Copies[0].Actor.Node, have, s.heldDots())
 	s.w.must(err)
 	s.hello = nil
 	s.look()
@@ -353,6 +358,10 @@ func (s *Session) finish(end wire.End, g *ghost) {
 	s.fair("ends below what it sent", s.in.Agrees(end.Clock))
 	s.fair("ends beyond its receiver", end.Clock.Entry(s.issued().Actor).Max() <= s.issued().Seq)
 	s.to.planned.joinPart(s.w, s.part, g)
+	if s.in.WentBoth() {
+		s.w.stats.L3++
+		s.keepAll(end)
+	}
 	to, r := s.to, refill{s.from.index, s.part}
 	to.hear(s.from.index, s.fromLife, s.part, end.Clock, false)
 	s.w.must(s.in.End(end.Clock, end.Floor, func() {

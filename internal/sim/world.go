@@ -8,6 +8,7 @@ import (
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/merkle"
+	"edged.dev/edged/transport/wire"
 
 	"github.com/zeebo/xxh3"
 )
@@ -65,6 +66,10 @@ type Stats struct {
 	CameBack  int // of them, an owner's
 	Sealed    int // copies that took a process that is gone as seen whole
 	Late      int // writes of such processes that came late and were refused
+	Unsealed  int // promises refused by copies that had lost their clock
+	Records   int // copies that lost their clock
+	L3        int // sessions that told what the receiver holds
+	Adopted   int // versions that were such a copy's alone
 }
 
 // Add adds t to s.
@@ -93,6 +98,10 @@ func (s *Stats) Add(t Stats) {
 	s.CameBack += t.CameBack
 	s.Sealed += t.Sealed
 	s.Late += t.Late
+	s.Unsealed += t.Unsealed
+	s.Records += t.Records
+	s.L3 += t.L3
+	s.Adopted += t.Adopted
 }
 
 // World is one run: three owners and those that stand in for them, a network, sessions, and the oracle.
@@ -129,6 +138,8 @@ type World struct {
 	gone      []kv.NodeID // directories that were lost
 
 	memory map[[2]uint64]kv.Clock // what BugOldKnowledge remembers
+
+	codec *wire.Codec // made at first need
 
 	digest     uint64 // of the event log
 	line       []byte

@@ -16,6 +16,7 @@ type Donor struct {
 	Peer  kv.NodeID
 	BaseS kv.VV    // the receiver's base, from HELLO
 	Have  kv.Clock // the receiver's clock, from HELLO
+	Held  kv.Clock // what it holds beside, its clock having been lost
 	Range kv.Clock // published when the session began: what the scan covers
 
 	dirty    map[string]struct{}

@@ -14,7 +14,9 @@ type Incoming struct {
 	Sent  kv.Clock // dots the donor sent or said KEEP for
 
 	live      *live
-	buried    int       // versions that its end dropped and live alone told dead
+	buried    int       // versions that its end dropped and that L1 would have left
+	both      bool      // the donor was told what is held, whatever the clock
+	unclaimed kv.Clock  // that, and what it claims
 	held      []kv.Span // dots above BaseS that were planned when it began
 	noted     []noted   // dots that came by other ways since
 	recorded  bool
@@ -87,8 +89,8 @@ func (in *Incoming) Live(clock, dots kv.Clock) { in.live = &live{clock.UpTo(in.B
 // WentBelow reports whether the donor told of dots up to BaseS (the step L2).
 func (in *Incoming) WentBelow() bool { return in.live != nil }
 
-// Dropped returns how many versions the end dropped that nothing but Live told to
-// be dead: without it they would have come back.
+// Dropped returns how many versions the end dropped that nothing but Live, or Hold,
+// told to be dead: without it they would have come back.
 func (in *Incoming) Dropped() int { return in.buried }
 
 // Buried returns the dots up to BaseS that the donor has seen and does not hold:
@@ -171,7 +173,7 @@ func (c *Copy) PlanEnd(in *Incoming, clock kv.Clock, floor kv.VV, suspects []Key
 		held := c.Load(s.Entry)
 		if whole, changed := kv.Without(held, donorBase, dead); changed {
 			for _, v := range held.Versions {
-				if in.BaseS.Has(v.Dot) && dead(v.Dot) {
+				if (in.BaseS.Has(v.Dot) || in.unclaimed.Has(v.Dot)) && dead(v.Dot) {
 					in.buried++
 				}
 			}

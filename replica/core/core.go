@@ -87,6 +87,8 @@ type Config struct {
 	Jitter func() uint64  // randomness for the tick's jitter
 	Known  []Known        // what earlier processes of this node knew of the peers (R8)
 	Held   []kv.Partition // of which an earlier process left a copy
+	// Quarantined are the copies that have lost their clock.
+	Quarantined []kv.Partition
 }
 
 // Part is what the shell needs of one partition at every request. It is replaced
@@ -135,6 +137,7 @@ type Machine struct {
 	holds    map[kv.Partition]*holding
 	offers   uint64 // last number of one
 	seals    sealing
+	damaged  map[kv.Partition]bool // quarantined when this process began
 }
 
 type peer struct {
@@ -180,6 +183,7 @@ type part struct {
 	first     int64             // since when this node is first in its view, 0: is not
 	leadClock map[string]kv.Clock
 	lost      bool            // told to be rolled back, and that is not durable yet
+	claims    claims          // of a quarantined copy
 	equal     map[string]bool // peers whose digest was compared at an equal clock: it agreed
 	heal      healing
 	shown     Part
@@ -192,6 +196,10 @@ func New(cfg Config) *Machine {
 	m := &Machine{
 		cfg: cfg, sessions: uint64(cfg.Boot) << 32, peers: map[string]*peer{}, parts: map[kv.Partition]*part{},
 		known: map[string]map[kv.Partition]*known{}, holds: map[kv.Partition]*holding{},
+		damaged: map[kv.Partition]bool{},
+	}
+	for _, p := range cfg.Quarantined {
+		m.damaged[p] = true
 	}
 	for _, p := range cfg.Held {
 		m.hold(p).fromDisk = true

@@ -59,6 +59,7 @@ type (
 		Partition kv.Partition
 		Failed    bool
 		Below     bool // the donor had to tell which dots are live (L2)
+		Both      bool // this copy had to tell what it holds (L3)
 		Buried    int  // versions that only this told to be dead
 	}
 	// PartsEnded brings several of them, with one look at what follows: a session of

@@ -122,6 +122,7 @@ func (m *Machine) setPart(p kv.Partition, owners []string) {
 			Part: Part{Partition: p, Until: Forever}, reports: map[string]report{}, equal: map[string]bool{},
 			began: m.now, asked: m.now,
 		}
+		x.claims.quarantined = m.damaged[p]
 		m.parts[p] = x
 		i, _ := slices.BinarySearchFunc(m.order, p, func(a, b kv.Partition) int { return int(int64(a+1) - int64(b+1)) })
 		m.order = slices.Insert(m.order, i, p) // System, the largest number, wraps to the front
@@ -140,6 +141,9 @@ func (m *Machine) setPart(p kv.Partition, owners []string) {
 	if x.Self && !had {
 		x.State, x.began, x.asked = kv.CatchingUp, m.now, m.now
 		x.Reason = "not synced yet"
+		if x.claims.quarantined {
+			x.Reason = quarantineReason
+		}
 	}
 	m.askAgain() // a new owner learns by this node's HELLO what it is to fetch
 	if !x.Self && p != kv.System {
@@ -247,7 +251,7 @@ func (m *Machine) helloAnswered(e HelloAnswered) {
 	p.answered = p.answered || e.AskAt >= p.askedAt
 	streamed := map[kv.Partition]bool{}
 	for _, c := range e.Ack.Copies {
-		streamed[c.Partition] = !c.Damaged
+		streamed[c.Partition] = !c.Damaged && !c.Quarantined
 		m.report(p, c, e.AskAt)
 		if c.Lost {
 			m.told(c.Partition)
@@ -376,7 +380,11 @@ func (m *Machine) partEnded(e PartEnded) {
 			p.busyTill = m.now + 2*retryEvery // one that is cut at once is not asked in a loop
 		}
 	} else {
-		if x.Path, x.Reason = "L1", "its clock had dots this copy lacked"; e.Below {
+		x.Path, x.Reason = "L1", "its clock had dots this copy lacked"
+		switch {
+		case e.Both || x.claims.quarantined:
+			m.wentBoth(x, e)
+		case e.Below:
 			x.Path, x.Reason = "L2", "this copy was below its collection floor"
 			if e.Buried > 0 {
 				m.emit(Note{Kind: "partition.buried", Peer: e.Name, Partition: e.Partition, Text: fmt.Sprintf(

@@ -78,6 +78,8 @@ func (m *Machine) handleHolding(ev Event) {
 		m.dropped(e)
 	case SealAnswered:
 		m.sealAnswered(e)
+	case Adopted:
+		m.adopted(e)
 	}
 }
 
@@ -188,7 +190,7 @@ func (m *Machine) Cover(now int64, view uint64, copies []wire.CopyClock) []kv.Pa
 	var out []kv.Partition
 	for _, c := range copies {
 		x := m.parts[c.Partition]
-		if x == nil || !x.Self || x.Partition == kv.System || x.lost || x.sick() {
+		if x == nil || !x.Self || x.Partition == kv.System || x.lost || x.sick() || x.claims.quarantined {
 			continue
 		}
 		if m.cfg.Copies.Covers(c.Partition, c.Clock) {

@@ -31,6 +31,7 @@ func (m *Machine) settleAll() {
 
 func (m *Machine) settle(x *part) {
 	x.Trust = m.trust(x)
+	m.claim(x)
 	switch {
 	case m.fenced:
 		m.fence(x)
@@ -77,7 +78,9 @@ func (m *Machine) settleState(x *part) {
 // settleBehind decides whether a copy that does not serve may begin to.
 func (m *Machine) settleBehind(x *part) {
 	if m.isLive(x) {
-		m.enter(x, kv.Live, "its clock covers the other owners'")
+		if m.mayServe(x) {
+			m.enter(x, kv.Live, "its clock covers the other owners'")
+		}
 		return
 	}
 	if m.ownerLive(x) || x.sick() && m.now < x.began+DegradedAfter {
@@ -116,7 +119,7 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 				Text: fmt.Sprintf("its clock has %d actors, and %d are a lot: every restart of an owner adds one, and they are sealed only while every member is there; a member that does not return is to be forgotten", n, kv.MaxActors),
 			})
 		}
-		if x.Trust != kv.Whole {
+		if x.Trust != kv.Whole && !x.claims.quarantined {
 			m.emit(SetTrust{x.Partition, kv.Whole})
 		}
 	}
@@ -130,7 +133,7 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 }
 
 // streamed reports whether the copy came to where it is by a session.
-func (x *part) streamed() bool { return x.Path == "L1" || x.Path == "L2" }
+func (x *part) streamed() bool { return x.Path == "L1" || x.Path == "L2" || x.Path == "L3" }
 
 // catchUp makes a copy stop serving and ask every owner anew.
 func (m *Machine) catchUp(x *part, reason string) {

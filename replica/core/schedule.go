@@ -73,9 +73,10 @@ func (m *Machine) hello(p *peer, wants []kv.Partition) {
 // known to have more of.
 func (m *Machine) wants(p *peer) []kv.Partition {
 	var out []kv.Partition
+	quarantined := 0
 	for _, id := range m.order {
 		x := m.parts[id]
-		if x.pull != "" || !x.Self && id != kv.System {
+		if x.pull != "" || !x.Self && id != kv.System || x.claims.quarantined && quarantined == wire.MaxHeldParts {
 			continue
 		}
 		if id != kv.System && !slices.Contains(x.others, p.name) && !reported(x, p) {
@@ -83,6 +84,9 @@ func (m *Machine) wants(p *peer) []kv.Partition {
 		}
 		if m.lacks(x, p) && !m.shunned(x, p) && m.bestDonor(x, p) && m.mayAsk(x, p) {
 			out = append(out, id)
+			if x.claims.quarantined {
+				quarantined++
+			}
 		}
 	}
 	return out
@@ -100,7 +104,7 @@ func (m *Machine) lacks(x *part, p *peer) bool {
 	if !ok {
 		return !p.hello && x.State != kv.Live
 	}
-	if r.copy.Damaged || m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
+	if r.copy.Damaged || r.copy.Quarantined || m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
 		return false
 	}
 	return x.State != kv.Live || m.now >= r.at+settle

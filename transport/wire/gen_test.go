@@ -110,6 +110,14 @@ func drawPartitions(t *rapid.T) []kv.Partition {
 	return ps
 }
 
+func drawHeldDots(t *rapid.T) []wire.HeldDots {
+	var out []wire.HeldDots
+	for range rapid.IntRange(0, 2).Draw(t, "held") {
+		out = append(out, wire.HeldDots{Partition: drawPartition(t), Dots: drawDots(t)})
+	}
+	return out
+}
+
 func drawCopies(t *rapid.T) []wire.CopyClock {
 	ps := rapid.SliceOfNDistinct(rapid.Custom(drawPartition), 0, 30, rapid.ID[kv.Partition]).Draw(t, "partitions")
 	slices.Sort(ps)
@@ -125,6 +133,7 @@ func drawCopies(t *rapid.T) []wire.CopyClock {
 		})
 		last := &out[len(out)-1]
 		last.Damaged = last.Trust == kv.Suspect && rapid.Bool().Draw(t, "damaged")
+		last.Quarantined = last.Trust == kv.New && last.State == kv.CatchingUp && rapid.Bool().Draw(t, "quarantined")
 	}
 	return out
 }
@@ -326,6 +335,9 @@ func packedFrames(c *wire.Codec, ref []wire.CopyClock) []frameCase {
 			h := wire.Hello{Session: u64(t, "session"), View: u64(t, "view"), Root: drawRoot(t), Pending: u64(t, "pending"), Wants: drawPartitions(t)}
 			h.Orders = drawOrders(t)
 			h.Planned = len(h.Orders) > 0 && rapid.Bool().Draw(t, "planned")
+			if h.Pending > 0 {
+				h.Held = drawHeldDots(t)
+			}
 			if rapid.Bool().Draw(t, "leans") {
 				h.Copies = drawNear(t, ref)
 				return h.Append(nil, c, ref), h

@@ -45,6 +45,9 @@ func (h Hello) Append(dst []byte, c *Codec, checkpoint []CopyClock) []byte {
 	e.table(h.Copies, ref)
 	e.wants(h.Wants, h.Copies)
 	e.orders(h.Orders, h.Planned)
+	if h.Pending > 0 {
+		e.heldDots(h.Held)
+	}
 	return c.pack(e.finish(), len(dst)+1)
 }
 
@@ -74,6 +77,9 @@ func ParseHello(frame []byte, c *Codec, checkpoint func(id uint64) []CopyClock) 
 	h.Copies = r.table(ref)
 	h.Wants = r.wants(h.Copies)
 	h.Orders, h.Planned = r.orders()
+	if h.Pending > 0 {
+		h.Held = r.heldDots()
+	}
 	return h, r.end("hello")
 }
 

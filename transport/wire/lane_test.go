@@ -29,7 +29,7 @@ func drawRecords(t *rapid.T) []wire.LaneRecord {
 	}}
 	for range rapid.IntRange(0, 4).Draw(t, "partitions") {
 		recs = append(recs, wire.LaneRecord{Type: wire.TypeBegin, Begin: wire.Begin{
-			Partition: drawPartition(t), Mode: wire.Mode(rapid.IntRange(0, 2).Draw(t, "mode")),
+			Partition: drawPartition(t), Mode: wire.Mode(rapid.IntRange(0, int(wire.ModeBoth)).Draw(t, "mode")),
 		}})
 		for range rapid.IntRange(0, 3).Draw(t, "batches") {
 			b := wire.Batch{Base: drawVV(t), Floor: drawVV(t)}

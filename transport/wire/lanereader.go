@@ -178,7 +178,7 @@ func (l *LaneReader) parse(t Type, r *reader) []LaneRecord {
 			l.mark = binary.LittleEndian.Uint32(r.take(4))
 		}
 	case TypeBegin:
-		if rec.Begin.Mode = Mode(r.byte()); rec.Begin.Mode > ModeLive {
+		if rec.Begin.Mode = Mode(r.byte()); rec.Begin.Mode > ModeBoth {
 			r.fail("mode %d is unknown", rec.Begin.Mode)
 		}
 		rec.Begin.Partition, _ = l.place(r)

@@ -28,6 +28,11 @@ const (
 	// MaxRuns bounds the runs of one span, 16 bytes of memory each: a session
 	// cut off half way leaves one for every second version of a partition.
 	MaxRuns = 1 << 20
+	// MaxHeldParts bounds the quarantined partitions of one HELLO, and MaxHeldDotRuns
+	// the runs that it tells of each: with both 16 MiB of memory, and some 2 MiB of
+	// bytes. What goes over it is sent to the receiver though it has it.
+	MaxHeldParts   = 16
+	MaxHeldDotRuns = 1 << 16
 	// MaxWrites bounds the writes of one APPLY; a sender gathers what is ready.
 	MaxWrites = 4096
 	// MaxScanKeys bounds what one SCAN answers, and with the longest keys keeps

@@ -26,18 +26,7 @@ const (
 // LiveDots writes which dots below the receiver's base are live, in as many
 // records as it takes; More is of no meaning here.
 func (l *LaneWriter) LiveDots(d LiveDots) error {
-	var pieces []kv.Span
-	for _, s := range d.Dots.Spans() {
-		runs := s.Runs
-		if s.Base > 0 {
-			runs = append([]kv.Run{{From: 1, To: s.Base}}, runs...)
-		}
-		for len(runs) > 0 {
-			n := min(len(runs), pieceRuns)
-			pieces = append(pieces, kv.Span{Actor: s.Actor, Runs: runs[:n]})
-			runs = runs[n:]
-		}
-	}
+	pieces := piecesOf(d.Dots)
 	for first := true; l.err == nil && (first || len(pieces) > 0); first = false {
 		n, size := 0, 0
 		for n < len(pieces) && (n == 0 || size < ChunkBytes) {
@@ -57,6 +46,23 @@ func (l *LaneWriter) LiveDots(d LiveDots) error {
 		}
 	}
 	return l.err
+}
+
+// piecesOf cuts a set of dots into pieces.
+func piecesOf(dots kv.Clock) []kv.Span {
+	var pieces []kv.Span
+	for _, s := range dots.Spans() {
+		runs := s.Runs
+		if s.Base > 0 {
+			runs = append([]kv.Run{{From: 1, To: s.Base}}, runs...)
+		}
+		for len(runs) > 0 {
+			n := min(len(runs), pieceRuns)
+			pieces = append(pieces, kv.Span{Actor: s.Actor, Runs: runs[:n]})
+			runs = runs[n:]
+		}
+	}
+	return pieces
 }
 
 // piece appends runs of one actor in the shorter of two forms.

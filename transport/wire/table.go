@@ -105,6 +105,9 @@ const (
 	// packDamaged stands in the place of the trust of a damaged copy, which is
 	// suspect; the bits above are those of an answer's rows.
 	packDamaged = 3
+	// packQuarantined stands in the place of the state of a quarantined copy, which is
+	// new and catches up.
+	packQuarantined = 7
 )
 
 func (e *encoder) table(copies []CopyClock, ref *reference) {
@@ -159,6 +162,9 @@ func pack(c *CopyClock) byte {
 	trust := byte(c.Trust)
 	if c.Damaged {
 		trust = packDamaged
+	}
+	if c.Quarantined {
+		return packQuarantined | b2u(c.Lost)<<packLost
 	}
 	return byte(c.State) | trust<<packTrust | b2u(c.Lost)<<packLost
 }
@@ -235,6 +241,12 @@ func (r *reader) unpackRow(b byte, c *CopyClock) {
 	c.Lost = b>>packLost&1 == 1
 	if c.Damaged = c.Trust == packDamaged; c.Damaged {
 		c.Trust = kv.Suspect
+	}
+	if c.Quarantined = c.State == packQuarantined; c.Quarantined {
+		if c.State = kv.CatchingUp; c.Trust != kv.New {
+			r.fail("a quarantined copy is not new")
+		}
+		c.Damaged = false
 	}
 	if c.State > kv.Degraded {
 		r.fail("a copy is in state %d", c.State)

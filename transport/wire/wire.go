@@ -134,7 +134,10 @@ type CopyClock struct {
 	Trust     kv.Trust
 	Lost      bool // the sender holds that the receiver's copy was rolled back (R8)
 	Damaged   bool // the copy, suspect, may hold less than its clock says: it is streamed to nobody
-	Clock     kv.Clock
+	// Quarantined: the copy has lost its clock, and holds what this one does not say. It
+	// is New and catches up, and is streamed to nobody.
+	Quarantined bool
+	Clock       kv.Clock
 }
 
 // Ack says that every write up to Seq is applied (and, under sync durability,
@@ -228,6 +231,7 @@ const (
 	ModeEqual    Mode = iota // L0: nothing to send
 	ModeInterval             // L1: what the dot index has above the receiver's base
 	ModeLive                 // L2: and which dots below it are live
+	ModeBoth                 // L3: and which of those live that the receiver told of
 )
 
 // Hello begins a session: what the sender (the receiver of data) holds of the
@@ -245,6 +249,16 @@ type Hello struct {
 	// in their order, before all others; else the donor's own reads count as much.
 	Orders  []Order
 	Planned bool
+	// Held has, of wanted partitions of which this copy lost its clock, the versions
+	// that are there, whatever the clock in Copies claims. It is told only with Pending:
+	// such a copy can be compared with none.
+	Held []HeldDots
+}
+
+// HeldDots is a set of versions of one partition.
+type HeldDots struct {
+	Partition kv.Partition
+	Dots      kv.Clock
 }
 
 // HelloCode says how a Hello or a Tick was taken.

@@ -1,0 +1,108 @@
+package core
+
+import (
+	"fmt"
+
+	"edged.dev/edged/internal/kv"
+)
+
+// A quarantined copy has lost its clock and kept its entries. It rejoins by L3: each
+// donor is told what it holds, says which of that lives, and sends the rest; what the
+// donor has seen and does not hold is dead. What no owner has seen is this copy's
+// alone. It claims that, and lets others have it, when it is level with all of them.
+
+const quarantineReason = "its clock was lost: what it holds is compared with the others' copies"
+
+type (
+	// Adopt lets a quarantined copy's clock claim what it holds.
+	Adopt struct{ Partition kv.Partition }
+	// Adopted says that it is durable, or that it Failed. Versions is how many there were.
+	Adopted struct {
+		Partition kv.Partition
+		Versions  uint64
+		Failed    bool
+	}
+)
+
+func (Adopted) event() {}
+func (Adopt) effect()  {}
+
+// claims is how far a quarantined copy has come.
+type claims struct {
+	quarantined bool
+	running     bool  // Adopt is under way
+	again       int64 // the next attempt, after one that failed
+}
+
+// wentBoth notes the end of an L3 session.
+func (m *Machine) wentBoth(x *part, e PartEnded) {
+	x.Path, x.Reason = "L3", quarantineReason
+	if e.Buried > 0 {
+		m.emit(Note{Kind: "partition.buried", Peer: e.Name, Partition: e.Partition, Text: fmt.Sprintf(
+			"%d versions had been deleted or overwritten as far as the donor knows; they would have come back", e.Buried,
+		)})
+	}
+}
+
+// mayServe reports whether a copy that is level may serve: a quarantined one claims
+// first what is left. The system partition does not wait for it, since it is level by
+// one member's word, and must not hold up its node while another member is away.
+func (m *Machine) mayServe(x *part) bool {
+	return !x.claims.quarantined || x.Partition == kv.System
+}
+
+// claim lets a quarantined copy claim what it alone holds, once it covers what every
+// other owner has reported, and everybody connected that may hold the partition.
+func (m *Machine) claim(x *part) {
+	if !x.claims.quarantined || x.claims.running || !x.Self || x.pull != "" || m.now < x.claims.again || x.sick() {
+		return
+	}
+	for _, name := range x.others {
+		if _, ok := x.reports[name]; !ok {
+			return
+		}
+	}
+	if len(x.others) > 0 && !(m.holdersAnswered(x) && m.covers(x, func(string) bool { return true }) && m.anyOld(x)) {
+		return
+	}
+	x.claims.running = true
+	m.emit(Adopt{x.Partition})
+}
+
+// anyOld reports whether some other copy is not NEW: to be level with new ones alone
+// says nothing.
+func (m *Machine) anyOld(x *part) bool {
+	for _, r := range x.reports {
+		if r.copy.Trust != kv.New {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Machine) adopted(e Adopted) {
+	x := m.parts[e.Partition]
+	if x == nil {
+		return
+	}
+	x.claims.running = false
+	if e.Failed {
+		x.claims.again = m.now + retryEvery
+		return
+	}
+	x.claims.quarantined = false
+	delete(m.damaged, e.Partition)
+	if x.State == kv.Live { // the system partition's copy
+		m.emit(SetTrust{x.Partition, kv.Whole})
+	}
+	text := "its clock is whole again: nothing was its alone"
+	if e.Versions > 0 {
+		text = fmt.Sprintf("its clock is whole again: %d versions were its alone, and the others fetch them", e.Versions)
+	}
+	m.emit(Note{Kind: "partition.requalified", Partition: e.Partition, Text: text})
+	for _, name := range x.others {
+		if p := m.peers[name]; p != nil && p.up {
+			m.emit(Compare{name, []kv.Partition{e.Partition}})
+		}
+	}
+}
