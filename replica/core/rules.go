@@ -321,6 +321,7 @@ func (m *Machine) isLive(x *part) bool {
 func (m *Machine) byAll(x *part) bool {
 	for _, name := range x.others {
 		if _, ok := x.reports[name]; !ok {
+			m.askForReport(name)
 			return false
 		}
 	}
@@ -333,6 +334,15 @@ func (m *Machine) byAll(x *part) bool {
 		m.askWhoIsLive(x)
 	}
 	return anyOld && m.holdersAnswered(x) && m.covers(x, counts)
+}
+
+// askForReport asks an owner again that answered and told of no copy: it answered
+// before it knew the layout that makes it an owner, and its own HELLO may have come
+// before its answer.
+func (m *Machine) askForReport(name string) {
+	if p := m.peers[name]; p != nil && p.up && p.answered && m.now >= p.askedAt+AnswerWait {
+		p.hello = false
+	}
 }
 
 // askWhoIsLive asks those owners again that reported NEW copies and say now that
