@@ -14,11 +14,14 @@ func (s *Shard) Issued() kv.Dot {
 }
 
 // Knows reports whether this copy has the dots that a donor says KEEP for: in its
-// clock, published or not, or because this session brought them.
+// clock, published or not, because this session brought them, or since the donor was
+// told that it holds them though its clock was lost (the step L3).
 func (in *Incoming) Knows(dots kv.Clock) bool {
 	in.shard.mu.Lock()
 	defer in.shard.mu.Unlock()
 	unknown := kv.ClockOf(dots.Minus(*in.shard.copy.PlannedClock())...)
+	told := in.in.Told()
+	unknown = kv.ClockOf(unknown.Minus(told)...)
 	return in.in.Sent.Covers(unknown)
 }
 

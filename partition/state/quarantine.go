@@ -31,6 +31,15 @@ func (in *Incoming) HoldApart(unclaimed kv.Clock) {
 // L3).
 func (in *Incoming) WentBoth() bool { return in.both }
 
+// Told returns the versions that the donor was told of beside the clock: those of a
+// copy that has lost it.
+func (in *Incoming) Told() kv.Clock {
+	if !in.both {
+		return kv.Clock{}
+	}
+	return kv.ClockOf(in.held...)
+}
+
 // Holds says which versions the receiver holds beside what its clock has. They are
 // kept, and not sent.
 func (d *Donor) Holds(unclaimed kv.Clock) { d.Held = unclaimed }
