@@ -96,9 +96,9 @@ func lateWords() sim.Mix {
 // way, long enough for those to be sealed.
 func lateAndSealed() sim.Mix {
 	m := sim.Sealing()
-	m.DropPM, m.DoublePM, m.LossPM, m.RestorePM, m.Barrier, m.Collect, m.DeletePM = 0, 0, 900, 0, 0, 0, 100
-	m.Write, m.Deliver, m.Commit, m.Crash, m.Boot = 24, 8, 40, 5, 60
-	m.Begin, m.Donate, m.Receive, m.Abort, m.Break, m.Seal = 30, 80, 80, 0, 0, 60
+	m.DropPM, m.DoublePM, m.LossPM, m.RecordPM, m.RestorePM, m.Barrier, m.Collect, m.DeletePM = 0, 0, 900, 0, 0, 0, 0, 100
+	m.Write, m.Deliver, m.Commit, m.Crash, m.Boot = 24, 2, 60, 2, 60
+	m.Begin, m.Donate, m.Receive, m.Abort, m.Break, m.Seal = 40, 200, 200, 0, 0, 60
 	return m
 }
 
