@@ -139,7 +139,7 @@ func comesBack(t *testing.T, wrap func(c *returning, w io.WriteCloser) io.WriteC
 		}
 		w.lane = func(from, to string, x io.WriteCloser) io.WriteCloser {
 			if to == "n3" {
-				c.donors = append(c.donors, from)
+				c.wires.with(func(*wires) { c.donors = append(c.donors, from) })
 			}
 			if from == "n1" && to == "n3" && wrap != nil {
 				return wrap(c, x)
