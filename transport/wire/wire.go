@@ -13,7 +13,7 @@ import "edged.dev/edged/internal/kv"
 
 // Version is the protocol version spoken here. A peer of another version is
 // refused when it says CONN.
-const Version = 1
+const Version = 2
 
 // Type is the first byte of a frame.
 type Type byte
