@@ -152,16 +152,10 @@ func (r *Replica) dots(parts []kv.Partition, g *giving) (n uint64) {
 		have := g.have[p]
 		have = have.Clone()
 		have.Join(g.holds[p])
-		for _, s := range c.Clock.Minus(have) {
-			if s.Actor.IsSeal() { // of former processes: no more than the copy holds
-				if sh := r.cfg.Set.Shard(p); sh != nil {
-					n += sh.Count()
-				}
-				continue
-			}
-			for _, run := range s.Runs {
-				n += run.To - run.From + 1
-			}
+		dots, seals := kv.Dots(c.Clock.Minus(have))
+		n += dots
+		if sh := r.cfg.Set.Shard(p); sh != nil && seals > 0 { // of former processes: no more than the copy holds
+			n += sh.Count()
 		}
 	}
 	return n

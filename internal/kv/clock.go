@@ -27,6 +27,22 @@ func (s Span) Max() uint64 {
 	return s.Base
 }
 
+// Dots counts the dots of spans. How many the processes behind a seal gave out is
+// forgotten: seals counts the spans that are one.
+func Dots(spans []Span) (dots uint64, seals int) {
+	for _, s := range spans {
+		if s.Actor.IsSeal() {
+			seals++
+			continue
+		}
+		dots += s.Base
+		for _, r := range s.Runs {
+			dots += r.To - r.From + 1
+		}
+	}
+	return dots, seals
+}
+
 func (s Span) has(seq uint64) bool {
 	if seq <= s.Base {
 		return true

@@ -173,3 +173,16 @@ func TestNoActorThatIssuesDotsIsASeal(t *testing.T) {
 	require.EqualValues(t, 5, kv.IssuingBits(5))
 	require.True(t, kv.SealOf(1, 1).Actor.IsSeal())
 }
+
+// A seal is no number of dots: how many it stands for is forgotten.
+func TestDotsCountsWhatIsNotSealed(t *testing.T) {
+	t.Parallel()
+	c := kv.ClockOf(
+		kv.Span{Actor: kv.Actor{Node: 1, Boot: 9, Rand: 3}, Base: 4, Runs: []kv.Run{{From: 6, To: 7}, {From: 10, To: 10}}},
+		kv.Span{Actor: kv.Actor{Node: 2, Boot: 9, Rand: 3}, Base: 2},
+	)
+	c.Seal(kv.SealOf(3, 5))
+	dots, seals := kv.Dots(c.Spans())
+	require.EqualValues(t, 9, dots)
+	require.Equal(t, 1, seals)
+}

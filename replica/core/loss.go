@@ -78,7 +78,7 @@ func (m *Machine) loss(x *part) Loss {
 			c.Trust = r.copy.Trust
 		}
 		if k := m.known[name][x.Partition]; k != nil {
-			c.Known = dotsIn(k.clock)
+			c.Known, _ = kv.Dots(k.clock.Spans())
 		}
 		l.Copies = append(l.Copies, c)
 		switch {
@@ -92,19 +92,6 @@ func (m *Machine) loss(x *part) Loss {
 		refuse("not every connected member has answered yet")
 	}
 	return l
-}
-
-func dotsIn(c kv.Clock) (n uint64) {
-	for _, s := range c.Spans() {
-		if s.Actor.IsSeal() {
-			continue // how many those were is forgotten
-		}
-		n += s.Base
-		for _, r := range s.Runs {
-			n += r.To - r.From + 1
-		}
-	}
-	return n
 }
 
 // decreed takes that this node's NEW copy was made WHOLE by an operator's word:
