@@ -271,10 +271,19 @@ func restartStory(t *testing.T, restart func(n *testcluster.Node) (time.Time, er
 	}
 	require.NoError(t, load(0, 200))
 
-	killed := time.Now()
-	execAt, err := restart(n)
-	require.NoError(t, err)
-	require.Less(t, execAt.Sub(killed), 100*time.Millisecond)
+	// What is tested begins where it is back within 100 ms; a busy machine may need
+	// another attempt to start a process so soon.
+	for attempt := 0; ; attempt++ {
+		killed := time.Now()
+		execAt, err := restart(n)
+		require.NoError(t, err)
+		if execAt.Sub(killed) < 100*time.Millisecond {
+			break
+		}
+		require.Less(t, attempt, 9, "its process started %v after it was killed", execAt.Sub(killed))
+		require.NoError(t, n.WaitPorts(ctx))
+		require.NoError(t, n.WaitReady(ctx))
+	}
 	require.NoError(t, load(100, 400), "what is written while it starts")
 	require.NoError(t, n.WaitPorts(ctx))
 	require.NoError(t, n.WaitReady(ctx))

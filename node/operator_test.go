@@ -55,10 +55,10 @@ func TestLostPartitionsServeByAnOperatorsWord(t *testing.T) {
 		return false
 	}, aMinute, pollEvery)
 	require.GreaterOrEqual(t, len(loss.Copies), 2)
-	r, err := n2.admin.Readyz(t.Context())
-	require.NoError(t, err)
-	require.False(t, r.Ready)
-	require.Contains(t, strings.Join(r.Degraded, "; "), "edged accept-loss")
+	require.Eventually(t, func() bool { // the look at it that /readyz shows may be of a moment before
+		r, err := n2.admin.Readyz(t.Context())
+		return err == nil && !r.Ready && strings.Contains(strings.Join(r.Degraded, "; "), "edged accept-loss")
+	}, aMinute, pollEvery)
 
 	_, err = n1.admin.AcceptLoss(t.Context(), lost)
 	require.ErrorContains(t, err, "does not own it")
