@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -149,7 +150,8 @@ func TestLanesAreBoundedOverAllSessions(t *testing.T) {
 	})
 }
 
-// laneFails fails from a number of bytes on.
+// laneFails fails from a number of bytes on. Its writes take a while, so that the
+// lanes of a session go side by side whatever the order they are run in.
 type laneFails struct {
 	io.WriteCloser
 	left int
@@ -157,6 +159,7 @@ type laneFails struct {
 }
 
 func (f *laneFails) Write(b []byte) (int, error) {
+	time.Sleep(time.Millisecond) // virtual
 	if f.left -= len(b); f.left < 0 {
 		f.cut()
 		return 0, errDown
@@ -175,10 +178,11 @@ func TestALaneThatIsCutLeavesItsPartitionsToOthers(t *testing.T) {
 			inner := w.lane
 			w.lane = func(from, to string, wr io.WriteCloser) io.WriteCloser {
 				wr = inner(from, to, wr)
+				left := math.MaxInt
 				if from == "n1" && n1Lanes.Add(1) == 2 {
-					return &laneFails{wr, 100 << 10, func() { cuts.Add(1) }}
+					left = 100 << 10
 				}
-				return wr
+				return &laneFails{wr, left, func() { cuts.Add(1) }}
 			}
 		})
 		c.nodes["n3"].start()
