@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -159,7 +160,7 @@ func (r *Replica) checkLive(p kv.Partition, l wire.LiveDots) error {
 func (r *Replica) checkHelloAck(h *wire.Hello, ack *wire.HelloAck) error {
 	for _, copies := range [][]wire.CopyClock{ack.Copies, ack.Equal} {
 		for i := range copies {
-			if !askedFor(h.Copies, copies[i].Partition) {
+			if _, asked := placeOf(h.Copies, copies[i].Partition); !asked {
 				return wire.Breached(wire.BreachUnasked, "HELLO told of no copy of partition %d, which the answer is about", copies[i].Partition)
 			}
 		}
@@ -167,10 +168,9 @@ func (r *Replica) checkHelloAck(h *wire.Hello, ack *wire.HelloAck) error {
 	return r.forgedClocks(ack.Copies)
 }
 
-// askedFor reports whether a partition is among copies, which ascend.
-func askedFor(copies []wire.CopyClock, p kv.Partition) bool {
-	_, ok := slices.BinarySearchFunc(copies, p, func(c wire.CopyClock, p kv.Partition) int { return int(int64(c.Partition) - int64(p)) })
-	return ok
+// placeOf returns where a partition is among copies, which ascend.
+func placeOf(copies []wire.CopyClock, p kv.Partition) (at int, found bool) {
+	return slices.BinarySearchFunc(copies, p, func(c wire.CopyClock, p kv.Partition) int { return cmp.Compare(c.Partition, p) })
 }
 
 // within refuses an answer about partitions that were not asked about.

@@ -107,5 +107,11 @@ func (r *Replica) askHelloOn(ctx context.Context, name string, h wire.Hello, che
 		err = r.checkHelloAck(&h, &ack)
 	}
 	r.breach(name, err)
+	if err == nil {
+		for i := range ack.Equal {
+			at, _ := placeOf(h.Copies, ack.Equal[i].Partition)
+			ack.Equal[i].Clock = h.Copies[at].Clock
+		}
+	}
 	return ack, err
 }

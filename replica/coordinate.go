@@ -204,6 +204,9 @@ func (w *write) decide(held kv.Object) (*partition.Mutation, error) {
 	live := shown.Live(nil, now)
 	var v View
 	if looks(w.req) {
+		if _, err := r.stillServes(w.part); err != nil { // it may have waited, or been paused
+			return nil, err
+		}
 		var err error
 		if v, err = r.resolve(w.ctx, w.req, live); err != nil {
 			return nil, err

@@ -252,7 +252,9 @@ func (r *Replica) serveClocks(name string, request []byte) ([]byte, error) {
 	if p := r.remote(name); p != nil {
 		now := r.cfg.Boottime()
 		for _, part := range q.Partitions {
-			p.tellOthers(part, now)
+			if r.part(part) != nil { // else it is none of the cluster's
+				p.tellOthers(part, now)
+			}
 		}
 	}
 	var ack wire.ClocksAck

@@ -19,7 +19,7 @@ type remote struct {
 	boot uint32
 
 	pongAt   atomic.Int64 // stamp of the newest PING it answered
-	offsetMS atomic.Int64 // its wall clock minus this one's, once that is known
+	offsetMS atomic.Int64 // its wall clock minus the boot-time clock here, once that is known
 	rttNS    atomic.Int64
 	stateDue atomic.Bool // the last STATE did not get into the queue
 
@@ -65,7 +65,7 @@ func (r *Replica) PeerUp(name string, node kv.NodeID, boot uint32) {
 	r.peersMu.Lock()
 	old := r.peers[name]
 	r.peers[name] = p
-	r.moveOffsetLocked()
+	r.boundTimeLocked()
 	r.peersMu.Unlock()
 	if old != nil {
 		old.end()
@@ -84,7 +84,7 @@ func (r *Replica) PeerDown(name string, boot uint32) {
 		return
 	}
 	delete(r.peers, name)
-	r.moveOffsetLocked()
+	r.boundTimeLocked()
 	r.peersMu.Unlock()
 	p.end()
 	r.cutSessions(name)
@@ -220,11 +220,11 @@ func (r *Replica) ponged(p *remote, pong wire.Pong) {
 	p.pongAt.Store(max(p.pongAt.Load(), pong.Stamp))
 	p.rttNS.Store(now - pong.Stamp)
 	if trip := now - pong.Stamp; trip <= maxClockTrip {
-		p.offsetMS.Store(pong.WallMS + trip/2/1e6 - r.cfg.WallMS())
+		p.offsetMS.Store(pong.WallMS - (now-trip/2)/1e6)
 		p.clockKnown.Store(true)
 	}
 	r.peersMu.Lock()
-	r.moveOffsetLocked()
+	r.boundTimeLocked()
 	r.peersMu.Unlock()
 	r.seeHLC(pong.HLC)
 	r.step(core.Ponged{Name: p.name, Stamp: pong.Stamp, Load: pong.Load})
@@ -239,24 +239,39 @@ func (r *Replica) load() wire.Load {
 	return l
 }
 
-// NowMS is cluster time: this node's wall clock plus the median of the offsets
-// to its peers and its own zero, so that one wrong clock hides nothing.
-func (r *Replica) NowMS() int64 { return r.cfg.WallMS() + r.offsetMS.Load() }
+// clusterTime bounds this node's wall clock by those of its peers, as offsets to the
+// boot-time clock, which is never set: one that jumps is contradicted at once, and not
+// only by the next PONG.
+type clusterTime struct{ leastMS, mostMS int64 }
 
-// moveOffsetLocked finds the median anew. The caller holds peersMu.
-func (r *Replica) moveOffsetLocked() {
-	offsets := make([]int64, 1, 1+len(r.peers))
+// NowMS is cluster time: the median of this node's wall clock and its peers', so that
+// one wrong clock hides nothing.
+func (r *Replica) NowMS() int64 {
+	now := r.cfg.WallMS()
+	if t := r.time.Load(); t != nil {
+		boot := r.cfg.Boottime() / 1e6
+		now = min(max(now, boot+t.leastMS), boot+t.mostMS)
+	}
+	return now
+}
+
+// boundTimeLocked finds anew what this node's clock is held between: the two of the
+// peers' clocks between which the median of all lies, this one's among them. By a
+// single peer nothing says which of the two is wrong. The caller holds peersMu.
+func (r *Replica) boundTimeLocked() {
+	offsets := make([]int64, 0, len(r.peers))
 	for _, p := range r.peers {
 		if p.clockKnown.Load() {
 			offsets = append(offsets, p.offsetMS.Load())
 		}
 	}
-	if len(offsets) <= 2 {
-		r.offsetMS.Store(0)
+	if len(offsets) < 2 {
+		r.time.Store(nil)
 		return
 	}
 	slices.Sort(offsets)
-	r.offsetMS.Store(offsets[(len(offsets)-1)/2])
+	mid := len(offsets) / 2
+	r.time.Store(&clusterTime{offsets[mid-1], offsets[mid]})
 }
 
 // maxHLCAhead bounds how far a peer's hybrid time may pull this node's ahead: a

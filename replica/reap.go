@@ -210,7 +210,7 @@ func (r *Replica) reapMS() (now int64, known bool) {
 			return 0, false
 		}
 		if len(r.peers) == 1 {
-			now = min(now, r.cfg.WallMS()+p.offsetMS.Load())
+			now = min(now, r.cfg.Boottime()/1e6+p.offsetMS.Load())
 		}
 	}
 	return now, true

@@ -121,7 +121,7 @@ type Replica struct {
 
 	peersMu  sync.RWMutex
 	peers    map[string]*remote
-	offsetMS atomic.Int64 // of cluster time, changed under peersMu
+	time     atomic.Pointer[clusterTime] // changed under peersMu; nil: no two peers' clocks are known
 	layout   atomic.Pointer[layout.Layout]
 	sessions sessions
 

@@ -216,12 +216,13 @@ func (m *Machine) Step(now int64, ev Event) []Effect {
 	before := m.now
 	m.now = max(m.now, now)
 	m.out, m.pinged = nil, false
-	if _, ok := ev.(Acked); ok { // the one event of the data path; it settles nothing
+	stood := before != 0 && m.now > before+Fresh
+	if _, ok := ev.(Acked); ok && !stood { // the one event of the data path; it settles nothing
 		m.handle(ev)
 		return m.out
 	}
 	m.noticeLapses()
-	if before != 0 && m.now > before+Fresh {
+	if stood {
 		m.stoodStill()
 	}
 	m.handle(ev)

@@ -35,8 +35,8 @@ type (
 		Stamp int64
 		Load  wire.Load
 	}
-	// HelloAnswered brings the answer to a HELLO, or Failed. Begun are the
-	// wanted partitions whose receiving side was opened.
+	// HelloAnswered brings the answer to a HELLO, or Failed. Clocks that it says are
+	// equal are those that were told.
 	HelloAnswered struct {
 		Name    string
 		Session uint64

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"edged.dev/edged/internal/kv"
@@ -135,11 +136,14 @@ func (m *Machine) setPart(p kv.Partition, owners []string) {
 	x.Owners = slices.Clone(owners)
 	x.Self = slices.Contains(owners, m.cfg.Self)
 	x.others = slices.DeleteFunc(slices.Clone(owners), func(n string) bool { return n == m.cfg.Self })
+	maps.DeleteFunc(x.equal, func(name string, _ bool) bool { return !slices.Contains(owners, name) })
 	if x.Self {
 		m.hold(p)
 	}
 	if x.Self && !had {
 		x.State, x.began, x.asked = kv.CatchingUp, m.now, m.now
+		x.contact, x.Verified, x.Path = false, false, ""
+		clear(x.reports) // of when others owned it: what came since is in none of them
 		x.Reason = "not synced yet"
 		if x.claims.quarantined {
 			x.Reason = quarantineReason
@@ -272,13 +276,13 @@ func (m *Machine) helloAnswered(e HelloAnswered) {
 	}
 }
 
-// levelWith takes a peer's word that its clock equals the one this copy told.
+// levelWith takes a peer's word that its clock equals the one this copy told, which
+// may have grown since.
 func (m *Machine) levelWith(p *peer, c wire.CopyClock, askAt int64) {
 	x := m.parts[c.Partition]
 	if x == nil {
 		return
 	}
-	c.Clock = m.cfg.Copies.Copy(c.Partition).Clock
 	m.report(p, c, askAt)
 	if x.Self || c.Partition == kv.System {
 		if x.Path == "" {
@@ -342,12 +346,12 @@ func (m *Machine) learn(name string, node kv.NodeID, copies []wire.CopyClock) {
 		if x == nil {
 			continue
 		}
+		p := m.peers[name]
 		if r, ok := x.reports[name]; ok && r.node == node {
-			r.copy, r.at = c, m.gapSince(x, name)
+			r.copy, r.at = m.newer(x, p, r.copy, c), m.gapSince(x, name)
 			x.reports[name] = r
 			continue
 		}
-		p := m.peers[name]
 		switch {
 		case p == nil || !p.up:
 		case x.State == kv.Live || x.Partition == kv.System:
@@ -356,6 +360,24 @@ func (m *Machine) learn(name string, node kv.NodeID, copies []wire.CopyClock) {
 			p.hello = false
 		}
 	}
+}
+
+// newer returns what stands as reported of a peer's copy when it tells unasked of that.
+// It may have been sent before the answer and come behind it, and LIVE goes by what was
+// answered: a running copy's durable clock grows, and what has become whole since is
+// asked again.
+func (m *Machine) newer(x *part, p *peer, reported, told wire.CopyClock) wire.CopyClock {
+	same := reported.Actor == told.Actor || reported.Actor == kv.Actor{}
+	switch {
+	case told.Actor.Boot < reported.Actor.Boot, same && !told.Clock.Covers(reported.Clock):
+		return reported
+	case told.Trust > reported.Trust && x.State != kv.Live && x.Partition != kv.System:
+		told.Trust = reported.Trust
+		if p != nil && p.answered {
+			p.hello = false
+		}
+	}
+	return told
 }
 
 func (m *Machine) ended(ev Event) {

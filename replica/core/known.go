@@ -40,6 +40,7 @@ func (m *Machine) know(name string, copies []wire.CopyClock) {
 	for _, c := range copies {
 		k := of[c.Partition]
 		switch {
+		case m.noSuch(c.Partition):
 		case k == nil:
 			of[c.Partition] = &known{actor: c.Actor, clock: c.Clock.Clone(), dirty: true}
 		case k.actor == c.Actor: // of another incarnation only a HELLO may tell
@@ -48,6 +49,10 @@ func (m *Machine) know(name string, copies []wire.CopyClock) {
 		}
 	}
 }
+
+// noSuch reports whether a partition is none of the cluster's: a peer may name as many
+// of those as it likes.
+func (m *Machine) noSuch(p kv.Partition) bool { return m.layout != nil && m.parts[p] == nil }
 
 func (m *Machine) knownOf(name string) map[kv.Partition]*known {
 	k := m.known[name]
@@ -65,6 +70,9 @@ func (m *Machine) knownOf(name string) map[kv.Partition]*known {
 // Only another incarnation can hold less: a running one's durable clock grows,
 // and a HELLO may be overtaken by an ACK that was sent behind it.
 func (m *Machine) Greet(name string, c wire.CopyClock) (lost bool) {
+	if m.noSuch(c.Partition) {
+		return false
+	}
 	of := m.knownOf(name)
 	k := of[c.Partition]
 	switch {

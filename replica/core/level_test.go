@@ -121,3 +121,17 @@ func TestATickOfAFormerProcessAsksForNothing(t *testing.T) {
 	differs(2)
 	require.True(t, compares(), "%v", s.effects)
 }
+
+// A peer may name as many partitions as it likes that there are not: nothing is kept
+// of them.
+func TestNothingIsKnownOfPartitionsThatThereAreNot(t *testing.T) {
+	t.Parallel()
+	s := again(t)
+	s.machine.TakeKnown(100)
+	for p, kept := range map[kv.Partition]int{0: 1, 1: 0, 1 << 20: 0, kv.System - 1: 0, kv.System: 1} {
+		c := wire.CopyClock{Partition: p, Actor: actorOf("n2", 2), Clock: s.clock("n2:1")}
+		require.False(t, s.machine.Greet("n2", c))
+		s.step(core.Acked{Name: "n2", Copies: []wire.CopyClock{c}})
+		require.Len(t, s.machine.TakeKnown(100), kept, p)
+	}
+}

@@ -112,6 +112,7 @@ type scenario struct {
 	effects []string
 	asked   map[uint64]core.SendHello
 	askedAt map[uint64]int64
+	told    map[uint64]kv.Clock
 }
 
 const second = int64(time.Second)
@@ -122,6 +123,7 @@ func newScenario(t *testing.T) *scenario {
 		copies:  copies{0: {}, kv.System: {}},
 		asked:   map[uint64]core.SendHello{},
 		askedAt: map[uint64]int64{},
+		told:    map[uint64]kv.Clock{},
 	}
 	s.start(2)
 	return s
@@ -251,7 +253,9 @@ func (s *scenario) session(what, name string, words []string) {
 	case "ack": // NAME TRUST CLOCK ...: the answer to the newest HELLO: differs
 		s.answer(name, wire.HelloAck{Copies: []wire.CopyClock{s.copyClock(name, words)}})
 	case "equal": // NAME TRUST: equal clocks
-		s.answer(name, wire.HelloAck{Equal: []wire.CopyClock{s.copyClock(name, append(words, "-"))}})
+		c := s.copyClock(name, slices.Insert(words, 1, "-"))
+		c.Clock = s.told[s.newest(name)]
+		s.answer(name, wire.HelloAck{Equal: []wire.CopyClock{c}})
 	case "late": // NAME TRUST CLOCK ...: the answer to the oldest HELLO, though a newer one was sent
 		n := s.oldest(name)
 		s.step(core.HelloAnswered{
@@ -380,7 +384,7 @@ func (s *scenario) duration(text string) int64 {
 func (s *scenario) step(ev core.Event) {
 	for _, e := range s.machine.Step(s.now, ev) {
 		if h, ok := e.(core.SendHello); ok {
-			s.asked[h.Session], s.askedAt[h.Session] = h, s.now
+			s.asked[h.Session], s.askedAt[h.Session], s.told[h.Session] = h, s.now, s.copies[0].clock.Clone()
 		}
 		if text := s.show(e); text != "" {
 			s.effects = append(s.effects, fmt.Sprintf("%6.2fs %s", float64(s.now-s.began)/float64(second), text))
