@@ -180,10 +180,10 @@ func (c *Committer) CommitGroup() (int, error) {
 	system := false
 	for i := range shares {
 		sh := &shares[i]
-		sh.shard.publish(sh.next, sh.changes, c.sync)
+		sh.shard.publish(sh.next, sh.changes, c)
 		system = system || sh.shard.id == kv.System
 	}
-	c.finish(shares)
+	c.finish()
 	if system && c.systemChanged != nil {
 		c.systemChanged()
 	}
@@ -279,15 +279,19 @@ func alters(changes []*state.Change) bool {
 	return false
 }
 
-func (c *Committer) finish(shares []share) {
+func (c *Committer) finish() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.finished++
-	if !c.sync {
-		for i := range shares {
-			c.unsynced[shares[i].shard] = struct{}{}
-		}
-	}
+}
+
+// owesSync notes that what a shard publishes is not on stable storage. The caller holds
+// the shard's mu: whoever sees the clock that is published finds it noted, and a
+// SyncApplied that takes the note finds that clock.
+func (c *Committer) owesSync(s *Shard) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsynced[s] = struct{}{}
 }
 
 // generation is the number of the newest group that a snapshot taken before the

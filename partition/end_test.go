@@ -2,6 +2,7 @@ package partition_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"edged.dev/edged/cache"
@@ -55,6 +56,27 @@ func TestEndDropsWhatTheDonorSawDie(t *testing.T) {
 			b.digest()
 		})
 	}
+}
+
+// So with more than a session keeps the keys of.
+func TestEndDropsWhatTheDonorSawDieOfMuchThatCameMeanwhile(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t, 1), newNode(t, 2)
+	a.put("hole", "keeps the base below")
+	s := forged(b)
+	const writes = 2500
+	for i := range writes {
+		b.get(a.put(fmt.Sprint("k", i), "v"))
+	}
+	b.plan("k7", "planned beside", state.Covers{})
+	s.in.Keep(kv.ClockOf(kv.Span{Actor: a.Actor(), Runs: []kv.Run{{From: 102, To: 1101}}}))
+	require.NoError(t, s.in.End(endOf(a.Actor(), 2001), nil, nil))
+	b.commit()
+	require.EqualValues(t, 1000+500+1, b.Count(), "kept, beyond the donor's clock, and its own")
+	require.Equal(t, []string{"planned beside"}, b.values("k7"))
+	require.Empty(t, b.values("k1999"))
+	require.Equal(t, []string{"v"}, b.values("k2000"))
+	b.digest()
 }
 
 func forged(b *node) *session {
@@ -186,4 +208,52 @@ func TestGroupsAreBounded(t *testing.T) {
 	}
 	require.Equal(t, []int{2, 2}, sizes)
 	require.EqualValues(t, 4, a.Count())
+}
+
+// hooked is a tier that calls back when an object of a partition is put into it, which
+// is while that partition publishes.
+type hooked struct {
+	*cache.Tier
+	at   kv.Partition
+	hook func()
+}
+
+func (h *hooked) Put(p uint32, hash uint64, key, record []byte) bool {
+	if kv.Partition(p) == h.at {
+		h.hook()
+	}
+	return h.Tier.Put(p, hash, key, record)
+}
+
+// Under relaxed durability a clock that a session's end has published is not durable
+// yet. A donor that ends at this moment, while the rest of the group is published, must
+// not let it leave the node before it is (R4).
+func TestAClockThatIsPublishedIsSyncedBeforeItLeaves(t *testing.T) {
+	t.Parallel()
+	memory, err := cache.NewTier(1 << 20)
+	require.NoError(t, err)
+	a, b := newNode(t, 1), newNode(t, 2)
+	told := false
+	a.relaxed, a.tier = true, &hooked{Tier: memory, at: kv.System}
+	a.open()
+	s := begin(b, a)
+	for s.scan(1) || s.tail() {
+	}
+	a.tier.(*hooked).hook = func() {
+		clock, _, mustSync, ended := s.out.End()
+		require.True(t, ended)
+		require.True(t, mustSync)
+		require.NoError(t, a.set.Committer().SyncApplied())
+		durable := a.Clock()
+		require.True(t, durable.Covers(clock))
+		told = true
+	}
+	stranger := kv.Actor{Node: 77, Boot: 3, Rand: 5}
+	require.NoError(t, forged(a).in.End(endOf(stranger, 9), nil, nil))
+	a.set.Add(kv.System).Write([]byte("k"), func(kv.Object) (*partition.Mutation, error) {
+		return &partition.Mutation{Version: kv.Version{Value: []byte("v")}}, nil
+	}, func(_ *state.Change, err error) { require.NoError(t, err) })
+	a.commit()
+	require.True(t, told)
+	require.True(t, covers(a, stranger, 9))
 }

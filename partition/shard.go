@@ -329,16 +329,19 @@ func (s *Shard) newPlannedLocked(e state.Entry) *planned {
 const sessionRecord = 'P'
 
 // publish makes a committed group visible; the committer calls it.
-func (s *Shard) publish(next state.Published, changes []*state.Change, synced bool) {
+func (s *Shard) publish(next state.Published, changes []*state.Change, c *Committer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changes.Add(1)
-	s.copy.Publish(next, changes, synced)
+	s.copy.Publish(next, changes, c.sync)
 	s.keepWarmLocked(changes)
 	for _, ch := range changes {
 		for i := range ch.Keys {
 			s.publishKeyLocked(&ch.Keys[i])
 		}
+	}
+	if !c.sync {
+		c.owesSync(s)
 	}
 }
 

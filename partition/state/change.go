@@ -51,6 +51,21 @@ type Change struct {
 	// Most changes are of one key and one dot: these are where they lie.
 	oneDot [1]kv.Dot
 	oneKey [1]KeyChange
+
+	published *bool // for the sessions that noted it; nil: none did
+}
+
+// note remembers a version of the change in the receiving sides that do not bring it.
+func (c *Copy) note(ch *Change, d kv.Dot, key []byte) {
+	for _, in := range c.incomings {
+		if in == ch.In {
+			continue
+		}
+		if ch.published == nil {
+			ch.published = new(bool)
+		}
+		in.note(d, key, ch.published)
+	}
 }
 
 // Delta is the difference a change makes to a digest.

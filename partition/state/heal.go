@@ -32,9 +32,7 @@ func (c *Copy) PlanHeal(cures []Cure, found, recorded merkle.Digest) *Change {
 			if !v.Tombstone() {
 				ch.Digest.Add = ch.Digest.Add.Add(c.item(k.Key, v))
 			}
-			for _, in := range c.incomings {
-				in.Note(v.Dot, k.Key)
-			}
+			c.note(ch, v.Dot, k.Key)
 		}
 		ch.Keys = append(ch.Keys, KeyChange{Key: k.Key, Before: k.Before, After: k.After, Whole: c.Load(k.After)})
 	}

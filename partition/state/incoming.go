@@ -19,14 +19,22 @@ type Incoming struct {
 	unclaimed kv.Clock  // that, and what it claims
 	held      []kv.Span // dots above BaseS that were planned when it began
 	noted     []noted   // dots that came by other ways since
+	passed    kv.Clock  // those of them that are in the store, and no more in noted
+	unpassed  int       // how many were left in noted then
 	recorded  bool
 	cancelled bool
 }
 
 type noted struct {
-	dot kv.Dot
-	key string
+	dot       kv.Dot
+	key       string
+	published *bool // its change is; nil: it was planned before the session began
 }
+
+// maxNoted is how many dots that came by other ways a receiving side keeps with their
+// keys before it lets go of those that the store's dot index has: a session of much
+// data lasts for minutes, in which millions may be written.
+const maxNoted = 1024
 
 // live is what the donor said of dots up to BaseS: of those that were in clock it
 // held just the dots.
@@ -72,11 +80,30 @@ func (c *Copy) leave(in *Incoming) {
 	c.incomings = slices.DeleteFunc(c.incomings, func(x *Incoming) bool { return x == in })
 }
 
-// Note remembers a dot that came by another way than this session.
-func (in *Incoming) Note(d kv.Dot, key []byte) {
+// Note remembers a dot that was planned before the session began.
+func (in *Incoming) Note(d kv.Dot, key []byte) { in.note(d, key, nil) }
+
+func (in *Incoming) note(d kv.Dot, key []byte, published *bool) {
 	if !in.BaseS.Has(d) {
-		in.noted = append(in.noted, noted{d, string(key)})
+		in.noted = append(in.noted, noted{d, string(key), published})
 	}
+}
+
+// settle lets go of the keys of what is published, if there are too many.
+func (in *Incoming) settle() {
+	if len(in.noted) <= maxNoted+2*in.unpassed {
+		return
+	}
+	var spans []kv.Span
+	in.noted = slices.DeleteFunc(in.noted, func(n noted) bool {
+		if n.published == nil || !*n.published {
+			return false
+		}
+		spans = append(spans, kv.Span{Actor: n.dot.Actor, Runs: []kv.Run{{From: n.dot.Seq, To: n.dot.Seq}}})
+		return true
+	})
+	in.passed.Join(kv.ClockOf(spans...))
+	in.unpassed = len(in.noted)
 }
 
 // Keep takes the donor's word that it holds the dots and will not send them.
@@ -139,14 +166,10 @@ func (in *Incoming) Suspects(end kv.Clock) (keys []string, dots []kv.Span) {
 	}
 	slices.Sort(keys)
 	held := kv.ClockOf(in.held...)
+	held.Join(in.passed)
 	unsent := kv.ClockOf(held.Minus(in.Sent)...)
-	for _, s := range unsent.Spans() {
-		if s.Base > 0 {
-			s.Runs = append([]kv.Run{{From: 1, To: s.Base}}, s.Runs...)
-			s.Base = 0
-		}
-		dots = append(dots, s)
-	}
+	beyond := kv.ClockOf(unsent.Minus(end)...)
+	dots = unsent.Minus(beyond)
 	return slices.Compact(keys), dots
 }
 

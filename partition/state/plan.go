@@ -32,9 +32,7 @@ func (c *Copy) PlanWrite(key []byte, cur Entry, covers Covers, v kv.Version) (*C
 	ch.Dots = append(ch.oneDot[:0], v.Dot)
 	c.see(ch)
 	c.keyChange(ch, key, cur, whole, kv.Object{})
-	for _, in := range c.incomings {
-		in.Note(v.Dot, key)
-	}
+	c.note(ch, v.Dot, key)
 	return ch, v.Dot
 }
 
@@ -110,11 +108,7 @@ func (c *Copy) PlanApply(r Received, cur Entry) *Change {
 		if !c.clock.Has(v.Dot) {
 			ch.Dots = append(ch.Dots, v.Dot)
 		}
-		for _, in := range c.incomings {
-			if in != r.In {
-				in.Note(v.Dot, r.Key)
-			}
-		}
+		c.note(ch, v.Dot, r.Key)
 	}
 	c.see(ch)
 	e := cur

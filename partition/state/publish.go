@@ -47,9 +47,15 @@ func (c *Copy) Publish(next Published, changes []*Change, synced bool) {
 		c.synced = c.now.Clock
 	}
 	for _, ch := range changes {
+		if ch.published != nil {
+			*ch.published = true
+		}
 		for i := range ch.Keys {
 			c.publishKey(ch, &ch.Keys[i])
 		}
+	}
+	for _, in := range c.incomings {
+		in.settle()
 	}
 }
 

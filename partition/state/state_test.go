@@ -161,3 +161,40 @@ func TestClosedDonorIsNotMarked(t *testing.T) {
 	require.False(t, open.Clean())
 	require.True(t, closed.Clean())
 }
+
+// What comes by other ways while a session runs is named by its keys while that is
+// little; past it the dot index has the keys, once they are in the store.
+func TestASessionKeepsFewKeysOfWhatCameMeanwhile(t *testing.T) {
+	t.Parallel()
+	const most = 1024 // maxNoted
+	end := kv.ClockOf(kv.Span{Actor: actor(1), Base: 3 * most})
+	for _, tc := range []struct{ writes, keys int }{{most, most}, {most + 1, 0}, {3 * most, most - 2}} {
+		c := newCopy(1)
+		in := c.Begin(1, 2)
+		for i := range tc.writes {
+			ch, _ := c.PlanWrite(fmt.Append(nil, i), state.Entry{}, state.Covers{}, value("v"))
+			publish(c, ch)
+		}
+		keys, dots := in.Suspects(end)
+		require.Len(t, keys, tc.keys)
+		n, _ := kv.Dots(dots)
+		require.EqualValues(t, tc.writes-tc.keys, n)
+	}
+	// What is planned and not published yet is in no index.
+	c := newCopy(1)
+	in := c.Begin(1, 2)
+	first, _ := c.PlanWrite([]byte("first"), state.Entry{}, state.Covers{}, value("v"))
+	var rest []*state.Change
+	for i := range most {
+		ch, _ := c.PlanWrite(fmt.Append(nil, i), state.Entry{}, state.Covers{}, value("v"))
+		rest = append(rest, ch)
+	}
+	publish(c, first)
+	keys, dots := in.Suspects(end)
+	require.Len(t, keys, most)
+	require.Equal(t, []kv.Span{{Actor: actor(1), Runs: []kv.Run{{From: 1, To: 1}}}}, dots)
+	publish(c, rest...)
+	keys, dots = in.Suspects(kv.ClockOf(kv.Span{Actor: actor(1), Base: 2}))
+	require.Len(t, keys, 1)
+	require.Len(t, dots, 1)
+}
