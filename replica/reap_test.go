@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,15 @@ func (m *member) skewed(by time.Duration) {
 	m.cfg = func(cfg *replica.Config) {
 		cfg.WallMS = func() int64 { return time.Now().Add(by).UnixMilli() }
 	}
+}
+
+// jumping lets a node's wall clock be set while it runs.
+func (m *member) jumping() (set func(by time.Duration)) {
+	var off atomic.Int64
+	m.cfg = func(cfg *replica.Config) {
+		cfg.WallMS = func() int64 { return time.Now().UnixMilli() + off.Load() }
+	}
+	return func(by time.Duration) { off.Store(by.Milliseconds()) }
 }
 
 // expiring writes a value that expires a while from now, by the true time.
@@ -133,6 +143,42 @@ func TestWhoSucceedsTheFirstOwnerRemovesWhatExpired(t *testing.T) {
 		c.equal(c.names...)
 		require.EqualValues(t, 1, c.reaped(), "who comes back removes nothing of its own")
 	})
+}
+
+// A clock that is set forward by an hour, or back, is contradicted at once: nothing is
+// hidden and nothing removed until the next PONG comes, nor for ever after.
+func TestAClockThatJumpsHidesAndRemovesNothing(t *testing.T) {
+	for _, tc := range []struct {
+		names []string
+		by    time.Duration
+	}{
+		{[]string{"n1", "n2", "n3"}, time.Hour},
+		{[]string{"n1", "n2", "n3"}, -time.Hour},
+		{[]string{"n1", "n2"}, time.Hour},
+	} {
+		t.Run(fmt.Sprint(len(tc.names), " nodes ", tc.by), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newCluster(t, tc.names...)
+				set := c.nodes["n1"].jumping()
+				c.up()
+				key := c.keyFirstAt("n1")
+				c.expiring("n1", key, 10*time.Minute)
+				set(tc.by)
+				if len(tc.names) > 2 {
+					require.InDelta(t, time.Now().UnixMilli(), c.nodes["n1"].replica.NowMS(), 2)
+					_, found := c.get("n1", key)
+					require.True(t, found)
+				}
+				time.Sleep(3 * time.Second)
+				require.Zero(t, c.reaped())
+				require.Equal(t, 1, c.nodes["n1"].values())
+				set(0)
+				time.Sleep(10*time.Minute + 2*time.Second)
+				c.gone(tc.names...)
+				require.EqualValues(t, 1, c.reaped())
+			})
+		})
+	}
 }
 
 // Of two clocks neither is right: what one of them still serves is not removed.
