@@ -262,12 +262,16 @@ func (l *links) hungUpOn(name string, b wire.Breach, cause error) {
 }
 
 // OpenLane implements replica.Peers.
-func (l *links) OpenLane(ctx context.Context, name string) (io.WriteCloser, error) {
+func (l *links) OpenLane(ctx context.Context, name string) (replica.LaneStream, error) {
 	p := l.transport.Peer(name)
 	if p == nil {
 		return nil, fmt.Errorf("open lane to %s: %w", name, transport.ErrPeerDown)
 	}
-	return p.OpenLane(ctx)
+	lane, err := p.OpenLane(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return lane, nil
 }
 
 // reconnectEvery spaces the looks for members that are not connected.

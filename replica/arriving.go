@@ -32,11 +32,12 @@ type arriving struct {
 	watch *time.Timer
 	held  int // 1 while it waits for room to apply
 	over  bool
+	taken taking
 }
 
 // join takes in a lane by its head. The number of lanes is the same in all of
 // them, and each comes once.
-func (p *pull) join(head wire.LaneRecord) (*arriving, error) {
+func (p *pull) join(head wire.LaneRecord, tell func(wire.Taken)) (*arriving, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -50,6 +51,7 @@ func (p *pull) join(head wire.LaneRecord) (*arriving, error) {
 		return nil, wire.Breached(wire.BreachReplayed, "%w: lane %d came twice", errBreach, head.Lane)
 	}
 	a := &arriving{pull: p}
+	a.taken.tell = func(chunks uint64) { tell(wire.Taken{Session: head.Session, Lane: head.Lane, Chunks: chunks}) }
 	p.lanes[head.Lane] = a
 	return a, nil
 }
@@ -77,15 +79,16 @@ func (a *arriving) movesLocked() {
 	}
 }
 
-// isHeld reports whether the lane is not read for want of room; its watch then
-// begins anew.
+// isHeld reports whether it is this node that holds the lane up: it has no room for
+// more, or has not written what came. The lane's watch then begins anew.
 func (a *arriving) isHeld() bool {
 	a.pull.mu.Lock()
 	defer a.pull.mu.Unlock()
-	if a.held > 0 {
+	held := a.held > 0 || a.taken.writes()
+	if held {
 		a.movesLocked()
 	}
-	return a.held > 0
+	return held
 }
 
 // begin takes a partition for this lane, which no other has.
@@ -202,7 +205,11 @@ func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
 	case <-ctx.Done():
 		return
 	}
-	a, err := pl.join(head)
+	a, err := pl.join(head, func(t wire.Taken) {
+		frame := t.Append(nil)
+		r.stats.SyncBytesOut.Add(int64(len(frame)))
+		_ = r.cfg.Peers.SendControl(name, frame) // lost with its connection, like the lane
+	})
 	if err != nil {
 		r.refuseLane(pl, err)
 		return
@@ -269,6 +276,9 @@ func (p *pull) strangerLocked(part kv.Partition) error {
 // receive applies a lane's records as they come.
 func (r *Replica) receive(ctx context.Context, a *arriving, lr *wire.LaneReader) error {
 	for ctx.Err() == nil {
+		if n, whole := lr.Chunks(); whole {
+			a.taken.chunk(n)
+		}
 		rec, err := lr.Next()
 		if err != nil && (errors.Is(err, io.EOF) || errors.Is(err, wire.ErrMalformed)) {
 			return err
@@ -324,7 +334,12 @@ func (r *Replica) applyBatch(ctx context.Context, a *arriving, in *partition.Inc
 		if err := r.admit(ctx, a, n); err != nil {
 			return err
 		}
-		if err := in.Apply(c.Key, c.Object, partition.Batch{Base: b.Base, Floor: b.Floor}, func() { r.applies.wrote(n) }); err != nil {
+		a.taken.hand()
+		wrote := func() {
+			r.applies.wrote(n)
+			a.taken.wrote()
+		}
+		if err := in.Apply(c.Key, c.Object, partition.Batch{Base: b.Base, Floor: b.Floor}, wrote); err != nil {
 			r.applies.wrote(n)
 			return err
 		}

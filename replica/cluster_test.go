@@ -319,6 +319,7 @@ type wires struct {
 	call  func(from, to string, t wire.Type) error // before it is served
 	reply func(from, to string, t wire.Type) error // after
 	lane  func(from, to string, w io.WriteCloser) io.WriteCloser
+	rtt   time.Duration                   // that lanes are told of
 	seen  func(kind string, frame []byte) // every frame that is sent; may be nil
 
 	answer   func(from, to string, t wire.Type, resp []byte) []byte // in place of to's answer
@@ -508,25 +509,50 @@ func (w *wires) faults() (before, after func(from, to string, t wire.Type) error
 	return before, after
 }
 
-func (e *end) OpenLane(_ context.Context, name string) (io.WriteCloser, error) {
+func (e *end) OpenLane(ctx context.Context, name string) (replica.LaneStream, error) {
 	k := e.w.conn(e.name, name)
 	if k == nil {
 		return nil, errDown
 	}
 	rd, wr := io.Pipe()
 	to := k.ends[name]
+	gone := make(chan struct{})
 	k.tasks.Go(func() {
+		defer close(gone)
 		defer context.AfterFunc(k.ctx, func() { rd.CloseWithError(errDown) })()
 		to.Lane(k.ctx, e.name, rd)
 		rd.CloseWithError(errDown)
 	})
 	e.w.mu.Lock()
-	lane := e.w.lane
+	lane, rtt := e.w.lane, e.w.rtt
 	e.w.mu.Unlock()
+	out := &laneEnd{WriteCloser: wr, gone: gone, rtt: rtt}
 	if lane != nil {
-		return lane(e.name, name, wr), nil
+		out.WriteCloser = lane(e.name, name, wr)
 	}
-	return wr, nil
+	out.stop = context.AfterFunc(ctx, func() {
+		if p, ok := out.WriteCloser.(*io.PipeWriter); ok {
+			_ = p.CloseWithError(errDown)
+		}
+		_ = wr.CloseWithError(errDown)
+	})
+	return out, nil
+}
+
+// laneEnd is the writing end of a lane.
+type laneEnd struct {
+	io.WriteCloser
+	gone chan struct{}
+	rtt  time.Duration
+	stop func() bool
+}
+
+func (l *laneEnd) Done() <-chan struct{} { return l.gone }
+func (l *laneEnd) RTT() time.Duration    { return l.rtt }
+
+func (l *laneEnd) Close() error {
+	l.stop()
+	return l.WriteCloser.Close()
 }
 
 // Hangup ends the connection, as a transport does: not in the caller's goroutine.

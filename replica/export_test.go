@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"time"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition"
@@ -37,6 +38,35 @@ func ClockHash(p kv.Partition, c kv.Clock) uint64 { return clockHash(p, c) }
 
 // WorthALane sets how many bytes are worth a lane more.
 func (r *Replica) WorthALane(bytes uint64) { r.laneBytes = bytes }
+
+// Window is a lane's window by itself.
+type Window struct{ w window }
+
+// NewWindow returns the window of one of so many lanes, at a clock.
+func NewWindow(rtt time.Duration, lanes int64, now func() int64) *Window {
+	return &Window{window{rtt: rtt, lanes: lanes, now: now}}
+}
+
+// Begin begins a chunk.
+func (w *Window) Begin() { w.w.begin() }
+
+// Write writes as much of n bytes as there is room for.
+func (w *Window) Write(n int) int {
+	free, _ := w.w.room(n)
+	w.w.wrote(free)
+	return free
+}
+
+// Take takes the receiver's word.
+func (w *Window) Take(chunks uint64) error { return w.w.take(chunks) }
+
+// The bounds of windows.
+const (
+	WindowBytes    = windowBytes
+	MaxWindowBytes = maxWindowBytes
+	TakeRate       = takeRate
+	TakeWait       = takeWait
+)
 
 // LanesFor is how many lanes a session has.
 func LanesFor(dots uint64) int { return lanesFor(dots, laneBytes) }

@@ -97,17 +97,24 @@ func lanesFor(dots, bytes uint64) int {
 
 // donateLane streams what it takes from the session's queue, until that is empty.
 func (r *Replica) donateLane(ctx context.Context, g *giving, number int) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	w, err := r.cfg.Peers.OpenLane(ctx, g.peer.name)
 	if err != nil {
 		return
 	}
 	defer func() { _ = w.Close() }() // the closing mark inside is what counts
 	r.stats.LanesOut.Add(1)
-	paced := r.paced(ctx, w, g.until)
+	under := &window{rtt: w.RTT(), lanes: int64(g.lanes), now: r.cfg.Boottime}
+	key := laneKey{g.peer.name, g.session, uint8(number)}
+	r.sessions.openWindow(key, under)
+	defer r.sessions.closeWindow(key, under)
+	paced := r.paced(ctx, cancel, w, under, g.until)
 	lane, err := r.codec.LaneWriter(paced, g.level)
 	if err != nil {
 		return
 	}
+	lane.EachChunk(under.begin)
 	defer func() { r.stats.SyncBytesOut.Add(lane.Bytes()) }()
 	if err := lane.HeadOf(g.session, number, g.lanes, g.told); err != nil {
 		return

@@ -338,8 +338,8 @@ func TestALaneThatIsNotTheSessionsIsABreach(t *testing.T) {
 	}
 }
 
-// A receiver whose disk is slow holds no more than its queue of what sessions bring,
-// and is not taken for stalled; its donor's writes wait, and go on afterwards.
+// A receiver whose disk is slow is not taken for stalled; it holds what its donor keeps
+// under way, which waits, and goes on afterwards.
 func TestLanesWaitForASlowReceiver(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := laned(t, 2, 1, 300, 20_000, "n1", "n2") // six megabytes
@@ -357,9 +357,9 @@ func TestLanesWaitForASlowReceiver(t *testing.T) {
 		time.Sleep(30 * time.Second) // virtual: six times as long as a lane may stall
 		synctest.Wait()
 		now, most, limit := n2.replica.AppliesHeld()
-		require.Greater(t, now, limit/2, "it is full")
+		require.Positive(t, now)
 		require.LessOrEqual(t, most, limit)
-		require.Less(t, written.Load(), int64(3<<20), "the donor waits")
+		require.Less(t, written.Load(), int64(4*(wire.ChunkBytes+20_000)), "two chunks a lane at most: the donor waits")
 		require.Zero(t, n2.replica.Stats().SessionsCut.Load()+n2.replica.Stats().LanesCut.Load())
 		_, found := c.get("n1", "k0")
 		require.True(t, found, "and holds up nobody")

@@ -203,6 +203,13 @@ func (r *Replica) controlFrame(p *remote, frame []byte) error {
 			return err
 		}
 		r.step(core.Stated{Name: p.name, State: st})
+	case wire.TypeTaken:
+		taken, err := wire.ParseTaken(frame)
+		if err != nil {
+			return err
+		}
+		r.stats.SyncBytesIn.Add(int64(len(frame)))
+		return r.takenBy(p.name, taken)
 	}
 	return nil
 }

@@ -123,15 +123,15 @@ func (p *pull) await(stalled func()) {
 	}
 }
 
-// isHeld reports whether lanes are not read for want of room; the watch then begins
-// anew.
+// isHeld reports whether lanes are held up by this node; the watch then begins anew.
 func (p *pull) isHeld() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.held > 0 {
+	held := p.held > 0 || slices.ContainsFunc(p.lanes, func(a *arriving) bool { return a != nil && !a.over && a.taken.writes() })
+	if held {
 		p.movesLocked()
 	}
-	return p.held > 0
+	return held
 }
 
 // movesLocked notes that bytes of a lane came. The caller holds mu.

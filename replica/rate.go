@@ -64,15 +64,17 @@ func (p *pace) take(n int) time.Duration {
 	return 0
 }
 
-// pacedLane is a lane's stream under the node's limit, and under one of the
-// partition that is being streamed.
+// pacedLane is a lane's stream within its window, under the node's limit, and under one
+// of the partition that is being streamed.
 type pacedLane struct {
-	io.WriteCloser
-	pace  *pace
-	part  *pace
-	rate  *partRate
-	moved *atomic.Int64
-	ctx   context.Context //nolint:containedctx // a Write has none, and must end with the session
+	LaneStream
+	window *window
+	pace   *pace
+	part   *pace
+	rate   *partRate
+	moved  *atomic.Int64
+	ctx    context.Context //nolint:containedctx // a Write has none, and must end with the session
+	cancel func()          // ends ctx, and with it the stream
 }
 
 // partRate is the limit of the partition that a lane streams. It ends with its
@@ -91,28 +93,39 @@ func (p *partRate) limit() int64 {
 }
 
 // paced puts a lane under the limits, its partitions' until a time.
-func (r *Replica) paced(ctx context.Context, w io.WriteCloser, until int64) pacedLane {
+func (r *Replica) paced(ctx context.Context, cancel func(), w LaneStream, under *window, until int64) pacedLane {
 	rate := &partRate{now: r.cfg.Boottime, until: until}
-	return pacedLane{w, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, &r.stats.LaneBytes, ctx}
+	return pacedLane{w, under, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, &r.stats.LaneBytes, ctx, cancel}
 }
 
 func (w pacedLane) Write(b []byte) (int, error) {
 	sent := 0
 	for sent < len(b) {
-		part := b[sent:min(len(b), sent+paceBytes)]
-		if err := w.part.draw(w.ctx, len(part)); err != nil {
+		n, err := w.window.wait(w.ctx, w.Done(), min(len(b)-sent, paceBytes))
+		if err != nil {
 			return sent, err
 		}
-		if err := w.pace.draw(w.ctx, len(part)); err != nil {
+		if err := w.part.draw(w.ctx, n); err != nil {
 			return sent, err
 		}
-		n, err := w.WriteCloser.Write(part)
-		w.moved.Add(int64(n))
+		if err := w.pace.draw(w.ctx, n); err != nil {
+			return sent, err
+		}
+		n, err = w.write(b[sent : sent+n])
 		if sent += n; err != nil {
 			return sent, err
 		}
 	}
 	return sent, nil
+}
+
+// write writes what there is room for. A receiver may have room and not read.
+func (w pacedLane) write(b []byte) (int, error) {
+	defer time.AfterFunc(takeWait, w.cancel).Stop()
+	n, err := w.LaneStream.Write(b)
+	w.moved.Add(int64(n))
+	w.window.wrote(n)
+	return n, err
 }
 
 // movingReader is a lane's stream at its receiver. It tells that bytes came, for a

@@ -30,8 +30,16 @@ type Peers interface {
 	SendControl(name string, frame []byte) error
 	SendLive(name string, frame []byte) error
 	Call(ctx context.Context, name string, request []byte) ([]byte, error)
-	OpenLane(ctx context.Context, name string) (io.WriteCloser, error)
+	OpenLane(ctx context.Context, name string) (LaneStream, error)
 	Hangup(name string, b wire.Breach, why string)
+}
+
+// LaneStream is the writing end of a lane's stream. Its writes wait for a peer that reads
+// slowly, and fail when the context that it was opened with ends.
+type LaneStream interface {
+	io.WriteCloser
+	Done() <-chan struct{} // closed when nothing that is written is read any more
+	RTT() time.Duration    // the least that was seen of the connection
 }
 
 // View is what a policy shows of concurrent versions.

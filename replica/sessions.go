@@ -33,7 +33,8 @@ type sessions struct {
 	answered map[answerKey]*answered
 	order    []answerKey // of answered, oldest first
 	outgoing int
-	lanesOut int       // of the outgoing sessions
+	lanesOut int // of the outgoing sessions
+	windows  map[laneKey]*window
 	ends     []partEnd // published, and not told to the machine
 	telling  bool      // somebody sees to them
 	unsynced []func()  // ends that wait for stable storage, under relaxed durability
@@ -86,6 +87,7 @@ func (s *sessions) init() {
 	s.ackDue = make(chan struct{}, 1)
 	s.pulls = map[uint64]*pull{}
 	s.answered = map[answerKey]*answered{}
+	s.windows = map[laneKey]*window{}
 }
 
 func (s *sessions) add(p *pull) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,11 +26,11 @@ type nobody struct{}
 
 var errNobody = errors.New("a cluster of one has no peers")
 
-func (nobody) SendControl(string, []byte) error                         { return errNobody }
-func (nobody) SendLive(string, []byte) error                            { return errNobody }
-func (nobody) Call(context.Context, string, []byte) ([]byte, error)     { return nil, errNobody }
-func (nobody) Hangup(string, wire.Breach, string)                       {}
-func (nobody) OpenLane(context.Context, string) (io.WriteCloser, error) { return nil, errNobody }
+func (nobody) SendControl(string, []byte) error                             { return errNobody }
+func (nobody) SendLive(string, []byte) error                                { return errNobody }
+func (nobody) Call(context.Context, string, []byte) ([]byte, error)         { return nil, errNobody }
+func (nobody) Hangup(string, wire.Breach, string)                           {}
+func (nobody) OpenLane(context.Context, string) (replica.LaneStream, error) { return nil, errNobody }
 
 // newest shows the newest of concurrent versions.
 type newest struct{}

@@ -3,8 +3,8 @@ package transport
 import (
 	"context"
 	"fmt"
-	"io"
 	"sync"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -15,7 +15,7 @@ import (
 // wait for a peer that reads slowly. Close ends it in good order; the end of ctx
 // cuts it off, and the reader then gets an error, not io.EOF. One of the two must
 // happen. Past maxLanes open ones it waits for one to be closed.
-func (p *Peer) OpenLane(ctx context.Context) (io.WriteCloser, error) {
+func (p *Peer) OpenLane(ctx context.Context) (*Lane, error) {
 	select {
 	case p.lanes <- struct{}{}:
 	case <-ctx.Done():
@@ -29,7 +29,7 @@ func (p *Peer) OpenLane(ctx context.Context) (io.WriteCloser, error) {
 		return nil, fmt.Errorf("open lane to %s: %w", p.info.Name, err)
 	}
 	s.SetPriority(5, true)
-	l := &lane{stream: s, free: sync.OnceFunc(func() { <-p.lanes })}
+	l := &Lane{peer: p, stream: s, free: sync.OnceFunc(func() { <-p.lanes })}
 	l.stop = context.AfterFunc(ctx, func() {
 		s.CancelWrite(streamAborted)
 		l.free()
@@ -41,17 +41,25 @@ func (p *Peer) OpenLane(ctx context.Context) (io.WriteCloser, error) {
 	return l, nil
 }
 
-// lane is the writing end.
-type lane struct {
+// Lane is the writing end of a lane.
+type Lane struct {
+	peer   *Peer
 	stream *quic.SendStream
 	stop   func() bool
 	free   func()
 }
 
-func (l *lane) Write(b []byte) (int, error) { return l.stream.Write(b) }
+// Write writes to the lane.
+func (l *Lane) Write(b []byte) (int, error) { return l.stream.Write(b) }
+
+// Done is closed when the reader has gone, or the lane is closed or cut off.
+func (l *Lane) Done() <-chan struct{} { return l.stream.Context().Done() }
+
+// RTT is the least round trip seen of the connection.
+func (l *Lane) RTT() time.Duration { return l.peer.conn.ConnectionStats().MinRTT }
 
 // Close sends the end. It fails if the lane was cut off before.
-func (l *lane) Close() error {
+func (l *Lane) Close() error {
 	l.stop()
 	defer l.free()
 	return l.stream.Close()

@@ -318,6 +318,9 @@ func plainFrames() []frameCase {
 		{"done ack", drawAs(func(t *rapid.T) wire.DoneAck {
 			return wire.DoneAck{Compared: drawPartitions(t), Bad: drawPartitions(t), NeedClocks: rapid.Bool().Draw(t, "need clocks")}
 		}), parseAs(wire.ParseDoneAck)},
+		{"taken", drawAs(func(t *rapid.T) wire.Taken {
+			return wire.Taken{Session: u64(t, "session"), Lane: rapid.Uint8Range(0, wire.MaxSessionLanes-1).Draw(t, "lane"), Chunks: u64(t, "chunks")}
+		}), parseAs(wire.ParseTaken)},
 		{"tick", drawAs(func(t *rapid.T) wire.Tick {
 			return wire.Tick{View: u64(t, "view"), Root: drawRoot(t), Pending: u64(t, "pending")}
 		}), parseAs(wire.ParseTick)},

@@ -40,7 +40,8 @@ func TestGoldenFrames(t *testing.T) {
 		"hello": {wire.Hello{Session: 1, View: 2, Copies: copies, Wants: []kv.Partition{0, 1}}.Append(nil, c, nil), goldenHello},
 		"hello ack": {wire.HelloAck{View: 2, Copies: copies[:2], Equal: []wire.CopyClock{{Partition: 3, Actor: a}}}.
 			Append(nil, c, copies), goldenHelloAck},
-		"lane": {goldenLaneFrame(t, object, clock), goldenLane},
+		"taken": {wire.Taken{Session: 1, Lane: 2, Chunks: 300}.Append(nil), goldenTaken},
+		"lane":  {goldenLaneFrame(t, object, clock), goldenLane},
 	} {
 		require.Equal(t, x.want, hex.EncodeToString(x.frame), name)
 	}
@@ -72,6 +73,7 @@ func goldenLaneFrame(t *testing.T, o kv.Object, clock kv.Clock) []byte {
 const (
 	goldenPing  = "030100000000000000020000000000000003000000000000000400000000000000"
 	goldenPong  = "0401000000000000000200000000000000030000000000000004000000000000000132"
+	goldenTaken = "2c010000000000000002ac02"
 	goldenState = "05010000000000000002000000000000000105e401"
 	goldenApply = "060200a10000000000000001b100000000000000040603000000060000000900000000000000010502016b0204000701" +
 		"00e80300000000b00901760301ac020000e9030000000002000701ac0200"

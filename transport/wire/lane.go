@@ -63,6 +63,7 @@ type LaneWriter struct {
 	told  *told // nil: the lane leans on nothing
 	held  held
 	begun bool // the first byte is written
+	each  func()
 	err   error
 }
 
@@ -113,6 +114,9 @@ func (c *Codec) LaneWriter(w io.Writer, level LaneLevel) (*LaneWriter, error) {
 	l.z = z
 	return l, nil
 }
+
+// EachChunk has fn called for each chunk before any byte of it is written.
+func (l *LaneWriter) EachChunk(fn func()) { l.each = fn }
 
 // Bytes is how many bytes were written so far, compressed.
 func (l *LaneWriter) Bytes() int64 { return l.raw.n }
@@ -325,6 +329,9 @@ func (l *LaneWriter) Flush() error {
 
 // send hands the chunk to the compressor.
 func (l *LaneWriter) send() error {
+	if l.each != nil {
+		l.each()
+	}
 	if !l.begun {
 		l.begun = true
 		if _, err := l.raw.Write([]byte{b2u(l.z != nil) * laneZstd}); err != nil {

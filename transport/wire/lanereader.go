@@ -38,6 +38,7 @@ type LaneReader struct {
 	z     *zstd.Decoder // nil when plain, or before the first record
 	in    *bufio.Reader // plain bytes; nil before the first record
 	chunk []byte        // reused
+	read  uint64        // chunks that were read
 	rest  *reader       // of the columns of a checked chunk; nil: none
 	next  []LaneRecord  // parsed and not handed out yet
 	dict  dict
@@ -78,6 +79,11 @@ func (c *Codec) LaneReader(r io.Reader) *LaneReader {
 
 // Bytes is how many bytes were read so far, compressed.
 func (l *LaneReader) Bytes() int64 { return l.raw.n }
+
+// Chunks is how many chunks were read, and whether every record of them was handed out.
+func (l *LaneReader) Chunks() (n uint64, whole bool) {
+	return l.read, l.rest == nil && len(l.next) == 0
+}
 
 // Lean gives the clocks that the answer to the session's HELLO told. It comes
 // behind the head, and is an error if the lane leans on other ones.
@@ -345,6 +351,7 @@ func (l *LaneReader) fill() error {
 	for i, n := range lengths {
 		cols.of[i], rest = rest[:n:n], rest[n:]
 	}
+	l.read++
 	l.rest = &reader{b: cols.of[colKinds], dict: &l.dict, inline: true, cols: cols}
 	return nil
 }

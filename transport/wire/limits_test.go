@@ -100,6 +100,10 @@ func TestLimitsHoldAtTheLimitAndRefuseOneOver(t *testing.T) {
 			_, err := wire.ParseScan(wire.Scan{Limit: uint32(n)}.Append(nil))
 			return err
 		}},
+		"lane": {wire.MaxSessionLanes - 1, func(n int) error {
+			_, err := wire.ParseTaken(wire.Taken{Lane: uint8(n)}.Append(nil))
+			return err
+		}},
 		"prefix": {kv.MaxKeyBytes, func(n int) error {
 			_, err := wire.ParseScan(wire.Scan{Prefix: make([]byte, n)}.Append(nil))
 			return err

@@ -13,7 +13,7 @@ import "edged.dev/edged/internal/kv"
 
 // Version is the protocol version spoken here. A peer of another version is
 // refused when it says CONN.
-const Version = 2
+const Version = 3
 
 // Type is the first byte of a frame.
 type Type byte
@@ -60,6 +60,7 @@ const (
 	TypeSeal      Type = 41
 	TypeSealAck   Type = 42
 	TypeWhole     Type = 43 // a partition that went as the HELLO_ACK told: its begin, batch and end
+	TypeTaken     Type = 44
 )
 
 // Ping asks a peer for a sign of life; the answer echoes Stamp, so that a lease
@@ -317,6 +318,16 @@ type Tick struct {
 type TickAck struct {
 	Code   HelloCode
 	Copies []CopyClock
+}
+
+// Taken tells the donor of a lane that everything in so many of its chunks, from the
+// first, is written where it went. The donor goes by it in how much it keeps under way.
+// It is sent on control, for each chunk but the last, and each is more than the one
+// before.
+type Taken struct {
+	Session uint64
+	Lane    uint8
+	Chunks  uint64
 }
 
 // Begin opens a partition in a lane.
