@@ -32,6 +32,12 @@ func (s *Store) LogBytes() uint64 { return s.db.Metrics().WAL.Size }
 // Flushes returns how many flushes have ended.
 func (s *Store) Flushes() int64 { return s.db.Metrics().Flush.Count }
 
+// Compactions returns how many compactions that merge tables have ended.
+func (s *Store) Compactions() int64 {
+	m := s.db.Metrics().Compact
+	return m.Count - m.MoveCount - m.DeleteOnlyCount
+}
+
 // Flush writes the memtable to a table and waits.
 func (s *Store) Flush() error { return s.db.Flush() }
 

@@ -266,6 +266,43 @@ func TestFlushIsDueWhenLogIsLongOrIdle(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// Right after an open, tables are merged under pressure alone; later, at ease.
+func TestAStoreThatWasJustOpenedPutsMergingOff(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		since  time.Duration
+		tables int
+		merges bool
+	}{
+		{"at once, at ease", 0, 9, false},
+		{"at once, under pressure", 0, 12, true},
+		{"to the last", 2*time.Second - 1, 9, false},
+		{"later", 2 * time.Second, 9, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			at := time.Unix(1000, 0)
+			var since atomic.Int64
+			cfg := memory(vfs.NewMem())
+			cfg.Now = func() time.Time { return at.Add(time.Duration(since.Load())) }
+			s, err := cache.Open(cfg)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, s.Close()) }()
+			since.Store(int64(tc.since))
+			for range tc.tables {
+				commit(t, s, false, "a=1", "z=1") // each table meets those before
+				require.NoError(t, s.Flush())
+			}
+			if tc.merges {
+				require.Eventually(t, func() bool { return s.Compactions() > 0 }, 10*time.Second, time.Millisecond)
+				return
+			}
+			require.Never(t, func() bool { return s.Compactions() > 0 }, 300*time.Millisecond, 10*time.Millisecond)
+		})
+	}
+}
+
 // TestRunFlushesALongLog needs no clock: the commit that passes the size asks.
 func TestRunFlushesALongLog(t *testing.T) {
 	t.Parallel()

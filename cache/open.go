@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -21,6 +22,12 @@ const (
 	// that a burst is absorbed.
 	l0CompactAt = 4
 	l0StopAt    = 24
+	// settleFor is how long after an open tables are not merged, unless a read must
+	// look into moreCompactAt sublevels of level 0: a node that was killed while it
+	// was written to has merging to do, which took two thirds of the processor time
+	// that it had to catch up in.
+	settleFor     = 2 * time.Second
+	moreCompactAt = 10
 	// stopAtMemtables bounds the log that a reopen replays: writes wait when this
 	// many memtables are unflushed.
 	stopAtMemtables = 4
@@ -51,7 +58,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, lock: lock, getOpts: pebble.IterOptions{UseL6Filters: true}}
+	s := &Store{cfg: cfg, lock: lock, opened: cfg.Now(), getOpts: pebble.IterOptions{UseL6Filters: true}}
 	s.gate.drained = make(chan struct{}, 1)
 	s.watch.flush = make(chan struct{}, 1)
 	s.watch.progress.Store(cfg.Now().UnixNano())
@@ -105,14 +112,24 @@ func (s *Store) options(fs vfs.FS) *pebble.Options {
 		BytesPerSync:                tableBytesPerSync,
 		FormatMajorVersion:          pebble.FormatNewest,
 		ReadOnly:                    s.cfg.readOnly,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		CompactionConcurrencyRange:  s.compactions,
 		EventListener:               s.listener(),
 		Logger:                      engineLog{s},
 	}
+	opts.Experimental.L0CompactionConcurrency = moreCompactAt
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
 	}
 	return opts
+}
+
+// compactions returns how many may run at once at ease and under pressure. The
+// engine asks whenever its tables change.
+func (s *Store) compactions() (least, most int) {
+	if s.cfg.Now().Sub(s.opened) < settleFor {
+		return 0, 2
+	}
+	return 1, 2
 }
 
 // prepareDir makes the directory, for its owner alone.

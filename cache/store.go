@@ -38,6 +38,7 @@ type Store struct {
 	gate   gate
 	space  space
 	watch  watch
+	opened time.Time
 	slots  sync.Pool // of *commitSlot
 	// getOpts are those of every Get; here, so that none allocates them.
 	getOpts pebble.IterOptions
