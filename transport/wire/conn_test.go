@@ -116,7 +116,8 @@ func FuzzConn(f *testing.F) {
 		}
 		again, err := c.Append(nil)
 		require.NoError(t, err)
-		require.Equal(t, b[:len(again)], again)
+		said := min(len(b), len(again)) // an earlier version ends before Copies, a later one says more
+		require.Equal(t, b[:said], again[:said])
 		back, err := wire.ParseConn(again)
 		require.NoError(t, err)
 		require.Equal(t, c, back)
@@ -135,6 +136,7 @@ func FuzzConnAck(f *testing.F) {
 		}
 		again, err := a.Append(nil)
 		require.NoError(t, err)
-		require.Equal(t, b[:len(again)], again)
+		said := min(len(b), len(again)) // an earlier version ends before Copies, a later one says more
+		require.Equal(t, b[:said], again[:said])
 	})
 }
