@@ -47,6 +47,15 @@ const (
 	BugSealUnlike      Bug = "a process is sealed though the owners have not seen the same of it"
 	BugSealLiving      Bug = "a process that lives is sealed"
 	BugLateJoined      Bug = "a late write of a sealed process is joined"
+	BugOneRecord       Bug = "one record of pending context serves all sessions"
+	BugRecordGrows     Bug = "a session's record of pending context grows with its donor's base"
+	BugFold            Bug = "what lies side by side is folded where it is read"
+	BugTombstoneView   Bug = "a view is made of tombstones too"
+	BugLiveOnce        Bug = "what lives is told once, and goes for all that the session's end has seen"
+	BugFloorOnce       Bug = "whether a receiver is below the floor is asked when its session opens alone"
+	BugNotPinned       Bug = "a collection takes what a session pins"
+	BugStub            Bug = "a copy gives up the bytes of values that another has"
+	BugDonorWithout    Bug = "a copy that has lost its clock gives what it holds"
 )
 
 // lies reports whether acknowledgements are not to be believed.

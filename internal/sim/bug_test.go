@@ -49,13 +49,72 @@ func plants() []plant {
 		{sim.BugPromiseBroken, dropsAtOnce},
 		{sim.BugStandInCounts, disksDie},
 		{sim.BugNoFence, lateAndSealed},
-		{sim.BugSealUnlike, sim.Sealing},
-		{sim.BugSealLiving, sim.Sealing},
+		{sim.BugSealUnlike, oftenSealed},
+		{sim.BugSealLiving, oftenSealed},
 		{sim.BugLateJoined, lateAndSealed},
 		{sim.BugHeldKept, sim.Quarantining},
 		{sim.BugHeldClaimed, sim.Quarantining},
 		{sim.BugHeldNotThere, sim.Quarantining},
+		{sim.BugDonorWithout, withoutClock},
+		{sim.BugOneRecord, breaking},
+		{sim.BugRecordGrows, slowly},
+		{sim.BugFold, readers},
+		{sim.BugTombstoneView, sim.Collecting},
+		{sim.BugLiveOnce, bothWays},
+		{sim.BugFloorOnce, erasing},
+		{sim.BugStub, sim.Collecting},
 	}
+}
+
+// breaking has sessions from all sides that break in the middle.
+func breaking() sim.Mix {
+	m := sim.Lossy()
+	m.Abort, m.BlindPM, m.Begin = 12, 400, 24
+	return m
+}
+
+// readers has keys read as often as they are written, beside each other.
+func readers() sim.Mix {
+	m := sim.Stock()
+	m.Read, m.BlindPM, m.DeletePM = 24, 400, 500
+	return m
+}
+
+// slowly has sessions that take long, while what their donors learn arrives at their
+// receivers as well.
+func slowly() sim.Mix {
+	m := sim.Hot()
+	m.System, m.BlindPM, m.DropPM, m.DeletePM, m.MaxSessions = false, 900, 300, 100, 3
+	m.Write, m.Deliver, m.Commit, m.Crash, m.Boot = 16, 50, 60, 1, 8
+	m.Begin, m.Donate, m.Receive, m.Abort, m.Barrier = 16, 16, 24, 0, 0
+	return m
+}
+
+// bothWays has donors that catch up with others, their receivers among them, when they
+// have told what lives.
+func bothWays() sim.Mix {
+	m := sim.Collecting()
+	m.BlindPM, m.TokenPM, m.TTLPM, m.DeletePM, m.DropPM, m.DoublePM, m.ForcePM, m.LearnPM = 0, 0, 0, 600, 900, 0, 1000, 900
+	m.Write, m.Deliver, m.Commit, m.Crash, m.Collect, m.Barrier, m.Read, m.Abort = 8, 4, 40, 0, 20, 0, 0, 0
+	m.Begin, m.Donate, m.Receive, m.MaxSessions = 20, 30, 30, 1
+	return m
+}
+
+// erasing has donors that catch up with others, which have just deleted and forgotten
+// what the donors never had.
+func erasing() sim.Mix {
+	m := bothWays()
+	m.DeletePM, m.DropPM, m.LearnPM, m.ErasePM = 0, 600, 800, 1000
+	m.Write, m.Deliver, m.Collect, m.Donate, m.Receive = 6, 20, 0, 40, 40
+	return m
+}
+
+// withoutClock has copies that give as soon as they are asked.
+func withoutClock() sim.Mix {
+	m := sim.Quarantining()
+	m.DropPM, m.AckDropPM, m.Begin, m.Donate, m.Receive, m.Catch, m.Crash, m.Write = 500, 0, 0, 0, 0, 40, 10, 24
+	m.LossPM, m.RestorePM = 0, 0
+	return m
 }
 
 // dropsAtOnce has owners that want to drop their copies at the same time, and disks
@@ -92,13 +151,22 @@ func lateWords() sim.Mix {
 	return m
 }
 
-// lateAndSealed has disks that are lost while what their processes wrote is on its
-// way, long enough for those to be sealed.
-func lateAndSealed() sim.Mix {
+// oftenSealed has processes that go, and sessions that end, so that all see the same of
+// them.
+func oftenSealed() sim.Mix {
 	m := sim.Sealing()
-	m.DropPM, m.DoublePM, m.LossPM, m.RecordPM, m.RestorePM, m.Barrier, m.Collect, m.DeletePM = 0, 0, 900, 0, 0, 0, 0, 100
-	m.Write, m.Deliver, m.Commit, m.Crash, m.Boot = 24, 2, 60, 2, 60
-	m.Begin, m.Donate, m.Receive, m.Abort, m.Break, m.Seal = 40, 200, 200, 0, 0, 60
+	m.LossPM, m.RestorePM, m.RecordPM, m.DropPM, m.DoublePM = 0, 0, 0, 500, 0
+	m.Write, m.Deliver, m.Commit, m.Crash, m.Boot = 20, 20, 40, 6, 40
+	m.Begin, m.Donate, m.Receive, m.Abort, m.Break, m.Catch, m.Seal = 0, 0, 0, 0, 0, 60, 60
+	return m
+}
+
+// lateAndSealed has processes that go with their disks while what they wrote is on its
+// way, long enough to be sealed.
+func lateAndSealed() sim.Mix {
+	m := oftenSealed()
+	m.DropPM, m.Barrier, m.Collect, m.DeletePM = 0, 0, 0, 100
+	m.Write, m.Deliver, m.Crash, m.Orphan = 10, 2, 0, 12
 	return m
 }
 

@@ -12,9 +12,10 @@ import (
 // copyState is what the last look found in a copy.
 type copyState struct {
 	status  partition.Status
-	clock   kv.Clock // as recorded
-	live    opset    // values held
-	present opset    // tombstones too
+	clock   kv.Clock           // as recorded
+	live    opset              // values held
+	present opset              // tombstones too
+	objects [maxKeys]kv.Object // what lies side by side, without its bytes
 }
 
 // check looks at all copies of a node, as published, and holds them against the
@@ -47,6 +48,7 @@ func (w *World) dump(n *Node, p kv.Partition) *copyState {
 			return nil
 		}
 		cs.present.add(op.Index)
+		cs.objects[k].Versions = append(cs.objects[k].Versions, v.Version)
 		if v.Tombstone() != op.Deleted || !op.Deleted && v.Sum != xxh3.Hash(op.value) ||
 			v.Bytes != len(op.value) || v.ExpiresMS != op.expires {
 			w.fail("I5", "n%d: op%d is not what was written", n.index, op.Index)
@@ -99,6 +101,9 @@ func (w *World) judge(n *Node, p kv.Partition, cs *copyState) {
 			w.fail("I7", "n%d: op%d of k%d is known, not covered and not there", n.index, i, op.Key)
 		}
 	})
+	if w.bug == BugFold {
+		w.judgeFolds(n, cs, known)
+	}
 }
 
 // compare holds two copies whose clocks are equal against each other.
@@ -109,6 +114,14 @@ func (w *World) compare(a, b *Node, p kv.Partition) {
 	}
 	if x.live != y.live || x.status.Digest != y.status.Digest {
 		w.fail("I4", "n%d and n%d have the clock %v of partition %d and differ", a.index, b.index, x.status.Clock, p)
+	}
+	for k := range w.keys {
+		if w.partOf(k) != p {
+			continue
+		}
+		if v, u := w.view(x, k), w.view(y, k); v != u {
+			w.fail("I9", "n%d shows %v of k%d, and n%d %v, at the clock %v", a.index, v, k, b.index, u, x.status.Clock)
+		}
 	}
 }
 
@@ -122,68 +135,6 @@ func (w *World) saw(key []byte, o kv.Object) {
 			w.fail("I5", "a frame has %v for key %q", v.Dot, key)
 		case v.Tombstone() != op.Deleted || string(v.Value) != string(op.value) || v.ExpiresMS != op.expires:
 			w.fail("I5", "a frame has another value for op%d", op.Index)
-		}
-	}
-}
-
-// randomRead reads a key by both ways and holds the answer against the dump.
-func (w *World) randomRead() {
-	n := w.someNode()
-	if n == nil {
-		return
-	}
-	k := w.rng.IntN(len(w.keys))
-	p := w.partOf(k)
-	sh := n.shard(p)
-	o, _, err := sh.Read(w.keys[k])
-	w.must(err)
-	w.saw(w.keys[k], o)
-	var got, want opset
-	for _, v := range o.Versions {
-		got.add(w.byDot[identity{p, v.Dot}].Index)
-	}
-	n.copies[p].present.each(func(i int) {
-		if w.ops[i].Key == k {
-			want.add(i)
-		}
-	})
-	w.show(n, k, o)
-	if got != want {
-		w.fail("read", "n%d: key %d reads %v", n.index, k, o.Versions)
-	}
-	value, shown, handled := sh.ReadFast(nil, kv.Hash(w.keys[k]), w.keys[k])
-	if !handled {
-		return
-	}
-	found := shown.Found && (shown.ExpiresMS == 0 || shown.ExpiresMS > w.now)
-	live := o.Live(nil, w.now)
-	if found != (len(live) > 0) || found && string(value) != string(live[0].Value) {
-		w.fail("read", "n%d: key %d reads %q from memory", n.index, k, value)
-	}
-}
-
-// show tells of what lies side by side behind a key at a node.
-func (w *World) show(n *Node, key int, o kv.Object) {
-	live := o.Live(nil, w.now)
-	if len(live) < 2 {
-		return
-	}
-	w.stats.Siblings++
-	if w.shown != nil {
-		w.shown(n.index, w.keys[key], live)
-	}
-}
-
-// showAll tells of all keys at all owners.
-func (w *World) showAll() {
-	if w.shown == nil {
-		return
-	}
-	for _, n := range w.owners() {
-		for k := range w.keys {
-			o, _, err := n.shard(w.partOf(k)).Read(w.keys[k])
-			w.must(err)
-			w.show(n, k, o)
 		}
 	}
 }

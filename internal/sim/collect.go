@@ -2,9 +2,11 @@ package sim
 
 import (
 	"math"
+	"slices"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition"
+	"edged.dev/edged/partition/state"
 )
 
 // peerCopy names a peer's copy.
@@ -75,4 +77,54 @@ func (w *World) Collect(n *Node, p kv.Partition, force bool) {
 	w.must(err)
 	w.stats.Collected += got.Stable + got.Forced
 	w.log("n%d collects %d and %d of p%d", n.index, got.Stable, got.Forced, p)
+	switch w.bug {
+	case BugStub:
+		w.giveUpBytes(n, p)
+	case BugNotPinned:
+		w.collectPinned(n, p, force, c.Stable)
+	}
+}
+
+// collectPinned takes, in a broken run, the tombstones that sessions pin: by the join of
+// what an owner sends that has collected them.
+func (w *World) collectPinned(n *Node, p kv.Partition, force bool, stable kv.VV) {
+	for k, key := range w.keys {
+		if w.partOf(k) != p {
+			continue
+		}
+		o, base, err := n.shard(p).Read(key)
+		w.must(err)
+		var left kv.Object
+		var floor kv.VV
+		for _, v := range o.Versions {
+			if v.Tombstone() && (force || stable.Has(v.Dot)) {
+				floor = floor.With(v.Dot)
+			} else {
+				left.Versions = append(left.Versions, v)
+			}
+		}
+		if len(floor) == 0 || len(o.Ctx) > 0 {
+			continue
+		}
+		w.stats.Collected += len(o.Versions) - len(left.Versions)
+		w.log("n%d collects up to %v of k%d, pinned or not", n.index, floor, k)
+		w.must(n.shard(p).Apply(state.Received{Key: key, Object: left.Filled(base), Floor: floor, From: n.id}, nil))
+	}
+}
+
+// giveUpBytes takes from a copy, in a broken run, the bytes of all values of a key that
+// some other owner has too, and leaves what says that it has them.
+func (w *World) giveUpBytes(n *Node, p kv.Partition) {
+	for k := range w.keys {
+		mine := n.copies[p].objects[k]
+		if w.partOf(k) != p || slices.ContainsFunc(mine.Versions, kv.Version.Tombstone) {
+			continue
+		}
+		another := slices.ContainsFunc(w.owners(), func(m *Node) bool {
+			return m != n && m.up && mine.SameDots(m.copies[p].objects[k])
+		})
+		if another {
+			w.Spoil(n, k, RotValueLost)
+		}
+	}
 }

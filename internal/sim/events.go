@@ -18,6 +18,7 @@ func (w *World) table() []event {
 		{m.Begin, w.randomBegin},
 		{m.Donate, func() {
 			if s := w.someSession(); s != nil {
+				w.learn(s)
 				s.Donate()
 			}
 		}},
@@ -57,6 +58,8 @@ func (w *World) table() []event {
 			w.log("n%d has its clock wrong by %d", n.index, n.skew)
 		}},
 		{m.Seal, w.randomSeal},
+		{m.Catch, w.randomCatch},
+		{m.Orphan, w.randomOrphan},
 	}
 }
 
@@ -227,8 +230,54 @@ func (w *World) randomBegin() {
 	if to == from || !to.up || !from.up || len(w.sessions) >= w.mix.MaxSessions {
 		return
 	}
-	if p := w.parts[w.rng.IntN(len(w.parts))]; from.holds(p) && !from.quarantined(p) {
+	if p := w.parts[w.rng.IntN(len(w.parts))]; from.gives(p) {
 		w.Begin(to, from, p)
+	}
+}
+
+func (w *World) randomCatch() {
+	to, from := w.nodes[w.rng.IntN(Nodes)], w.nodes[w.rng.IntN(len(w.nodes))]
+	if p := w.parts[w.rng.IntN(len(w.parts))]; to != from && to.up && from.up && from.holds(p) {
+		w.Catch(to, from, p)
+	}
+}
+
+// learn has a donor that has scanned catch up with some other node, at times.
+func (w *World) learn(s *Session) {
+	if !s.scanned || !s.donorLives() || !w.chance(w.mix.LearnPM) {
+		return
+	}
+	from := w.someNode()
+	if from == s.from {
+		return
+	}
+	if w.chance(w.mix.ErasePM) {
+		w.erase(from, w.rng.IntN(len(w.keys)))
+	}
+	w.Catch(s.from, from, s.part)
+}
+
+// erase has a node delete a key, and give the tombstone up at once.
+func (w *World) erase(n *Node, key int) {
+	if n.quarantined(w.partOf(key)) {
+		return
+	}
+	w.Write(n, Put{Key: key, Held: true, Delete: true})
+	n.Commit()
+	w.Collect(n, w.partOf(key), true)
+	n.Commit()
+}
+
+func (w *World) randomOrphan() {
+	n := w.someNode()
+	if n == nil || !w.budget || len(n.set.InQuarantine()) > 0 {
+		return
+	}
+	w.Write(n, Put{Key: w.rng.IntN(len(w.keys)), Held: w.chance(700), Delete: w.chance(w.mix.DeletePM)})
+	if n.Commit(); n.up {
+		w.Crash(n, len(n.tail))
+		w.LoseDisk(n)
+		w.Boot(n)
 	}
 }
 

@@ -38,7 +38,7 @@ func (w *World) level() {
 	w.settle()
 	w.net = nil
 	a := w.rng.IntN(Nodes)
-	if b, p := w.nodes[(a+1)%Nodes], w.parts[w.rng.IntN(len(w.parts))]; !w.nodes[a].quarantined(p) && !b.quarantined(p) {
+	if b, p := w.nodes[(a+1)%Nodes], w.parts[w.rng.IntN(len(w.parts))]; w.nodes[a].gives(p) && b.gives(p) {
 		w.CatchBoth(w.nodes[a], b, p)
 	}
 	for range healRounds {
@@ -67,7 +67,7 @@ func (w *World) settle() {
 func (w *World) syncAll(p kv.Partition) {
 	for _, to := range w.owners() {
 		for _, from := range w.nodes {
-			if to != from && from.holds(p) && !from.quarantined(p) && len(w.violations) == 0 {
+			if to != from && from.holds(p) && len(w.violations) == 0 {
 				w.Catch(to, from, p)
 			}
 		}
@@ -85,8 +85,12 @@ func (w *World) equal() bool {
 	return true
 }
 
-// Catch runs one session to its end and makes its effect durable.
+// Catch runs one session to its end and makes its effect durable; none, if the donor
+// gives nothing.
 func (w *World) Catch(to, from *Node, p kv.Partition) {
+	if !from.gives(p) {
+		return
+	}
 	s := w.Begin(to, from, p)
 	for range sessionSteps {
 		more := s.Donate()

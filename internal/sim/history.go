@@ -57,6 +57,7 @@ type Op struct {
 	value   []byte
 	expires int64
 	cover   opset // the writes it means to supersede
+	folds   opset // those whose values it has, of a broken run
 	coord   *Node
 	life    int           // of the coordinator
 	acks    [maxNodes]int // lives of the copies that have it durably

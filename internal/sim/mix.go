@@ -14,6 +14,8 @@ type Mix struct {
 	Evict                                          int // all values of a key, at any node
 	Jump                                           int // a wall clock jumps, within SkewMS
 	Seal                                           int // a step of sealing processes that are gone
+	Catch                                          int // a session from its beginning to its end
+	Orphan                                         int // a node writes, and dies with its disk before that arrives
 
 	DeletePM, BlindPM, TokenPM, OldTokenPM, TTLPM int
 	DropPM, DoublePM, AckDropPM                   int
@@ -21,6 +23,8 @@ type Mix struct {
 	ForcePM                                       int // of collections: what not all owners are known to hold too
 	DieInCommitPM                                 int
 	PeekPM                                        int // of commits: sessions read before they are published
+	LearnPM                                       int // of a donor's steps behind its scan: it catches up with somebody first
+	ErasePM                                       int // of them: who has just deleted a key, and given the tombstone up
 
 	Offer      int  // copies that are not owned are offered, asked for and dropped
 	OwnersDrop bool // owners' copies too, which come back

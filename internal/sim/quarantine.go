@@ -24,6 +24,12 @@ func (n *Node) quarantined(p kv.Partition) bool {
 	return sh != nil && sh.Quarantined()
 }
 
+// gives reports whether a node streams its copy to others: one that has lost its clock
+// does not.
+func (n *Node) gives(p kv.Partition) bool {
+	return n.holds(p) && (!n.quarantined(p) || n.w.bug == BugDonorWithout)
+}
+
 // LoseRecords damages, on a node that is down, the records of copies. A backup of
 // before would bring back what the others have to give up, and is lost with it.
 func (w *World) LoseRecords(n *Node, parts []kv.Partition) {
@@ -177,7 +183,7 @@ func (n *Node) claim(op *Op) {
 
 // beginHolding opens the receiving side of a copy that has lost its clock.
 func (s *Session) beginHolding(peer kv.NodeID) (*partition.Incoming, kv.Clock) {
-	in, clock, held, err := s.to.shard(s.part).BeginHolding(s.id, peer)
+	in, clock, held, err := s.to.shard(s.part).BeginHolding(s.record(), peer)
 	s.w.must(err)
 	if s.w.codec == nil {
 		s.w.codec, err = wire.NewCodec()

@@ -36,10 +36,13 @@ func (w *World) randomSeal() {
 		}
 	}
 	if len(left) == 0 {
+		over := w.sealing.over
 		if w.chance(500) {
-			w.deliverLate()
+			w.deliverLate(over)
 		}
-		w.CloseSeal()
+		if w.CloseSeal(); w.chance(300) {
+			w.deliverLate(over)
+		}
 		return
 	}
 	if n := left[w.rng.IntN(len(left))]; !n.up || !w.Promise(n) || w.bug == BugSealUnlike && w.chance(w.bugPM(300)) {
@@ -48,9 +51,9 @@ func (w *World) randomSeal() {
 }
 
 // deliverLate lets what the processes in question had on its way arrive, between the
-// two rounds.
-func (w *World) deliverLate() {
-	seals := kv.VV{w.sealing.over}
+// two rounds or behind them.
+func (w *World) deliverLate(over kv.Dot) {
+	seals := kv.VV{over}
 	late := func(m message) bool { return !m.ack && seals.Sealed(m.op.Dot.Actor) }
 	for range 3 {
 		if i := slices.IndexFunc(w.net, late); i >= 0 {
@@ -68,7 +71,7 @@ func (w *World) beginSeal() {
 			return // not all are there
 		}
 		boot := n.boot - 1
-		if w.bug == BugSealLiving && w.chance(w.bugPM(300)) {
+		if w.bug == BugSealLiving && w.chance(w.bugPM(700)) {
 			boot = n.boot
 		}
 		if boot > 0 {
@@ -89,8 +92,8 @@ func (w *World) beginSeal() {
 		}
 	}
 	switch {
-	case len(all) == 0 || len(alike) == 0 && !w.chance(200):
-	case len(alike) == 0:
+	case len(all) == 0 || len(alike) == 0 && w.bug != BugSealUnlike && !w.chance(200):
+	case len(alike) == 0 || w.bug == BugSealUnlike:
 		w.BeginSeal(p, all[w.rng.IntN(len(all))])
 	default:
 		w.BeginSeal(p, alike[w.rng.IntN(len(alike))])

@@ -34,6 +34,9 @@ type Session struct {
 	reader *wire.LaneReader
 
 	sent  bool // the end is in the pipe
+	below bool // the receiver was below the floor when it opened
+	told  int  // how often the receiver was told what lives
+	lives kv.Clock
 	done  bool
 	sofar kv.Clock // dots that arrived; broken runs use it
 }
@@ -60,7 +63,7 @@ func (w *World) Begin(to, from *Node, p kv.Partition) *Session {
 	if to.quarantined(p) {
 		s.in, clock = s.beginHolding(peer)
 	} else {
-		s.in, clock = to.shard(p).Begin(s.id, peer)
+		s.in, clock = to.shard(p).Begin(s.record(), peer)
 	}
 	c := to.copyClock(p)
 	c.Clock = clock
@@ -70,6 +73,14 @@ func (w *World) Begin(to, from *Node, p kv.Partition) *Session {
 	w.sessions = append(w.sessions, s)
 	w.log("s%d begins n%d<-n%d p%d at %v", s.id, to.index, from.index, p, clock)
 	return s
+}
+
+// record names the record of the context that is pending while the session runs.
+func (s *Session) record() uint64 {
+	if s.w.bug == BugOneRecord {
+		return 1
+	}
+	return s.id
 }
 
 func (s *Session) receiverLives() bool { return s.to.up && s.to.life == s.toLife }
@@ -121,7 +132,7 @@ func (s *Session) Donate() bool {
 		s.open()
 	case !s.scanned:
 		if !s.w.directed && s.w.chance(300) {
-			s.look()
+			s.Look()
 		}
 		s.scan()
 	default:
@@ -150,14 +161,14 @@ func (s *Session) open() {
 	}
 	s.out, err = s.from.shard(s.part).OpenTo(h.Copies[0].Actor.Node, have, s.heldDots())
 	s.w.must(err)
-	s.hello = nil
-	s.look()
+	s.hello, s.below = nil, s.out.Below()
+	s.Look()
 	s.first = s.base()
 	s.w.log("s%d opens", s.id)
 }
 
-// look lets the donor read on from a new snapshot.
-func (s *Session) look() {
+// Look lets the donor read on from a new snapshot.
+func (s *Session) Look() {
 	if s.snap != nil {
 		s.w.must(s.snap.Close())
 	}
@@ -189,7 +200,7 @@ func (s *Session) scan() {
 }
 
 func (s *Session) tail(keys []string) {
-	s.look()
+	s.Look()
 	chunk, err := s.out.Tail(keys)
 	s.w.must(err)
 	if s.w.bug == BugSkipTail {
@@ -223,12 +234,16 @@ func (s *Session) batch(chunk partition.Chunk, write func(wire.Batch) error) {
 
 // live tells the receiver which dots it may go on holding.
 func (s *Session) live() {
-	s.look()
+	s.Look()
 	clock, dots, err := s.out.LiveDots()
 	s.w.must(err)
-	if s.w.bug == BugNoLiveDots {
+	switch {
+	case s.w.bug == BugNoLiveDots:
 		clock, dots = kv.Clock{}, kv.Clock{}
+	case s.w.bug == BugLiveOnce && s.told > 0, s.w.bug == BugFloorOnce && !s.below:
+		return // its donor holds it to be told
 	}
+	s.told++
 	s.w.must(s.lane.LiveDots(wire.LiveDots{Clock: clock, Dots: dots}))
 	s.push(ghost{})
 	s.w.stats.Below++
@@ -305,6 +320,7 @@ func (s *Session) Receive() bool {
 	case wire.TypeLiveDots:
 		s.fair("has live dots beyond their clock", rec.Live.Clock.Covers(rec.Live.Dots))
 		s.w.must(s.in.Live(rec.Live.Clock, rec.Live.Dots, rec.Live.More))
+		s.lives = rec.Live.Dots.Clone()
 	case wire.TypeEnd:
 		s.finish(rec.End, &g)
 	default:
@@ -316,6 +332,9 @@ func (s *Session) Receive() bool {
 func (s *Session) apply(b wire.Batch, g *ghost) {
 	if s.w.bug == BugChunkLost && s.w.chance(s.w.bugPM(100)) {
 		return
+	}
+	if s.w.bug == BugRecordGrows {
+		s.growRecord(b)
 	}
 	for _, c := range b.Copies {
 		s.w.saw(c.Key, c.Object)
@@ -329,6 +348,15 @@ func (s *Session) apply(b wire.Batch, g *ghost) {
 	s.w.log("s%d arrives: %d objects", s.id, len(b.Copies))
 	if s.w.bug == BugClockPerChunk {
 		s.grow(s.sofar)
+	}
+}
+
+// growRecord makes the session's record anew, with the base of a batch. What it does
+// so by is not closed: what came by a session that was is sent back.
+func (s *Session) growRecord(b wire.Batch) {
+	in, _ := s.to.shard(s.part).Begin(s.record(), s.from.id)
+	for _, c := range b.Copies {
+		s.w.must(in.Apply(c.Key, c.Object, partition.Batch{Base: b.Base, Floor: b.Floor}, nil))
 	}
 }
 
@@ -355,6 +383,9 @@ func (s *Session) grow(seen kv.Clock) {
 }
 
 func (s *Session) finish(end wire.End, g *ghost) {
+	if s.w.bug == BugLiveOnce && s.in.WentBelow() {
+		s.w.must(s.in.Live(end.Clock, s.lives, false))
+	}
 	s.fair("ends below what it sent", s.in.Agrees(end.Clock))
 	s.fair("ends beyond its receiver", end.Clock.Entry(s.issued().Actor).Max() <= s.issued().Seq)
 	s.to.planned.joinPart(s.w, s.part, g)

@@ -55,6 +55,7 @@ type Stats struct {
 	Tails     int // records of what changed during a session
 	Resumed   int // sessions that went on where an earlier one broke off
 	Siblings  int // keys seen with concurrent values
+	Merged    int // writes that superseded concurrent values
 	Torn      int // processes that died in a commit
 	Reaps     int // removals of what has expired
 	Evictions int // removals of what has not
@@ -87,6 +88,7 @@ func (s *Stats) Add(t Stats) {
 	s.Tails += t.Tails
 	s.Resumed += t.Resumed
 	s.Siblings += t.Siblings
+	s.Merged += t.Merged
 	s.Torn += t.Torn
 	s.Reaps += t.Reaps
 	s.Evictions += t.Evictions

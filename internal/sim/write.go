@@ -19,6 +19,7 @@ type Put struct {
 	Expires int64  // virtual milliseconds, 0 = never
 	Held    bool   // supersede all that the coordinator holds (a plain write)
 	Token   *Token // supersede what this token's reader saw; nil: nothing
+	fold    bool   // it is no client's: it has what it supersedes
 }
 
 // ReadToken reads a key at a node and returns what a client keeps of the answer.
@@ -77,10 +78,18 @@ func (w *World) Write(n *Node, p Put) *Op {
 	n.planned[p.Key].join(&op.cover)
 	n.planned[p.Key].add(op.Index)
 	reflected := n.planned[p.Key]
-	sh.Write(w.keys[p.Key], func(kv.Object) (*partition.Mutation, error) {
+	sh.Write(w.keys[p.Key], func(held kv.Object) (*partition.Mutation, error) {
+		if p.fold {
+			op.folds = w.valuesOf(part, held)
+		}
+		if supersedes(covers, held) > 1 {
+			w.stats.Merged++
+		}
 		return &partition.Mutation{Version: v, Covers: covers}, nil
 	}, func(ch *state.Change, err error) {
-		w.must(err)
+		if w.must(err); ch == nil {
+			return
+		}
 		if !ch.Base.Covers(before) {
 			w.fail("R1", "n%d: op%d is sent with %v, and %v was published before", n.index, op.Index, ch.Base, before)
 		}
@@ -91,6 +100,26 @@ func (w *World) Write(n *Node, p Put) *Op {
 		w.acknowledge(n, due{op, part})
 	}
 	return op
+}
+
+// supersedes counts the values of an object that go with a write.
+func supersedes(c state.Covers, held kv.Object) (n int) {
+	for _, v := range held.Versions {
+		if !v.Tombstone() && (c.Held || c.Ctx.Has(v.Dot)) {
+			n++
+		}
+	}
+	return n
+}
+
+// valuesOf returns the writes whose values an object has.
+func (w *World) valuesOf(p kv.Partition, o kv.Object) (values opset) {
+	for _, v := range o.Versions {
+		if op := w.byDot[identity{p, v.Dot}]; op != nil && !op.Deleted {
+			values.add(op.Index)
+		}
+	}
+	return values
 }
 
 func (w *World) register(op *Op) {
