@@ -80,6 +80,9 @@ type ClusterOptions struct {
 	Mode Mode // Safety, if none is given
 	Lie  Lie
 	Skip []int // faults that do not happen, by their number
+	// Directed clusters are a script's: nothing happens to them but what it calls for,
+	// and whatever takes a while takes the middle of what it may.
+	Directed bool
 	// Plan orders repair at a node, by its name, as a repair policy does: what it lacks,
 	// and whom it is connected with. nil: nothing orders it.
 	Plan  func(self string, now int64, gaps []core.Gap, peers []string) []core.Order
@@ -104,6 +107,8 @@ type ClusterStats struct {
 	RestMS    int // how long that took, all together
 	Jumps     int // of a node's wall clock
 	Unknown   int // writes whose copies did not answer in time
+	Sealed    int // copies that took processes that are gone as seen whole
+	Refused   int // times that a member would not promise or close
 }
 
 // Cluster is three owners of one partition and a node that stands in for them, in
@@ -115,6 +120,7 @@ type Cluster struct {
 	mode      Mode
 	lie       Lie
 	skip      []int
+	directed  bool
 	faults    int // there were so far
 	clients   int
 	plan      func(self string, now int64, gaps []core.Gap, peers []string) []core.Order
@@ -199,27 +205,39 @@ const (
 // NewCluster returns a cluster that was founded: its copies are whole and empty.
 func NewCluster(o ClusterOptions) *Cluster {
 	c := &Cluster{
-		rng: rand.New(rand.NewPCG(o.Seed, 0x243f6a8885a308d3)), seed: o.Seed, mode: o.Mode, lie: o.Lie, skip: o.Skip, plan: o.Plan, trace: o.Trace,
+		rng: rand.New(rand.NewPCG(o.Seed, 0x243f6a8885a308d3)), seed: o.Seed, mode: o.Mode, lie: o.Lie, skip: o.Skip, directed: o.Directed, plan: o.Plan, trace: o.Trace,
 		now: 1000 * second, digestKey: merkle.KeyOf([]byte("sim")), budget: true,
 	}
-	var err error
-	members := make([]layout.Member, clusterNodes)
-	for i := range members {
-		members[i] = layout.Member{Name: fmt.Sprintf("n%d", i), Node: uint64(i + 1), Weight: 1}
+	for i := range c.names {
+		c.names[i] = fmt.Sprintf("n%d", i)
 	}
-	c.layout, err = layout.New(1, Nodes, members)
-	c.must(err)
+	c.place()
 	copy(c.names[:], c.layout.Order(0))
 	for i := range c.members {
 		c.members[i] = &member{c: c, index: i, id: c.newID(), store: NewStore()}
-		if i < Nodes {
-			c.members[i].found()
-		}
+	}
+	c.place()
+	for _, m := range c.members[:Nodes] {
+		m.found()
 	}
 	for _, m := range c.members {
 		m.boot()
 	}
 	return c
+}
+
+// place makes the layout anew, of what directories the members have and had.
+func (c *Cluster) place() {
+	members := make([]layout.Member, clusterNodes)
+	for i, name := range c.names {
+		members[i] = layout.Member{Name: name, Node: uint64(i + 1), Weight: 1}
+		if m := c.members[i]; m != nil {
+			members[i].Node, members[i].Former = uint64(m.id), m.former
+		}
+	}
+	var err error
+	c.layout, err = layout.New(1, Nodes, members)
+	c.must(err)
 }
 
 func (c *Cluster) newID() kv.NodeID {
@@ -273,6 +291,9 @@ func (c *Cluster) after(d int64, fn func()) {
 
 // between returns a random duration, in milliseconds from lo to hi.
 func (c *Cluster) between(lo, hi int64) int64 {
+	if c.directed {
+		return (lo + hi) * millisecond / 2
+	}
 	return lo*millisecond + c.rng.Int64N((hi-lo)*millisecond+1)
 }
 
@@ -296,6 +317,11 @@ func (c *Cluster) turn(faulty int64) {
 	c.after(c.between(0, 100), c.write)
 	c.after(c.between(1000, 3000), c.fault)
 	c.runUntil(c.now + faulty)
+	c.rest()
+}
+
+// rest ends the faults and waits until all is level.
+func (c *Cluster) rest() {
 	c.heal()
 	began := c.now
 	for !c.level() && c.now < began+healTime && len(c.broken) == 0 {

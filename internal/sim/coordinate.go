@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"slices"
 
 	"edged.dev/edged/internal/kv"
@@ -126,7 +127,7 @@ func (w *plainWrite) start() {
 	w.started = true
 	m := w.m
 	v := kv.Version{HLC: kv.HLCAt((m.c.now + m.skew) / millisecond), Value: []byte(w.key)}
-	if m.c.rng.IntN(4) == 0 {
+	if !m.c.directed && m.c.rng.IntN(4) == 0 {
 		v.Flags, v.Value = kv.Tombstone, nil
 	}
 	m.shard().Write([]byte(w.key), func(kv.Object) (*partition.Mutation, error) {
@@ -239,7 +240,15 @@ func (m *member) apply(from *member, w *plainWrite, wr wire.Write) {
 	frame := wire.Apply{Writes: []wire.Write{wr}}.Append(nil)
 	a, err := wire.ParseApply(frame)
 	m.c.must(err)
-	m.c.must(m.shard().Apply(state.Received{Key: a.Writes[0].Key, Object: a.Writes[0].Object, Floor: a.Writes[0].Floor, From: from.id}, answer))
+	err = m.shard().Apply(state.Received{Key: a.Writes[0].Key, Object: a.Writes[0].Object, Floor: a.Writes[0].Floor, From: from.id}, answer)
+	if errors.Is(err, partition.ErrSealed) { // the stream ends here
+		m.c.send(m, from, func() {
+			from.failWaits(m)
+			from.step(core.StreamBroke{Name: m.name()})
+		})
+		return
+	}
+	m.c.must(err)
 	m.commitSoon()
 }
 

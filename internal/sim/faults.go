@@ -3,8 +3,6 @@ package sim
 import (
 	"math/rand/v2"
 	"slices"
-
-	"edged.dev/edged/internal/kv"
 )
 
 // write makes the next write, and a read.
@@ -80,8 +78,7 @@ func (c *Cluster) makeFault(m *member) {
 		c.log("%s has its clock wrong by %d ms", m.name(), m.skew/millisecond)
 	default:
 		if m.up && !m.paused && m.index < Nodes {
-			m.backup, m.backed, m.saved = m.store.Backup(), m.kept.clone(), true
-			c.log("%s is backed up", m.name())
+			m.backUp()
 		}
 	}
 }
@@ -107,11 +104,14 @@ const idleTimeout = 3 * second
 // until it gives the connection up, so it arrives late or never; and nobody connects
 // meanwhile.
 func (c *Cluster) deafen(from, to *member) {
-	if c.deaf[from.index][to.index] > c.now {
-		return
+	if c.deaf[from.index][to.index] <= c.now {
+		c.deafenFor(from, to, c.lasting(6000))
 	}
+}
+
+func (c *Cluster) deafenFor(from, to *member, d int64) {
 	c.stats.Deaf++
-	until := c.now + c.lasting(6000)
+	until := c.now + d
 	c.log("%s does not hear %s any more", to.name(), from.name())
 	c.deaf[from.index][to.index] = until
 	e := c.epoch[from.index][to.index]
@@ -135,20 +135,12 @@ func (c *Cluster) restart(m *member) {
 	switch {
 	case m.index >= Nodes: // no promise leans on its disk
 		if c.rng.IntN(3) == 0 {
-			c.log("%s loses its disk", m.name())
-			m.store, m.id, m.saved, m.kept, m.told = NewStore(), c.newID(), false, told{}, told{}
+			m.loseDisk()
 		}
 	case c.budget && !onlyRestores(c.lie) && c.rng.IntN(4) == 0:
-		c.log("%s loses its disk", m.name())
-		c.stats.Wipes++
-		m.store, m.id, m.saved, m.kept = NewStore(), c.newID(), false, told{}
-		m.lost, m.rolled, c.budget = true, false, false
+		m.loseDisk()
 	case c.budget && m.saved && (onlyRestores(c.lie) || c.rng.IntN(3) == 0):
-		c.log("%s is restored", m.name())
-		c.stats.Restores++
-		m.store.Restore(m.backup)
-		m.kept = m.backed.clone()
-		m.lost, m.rolled, c.budget = true, true, false
+		m.restore()
 	}
 	c.after(c.between(10, 4000), func() {
 		if !m.up {
@@ -158,6 +150,34 @@ func (c *Cluster) restart(m *member) {
 			}
 		}
 	})
+}
+
+// loseDisk replaces the directory of a node that is down by an empty one.
+func (m *member) loseDisk() {
+	c := m.c
+	c.log("%s loses its disk", m.name())
+	m.former = append(m.former, uint64(m.id))
+	m.store, m.id, m.saved, m.kept = NewStore(), c.newID(), false, told{}
+	if m.index < Nodes {
+		c.stats.Wipes++
+		m.lost, m.rolled, c.budget = true, false, false
+	}
+}
+
+// backUp keeps a copy of a node's directory.
+func (m *member) backUp() {
+	m.backup, m.backed, m.saved = m.store.Backup(), m.kept.clone(), true
+	m.c.log("%s is backed up", m.name())
+}
+
+// restore replaces the directory of a node that is down by its backup.
+func (m *member) restore() {
+	c := m.c
+	c.log("%s is restored", m.name())
+	c.stats.Restores++
+	m.store.Restore(m.backup)
+	m.kept = m.backed.clone()
+	m.lost, m.rolled, c.budget = true, true, false
 }
 
 // press asks a node that returned again and again, from its first moment on.
@@ -178,11 +198,16 @@ func (c *Cluster) cutLink(a, b *member) {
 	if c.cut[a.index][b.index] {
 		return
 	}
+	c.split(a, b)
+	c.after(c.lasting(8000), func() { c.mend(a, b) })
+}
+
+// split breaks the way between two nodes until it is mended.
+func (c *Cluster) split(a, b *member) {
 	c.stats.Cuts++
 	c.log("%s and %s are cut", a.name(), b.name())
 	c.setCut(a, b, true)
 	c.disconnect(a, b)
-	c.after(c.lasting(8000), func() { c.mend(a, b) })
 }
 
 func (c *Cluster) setCut(a, b *member, cut bool) {
@@ -201,15 +226,19 @@ func (c *Cluster) pause(m *member) {
 	if !m.up || m.paused {
 		return
 	}
-	c.stats.Pauses++
-	c.log("%s is stopped", m.name())
-	m.paused, m.pausedAt = true, c.now
+	c.stop(m)
 	life := m.life
 	c.after(c.lasting(6000), func() {
 		if m.life == life && m.paused {
 			c.resume(m)
 		}
 	})
+}
+
+func (c *Cluster) stop(m *member) {
+	c.stats.Pauses++
+	c.log("%s is stopped", m.name())
+	m.paused, m.pausedAt = true, c.now
 }
 
 // leaseGrace is a pause that the lease may not notice.
@@ -248,6 +277,3 @@ func (c *Cluster) heal() {
 		}
 	}
 }
-
-// State returns what a member's copy does for requests.
-func (c *Cluster) State(i int) kv.State { return c.members[i].part.State }

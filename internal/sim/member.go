@@ -16,6 +16,7 @@ type member struct {
 	c        *Cluster
 	index    int
 	id       kv.NodeID
+	former   []uint64 // of the disks it lost
 	bootNo   uint32
 	life     int
 	up       bool
@@ -24,7 +25,8 @@ type member struct {
 	since    int64    // what was acknowledged before must be known where it answers
 	inbox    []func() // what happened while it was paused
 	waits    []*plainWrite
-	fromDisk bool // its copy is of an earlier process, which may have promised to keep it
+	sealing  []core.SendSeal // questions without an answer
+	fromDisk bool            // its copy is of an earlier process, which may have promised to keep it
 	favours  core.Favours
 	toldOf   [clusterNodes]int64 // when each was told of other coordinators' writes
 	hadLead  bool                // what LieLeadKept goes by
@@ -88,7 +90,7 @@ func (m *member) boot() {
 	m.system = kv.Cold
 	m.pulls, m.part, m.excused = map[uint64]*pull{}, core.Part{}, map[*clusterOp]bool{}
 	c.stats.Boots++
-	m.waits, m.hadLead, m.favours, m.toldOf = nil, false, core.Favours{}, [clusterNodes]int64{}
+	m.waits, m.sealing, m.hadLead, m.favours, m.toldOf = nil, nil, false, core.Favours{}, [clusterNodes]int64{}
 	c.log("%s boots as %v.%d, %v", m.name(), m.id, m.bootNo, m.Trust(0))
 	held := m.set.Partitions()
 	slices.Sort(held)
@@ -96,6 +98,7 @@ func (m *member) boot() {
 		Held: held, Self: m.name(), Node: m.id, Boot: m.bootNo, Copies: m, W: W, Jitter: c.rng.Uint64, Known: m.recall(),
 	})
 	m.commit()
+	m.join()
 	m.step(core.LayoutChanged{Layout: c.layout})
 	if c.plan != nil {
 		m.step(core.Planning{On: true})
@@ -109,6 +112,26 @@ func (m *member) boot() {
 		if o != m {
 			c.redial(m, o)
 		}
+	}
+}
+
+// join tells the others, in time, of a new disk under the member's name.
+func (m *member) join() {
+	c := m.c
+	if entry, _ := c.layout.Member(m.name()); entry.Node == uint64(m.id) {
+		return
+	}
+	c.place()
+	for _, o := range c.members {
+		if o == m || !o.up {
+			continue
+		}
+		life := o.life
+		c.after(c.between(0, 500), func() {
+			if o.life == life {
+				o.run(func() { o.step(core.LayoutChanged{Layout: c.layout}) })
+			}
+		})
 	}
 }
 
@@ -202,6 +225,10 @@ func (m *member) perform(effect core.Effect) {
 		m.askCover(e)
 	case core.Drop:
 		m.dropHeld(e)
+	case core.SendSeal:
+		m.askSeal(e)
+	case core.Outlived:
+		m.c.fail("seal", "%s is told that others sealed its process", m.name())
 	case core.PingAll:
 		m.ping()
 	case core.Note:

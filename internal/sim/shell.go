@@ -22,6 +22,7 @@ func (m *member) peerUp(o *member) {
 	m.run(func() {
 		m.cutPulls(o.name())
 		m.failWaits(o)
+		m.failSeals(o)
 		m.toldOf[o.index] = 0
 		m.step(core.PeerUp{Name: o.name(), Node: o.id, Boot: o.bootNo})
 		st := m.machine.State()
@@ -42,6 +43,7 @@ func (m *member) peerDown(o *member) {
 			}
 			m.cutPulls(o.name())
 			m.failWaits(o)
+			m.failSeals(o)
 			m.step(core.PeerDown{Name: o.name(), Boot: boot})
 			m.step(core.StreamBroke{Name: o.name()})
 		})
