@@ -70,13 +70,46 @@ func TestSeeds(t *testing.T) {
 		if mixes < len(sim.Mixes()) {
 			return // one of them was asked for
 		}
-		v := reflect.ValueOf(total)
-		for i := range v.NumField() {
-			if v.Field(i).Int() == 0 {
-				t.Errorf("no run of any mix had %s", v.Type().Field(i).Name)
-			}
+		for _, name := range never(total) {
+			t.Errorf("no run of any mix had %s", name)
 		}
 	})
+}
+
+// never returns the names of the counters that are at zero.
+func never(stats any) (names []string) {
+	v := reflect.ValueOf(stats)
+	for i := range v.NumField() {
+		if v.Field(i).Int() == 0 {
+			names = append(names, v.Type().Field(i).Name)
+		}
+	}
+	return names
+}
+
+// TestACounterAtZeroIsTold holds what runs must reach against what is counted.
+func TestACounterAtZeroIsTold(t *testing.T) {
+	t.Parallel()
+	var s sim.Stats
+	require.Subset(t, never(s), []string{
+		"Siblings", "Merged", "Below", "L3", "L4", "Resumed", "Torn", "Collected", "Reaps", "Evictions", "Sealed", "Late", "StoodIn", "HandedOff", "Adopted",
+	})
+	for _, mode := range sim.Modes() {
+		for _, name := range []string{"StoodIn", "HandedOff", "Dropped", "Collected", "Sealed", "ByLead", "Favours", "Lives"} {
+			require.Contains(t, never(sim.ClusterStats{}), name)
+			require.True(t, sometimes(mode, name), "%s in %s", name, mode)
+		}
+	}
+	v := reflect.ValueOf(&s).Elem()
+	for i := range v.NumField() {
+		v.Field(i).SetInt(1)
+	}
+	require.Empty(t, never(s))
+	for i := range v.NumField() {
+		v.Field(i).SetInt(0)
+		require.Equal(t, []string{v.Type().Field(i).Name}, never(s))
+		v.Field(i).SetInt(1)
+	}
 }
 
 // TestSeedReplaysExactly runs seeds twice: every event, frame bytes included, is
