@@ -273,9 +273,13 @@ func (m *Machine) reachable(x *part) bool {
 	return false
 }
 
+// wholeReachable reports whether a whole copy is in reach that has all that this one
+// has: one that lacks something would not serve either, and cannot get it from a copy
+// that is damaged.
 func (m *Machine) wholeReachable(x *part) bool {
+	mine := m.cfg.Copies.Copy(x.Partition).Clock
 	for name, r := range x.reports {
-		if r.copy.Trust == kv.Whole && m.fresh(m.peers[name]) {
+		if r.copy.Trust == kv.Whole && m.fresh(m.peers[name]) && r.copy.Clock.Covers(mine) {
 			return true
 		}
 	}
@@ -378,9 +382,9 @@ func (m *Machine) byWhole(x *part) bool {
 	if !answered {
 		return false
 	}
-	// What an owner that went since had more is not waited for: N-W+1 whole copies
-	// meet every set of W acknowledgements without it.
-	return m.holdersAnswered(x) && m.covers(x, m.connected)
+	// What an owner that went since had more is not waited for, nor what a damaged copy
+	// has, which gives nothing: N-W+1 whole copies meet every set of W acknowledgements.
+	return m.holdersAnswered(x) && m.covers(x, func(name string) bool { return m.connected(name) && !x.reports[name].copy.Damaged })
 }
 
 // holdersAnswered reports whether every connected member, owner of the partition
@@ -484,15 +488,4 @@ func (m *Machine) servingOrder(x *part) (first string, serving, live []string) {
 		first = serving[0]
 	}
 	return first, serving, live
-}
-
-// ServingOf returns what STATE says of a copy's state.
-func ServingOf(s kv.State) wire.Serving {
-	switch {
-	case s == kv.Live:
-		return wire.ServingLive
-	case s.Serves():
-		return wire.ServingMarked
-	}
-	return wire.NotServing
 }

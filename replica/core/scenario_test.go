@@ -166,7 +166,7 @@ func (s *scenario) state(word string) kv.State {
 	return kv.State(i)
 }
 
-// copyClock reads "TRUST CLOCK [state=STATE] [lost] [boot=N]".
+// copyClock reads "TRUST CLOCK [state=STATE] [lost] [damaged]".
 func (s *scenario) copyClock(name string, words []string) wire.CopyClock {
 	c := wire.CopyClock{Actor: actorOf(name, max(1, s.boots[name])), Trust: s.trust(words[0]), Clock: s.clock(words[1])}
 	for _, w := range words[2:] {
@@ -175,6 +175,8 @@ func (s *scenario) copyClock(name string, words []string) wire.CopyClock {
 			c.State = s.state(value)
 		case "lost":
 			c.Lost = true
+		case "damaged":
+			c.Damaged = true
 		}
 	}
 	return c

@@ -182,6 +182,17 @@ func (m *Machine) State() wire.State {
 	return s
 }
 
+// ServingOf returns what STATE says of a copy's state.
+func ServingOf(s kv.State) wire.Serving {
+	switch {
+	case s == kv.Live:
+		return wire.ServingLive
+	case s.Serves():
+		return wire.ServingMarked
+	}
+	return wire.NotServing
+}
+
 // Parts returns every partition as last shown, the system partition first.
 func (m *Machine) Parts() []Part {
 	out := make([]Part, 0, len(m.order))
