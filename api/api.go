@@ -12,7 +12,8 @@ import (
 // safe for concurrent use.
 type Store interface {
 	// Start begins a request and returns; done is called once, maybe before
-	// Start returns, from any goroutine, and must not block. Two requests
+	// Start returns, from any goroutine, and must not block. The request and the
+	// bytes it points at are the store's until then, and no longer. Two requests
 	// started one after the other on the same key may be answered in either
 	// order unless the first is done: a door that promises order waits.
 	Start(ctx context.Context, req *kv.Request, done func(*kv.Response, error))

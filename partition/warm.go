@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -137,6 +138,9 @@ func (s *Shard) keepWarmLocked(changes []*state.Change) {
 		log.groups = append(log.groups, slices.Clone(changes))
 		for _, ch := range changes {
 			log.kept += len(ch.Keys)
+			for i := range ch.Keys { // whose bytes are a caller's, until it is answered
+				ch.Keys[i].Key = bytes.Clone(ch.Keys[i].Key)
+			}
 		}
 		select {
 		case log.more <- struct{}{}:

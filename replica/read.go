@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -41,8 +42,9 @@ func (r *Replica) getMany(ctx context.Context, part *core.Part, req *kv.Request,
 		done(nil, kv.Errorf(kv.CodeUnavailable, "%d of %d copies asked for could be read", len(extra)+1, more+1))
 		return
 	}
+	key := bytes.Clone(req.Key) // the request is its caller's again once it is answered
 	done(r.show(ctx, part, req, extra))
-	r.repairRead(part, req.Key, heard)
+	r.repairRead(part, key, heard)
 }
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {

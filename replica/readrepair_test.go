@@ -45,3 +45,36 @@ func TestAReadMendsTheCopiesThatItFoundApart(t *testing.T) {
 		})
 	}
 }
+
+// A front door uses a request's memory again for the next one as soon as it has the
+// answer: what is mended behind the answer must not go by it.
+func TestARepairGoesByNoMemoryOfTheRequest(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n2")
+		c.wires.with(func(w *wires) {
+			w.live = func(_, to string) liveFate {
+				if to == "n1" {
+					return swallow
+				}
+				return deliver
+			}
+		})
+		c.set("n2", key, "new")
+		c.wires.with(func(w *wires) { w.live = nil })
+		req := kv.Request{Op: kv.OpGet, Key: []byte(key), R: 3}
+		buffer := req.Key
+		answered := make(chan struct{})
+		c.nodes["n1"].replica.Start(t.Context(), &req, func(*kv.Response, error) {
+			copy(buffer, "another's memory")
+			req = kv.Request{Op: kv.OpGet, Key: []byte("another")}
+			close(answered)
+		})
+		<-answered
+		time.Sleep(100 * time.Millisecond) // virtual
+		require.Equal(t, "new", c.nodes["n1"].holds(key))
+		require.Equal(t, 1, c.nodes["n1"].values(), "and nothing else")
+		c.equal(c.names...)
+	})
+}
