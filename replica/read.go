@@ -18,10 +18,12 @@ func (r *Replica) get(ctx context.Context, part *core.Part, req *kv.Request, don
 	if part.Partition == kv.System {
 		more = 0
 	}
-	if more > 0 && r.tasks.run(func(context.Context) { r.getMany(ctx, part, req, more, done) }) {
-		return
+	switch {
+	case more <= 0:
+		done(r.show(ctx, part, req, nil))
+	case !r.tasks.run(func(context.Context) { r.getMany(ctx, part, req, more, done) }): // one copy is not what was asked for
+		done(nil, kv.Errorf(kv.CodeUnavailable, "this node is stopping"))
 	}
-	done(r.show(ctx, part, req, nil))
 }
 
 func (r *Replica) getMany(ctx context.Context, part *core.Part, req *kv.Request, more int, done func(*kv.Response, error)) {

@@ -78,3 +78,23 @@ func TestARepairGoesByNoMemoryOfTheRequest(t *testing.T) {
 		c.equal(c.names...)
 	})
 }
+
+// A node that stops asks nobody any more, and one copy is not what was asked for.
+func TestANodeThatStopsAnswersNoReadOfSeveralCopiesByItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		c.set("n1", "k", "v")
+		r := c.nodes["n1"].replica
+		c.nodes["n1"].kill()
+		for _, copies := range []int{1, 2} {
+			answered := make(chan error, 1)
+			r.Start(t.Context(), &kv.Request{Op: kv.OpGet, Key: []byte("k"), R: copies}, func(_ *kv.Response, err error) { answered <- err })
+			if err := <-answered; copies == 1 {
+				require.NoError(t, err)
+			} else {
+				require.Equal(t, kv.CodeUnavailable, kv.CodeOf(err), "%v", err)
+			}
+		}
+	})
+}
