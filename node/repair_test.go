@@ -79,6 +79,89 @@ func TestARepairPolicyOrdersARejoin(t *testing.T) {
 	}, time.Minute, 5*time.Millisecond)
 }
 
+//go:generate wat2wasm testdata/loops.wat -o testdata/loops.wasm
+//go:generate wat2wasm testdata/greedy.wat -o testdata/greedy.wasm
+
+// TestABadRepairPolicyKeepsNothingBack: what passed the trial of an upload, and then
+// loops or asks for what it may not, orders nothing; the node comes back whole, and
+// what became of the plan is counted and shown, and can be made again.
+func TestABadRepairPolicyKeepsNothingBack(t *testing.T) {
+	t.Parallel()
+	for name, check := range map[string]func(*testing.T, admin.RepairPlans, string){
+		"loops": func(t *testing.T, plans admin.RepairPlans, metrics string) {
+			require.Equal(t, "out_of_fuel", plans.Plan.Fallback)
+			require.NotEmpty(t, plans.Plan.Detail)
+			require.Equal(t, map[string]int{"kept": plans.Plan.Ranges}, plans.Plan.RepairPlanHead.Steps, "the built-in plan's")
+			require.NotZero(t, plans.Counters["out_of_fuel"])
+			require.Regexp(t, `edged_repair_fallbacks_total [1-9]`, metrics)
+			require.Regexp(t, `edged_policy_outcomes_total\{outcome="out_of_fuel",policy="`+plans.ID+`"\} [1-9]`, metrics)
+		},
+		"greedy": func(t *testing.T, plans admin.RepairPlans, metrics string) {
+			require.Empty(t, plans.Plan.Fallback)
+			steps := plans.Plan.RepairPlanHead.Steps
+			require.Equal(t, 3, steps["dropped"], plans.Plan.Steps)
+			require.Equal(t, 2, steps["clamped"], plans.Plan.Steps)
+			require.Positive(t, steps["added"], "what it named no step for")
+			var why []string
+			for _, s := range plans.Plan.Steps {
+				if s.Why != "" && s.Fate != "added" {
+					why = append(why, s.Why)
+				}
+			}
+			require.Equal(t, []string{
+				"rate of 4294967295 KiB/s lowered to 10485760", "rate of 1 KiB/s raised to 128", "range 0 was named before",
+				fmt.Sprintf("range 4294967294 of %d: there is no such range", plans.Plan.Ranges), "a node fetches and never pushes: the other side asks by itself",
+			}, why)
+			require.Regexp(t, `edged_repair_steps_total\{fate="dropped"\} [1-9]`, metrics)
+			require.Regexp(t, `edged_repair_steps_total\{fate="clamped"\} [1-9]`, metrics)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wasm, err := os.ReadFile(filepath.Join("testdata", name+".wasm"))
+			require.NoError(t, err)
+			plans, metrics := plannedReturn(t, name, wasm)
+			require.Equal(t, name, plans.Policy)
+			require.True(t, plans.Replay.Same, plans.Replay.Detail)
+			check(t, plans, metrics)
+		})
+	}
+}
+
+// plannedReturn has a node come back by a policy to what was written meanwhile, all of
+// which must then be there, and returns its first plan and its metrics.
+func plannedReturn(t *testing.T, name string, wasm []byte) (plans admin.RepairPlans, metrics string) {
+	t.Helper()
+	l := newLab(t, "n1", "n2", "n3")
+	n1 := l.start(l.config("n1")).ready()
+	n2 := l.start(l.config("n2", n1.ports.Node)).ready()
+	n3 := l.start(l.config("n3", n1.ports.Node)).ready()
+	done, err := n1.admin.DeployRepair(t.Context(), wasm, name)
+	require.NoError(t, err)
+	for _, f := range []*life{n1, n2, n3} {
+		require.Eventually(t, func() bool {
+			p, err := f.admin.Policy(t.Context(), name)
+			return err == nil && p.Ready && p.ID == done.ID
+		}, time.Minute, 5*time.Millisecond)
+	}
+	n3.stop()
+	for i := range 200 {
+		status, _ := n1.do(http.MethodPut, fmt.Sprint("k", i), "value")
+		require.Equal(t, http.StatusNoContent, status)
+	}
+	n3 = l.start(l.config("n3", n1.ports.Node)).ready()
+	for i := range 200 {
+		status, body := n3.do(http.MethodGet, fmt.Sprint("k", i), "")
+		require.Equal(t, http.StatusOK, status)
+		require.Equal(t, "value", body)
+	}
+	plans, err = n3.admin.RepairPlan(t.Context(), 1, true)
+	require.NoError(t, err)
+	text, err := n3.admin.Metrics(t.Context())
+	require.NoError(t, err)
+	return plans, string(text)
+}
+
 // TestARepairPolicyThatCannotBeDeployed: bad modules are refused with a reason, and
 // nothing is written.
 func TestARepairPolicyThatCannotBeDeployed(t *testing.T) {
