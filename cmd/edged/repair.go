@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -158,10 +159,10 @@ func explainInput(t *table, in admin.RepairInput) {
 			nameOf(p.Link, "-", "local", "near", "far"), (time.Duration(p.RTTUS) * time.Microsecond).String(), permilleText(p.CPUPermille), permilleText(p.MemPermille))
 	}
 	t.line("")
-	t.row("PARTITION", "FROM", "MISSING", "BYTES", "OF KEYS", "FOR", "READS/S", "SERVES", "FAILURES")
+	t.row("PARTITION", "FROM", "MISSING", "BYTES", "OF KEYS", "FOR", "REPAIRED", "READS/S", "SERVES", "FAILURES")
 	for _, r := range in.Ranges {
 		t.row(strconv.FormatUint(r.Partition, 10), r.Peer, strconv.FormatUint(r.Dots, 10), node.FormatSize(int64(r.Bytes)), strconv.FormatUint(r.Keys, 10),
-			millis(r.AgeMS), strconv.FormatUint(uint64(r.ReadsPerS), 10), yesNo(r.Serves), strconv.Itoa(int(r.Failures)))
+			millis(r.AgeMS), millis(r.LastRepairMS)+" ago", strconv.FormatUint(uint64(r.ReadsPerS), 10), yesNo(r.Serves), strconv.Itoa(int(r.Failures)))
 	}
 }
 
@@ -171,7 +172,7 @@ func explainSteps(t *table, p admin.RepairPlan) {
 		done[o.Partition] = o
 	}
 	t.line("")
-	t.row("STEP", "PARTITION", "FROM", "DO", "PRIORITY", "RATE", "DELAY", "FIRST", "LAST", "FATE", "OUTCOME", "WHY")
+	t.row("STEP", "PARTITION", "FROM", "DO", "PRIORITY", "RATE", "MOST", "DELAY", "FIRST", "LAST", "FATE", "OUTCOME", "WHY")
 	for i, s := range p.Steps {
 		outcome := "-"
 		if o, ok := done[s.Partition]; ok && o.Peer == s.Peer {
@@ -187,7 +188,11 @@ func explainSteps(t *table, p admin.RepairPlan) {
 		if s.RateKiBps > 0 {
 			rate = node.FormatSize(int64(s.RateKiBps)<<10) + "/s"
 		}
-		t.row(strconv.Itoa(i+1), strconv.FormatUint(s.Partition, 10), orDash(s.Peer), s.Strategy, strconv.Itoa(int(s.Priority)), rate, millis(int64(s.DelayMS)),
+		most := "all"
+		if s.MaxBytes > 0 {
+			most = node.FormatSize(int64(min(s.MaxBytes, math.MaxInt64)))
+		}
+		t.row(strconv.Itoa(i+1), strconv.FormatUint(s.Partition, 10), orDash(s.Peer), s.Strategy, strconv.Itoa(int(s.Priority)), rate, most, millis(int64(s.DelayMS)),
 			orDash(strings.Join(s.First, " ")), orDash(strings.Join(s.Last, " ")), s.Fate, outcome, orDash(s.Why))
 	}
 	if p.MoreDropped > 0 {

@@ -22,11 +22,11 @@ func somePlans() admin.RepairPlans {
 			Input: admin.RepairInput{
 				TickS: 1_700_000_000, UTCOffsetS: 3600, MaxSteps: 64, CPUPermille: 125, ForegroundP99US: 1500, RequestsPerS: 42,
 				Peers:  []admin.RepairPeer{{Name: "n1", State: 3}, {Name: "n2", Zone: 1, RTTUS: 30_000, Link: 3}},
-				Ranges: []admin.RepairRange{{Partition: 7, Peer: "n2", Dots: 5, Bytes: 2048, Keys: 100, AgeMS: 1500, ReadsPerS: 9}},
+				Ranges: []admin.RepairRange{{Partition: 7, Peer: "n2", Dots: 5, Bytes: 2048, Keys: 100, AgeMS: 1500, LastRepairMS: 60_000, ReadsPerS: 9}},
 				Hot:    []admin.RepairHot{{Prefix: "session:", ReadsPerS: 900}},
 			},
 			Steps: []admin.RepairStep{
-				{Partition: 7, Peer: "n2", Strategy: "sync", Priority: 9, RateKiBps: 512, DelayMS: 250, First: []string{"session:"}, Fate: "kept"},
+				{Partition: 7, Peer: "n2", Strategy: "sync", Priority: 9, RateKiBps: 512, MaxBytes: 1 << 20, DelayMS: 250, First: []string{"session:"}, Fate: "kept"},
 				{Strategy: "sync", Fate: "dropped", Why: "range 9 of 1: there is no such range"},
 			},
 			MoreDropped: 1,
@@ -59,8 +59,8 @@ func TestRepairPlanIsExplained(t *testing.T) {
 	require.Regexp(t, `(?m)^LOAD +processors 12\.5%, 42 requests/s, p99 1\.5ms, 0 sessions$`, out)
 	require.Regexp(t, `(?m)^HOT +"session:" 900 reads/s$`, out)
 	require.Regexp(t, `(?m)^n2 +1 +up +far +30ms`, out)
-	require.Regexp(t, `(?m)^7 +n2 +5 +2KiB +100 +1\.5s +9 +no +0$`, out)
-	require.Regexp(t, `(?m)^1 +7 +n2 +sync +9 +512KiB/s +250ms +session: +- +kept +repaired 1\.8s, broke off 1 times +-$`, out)
+	require.Regexp(t, `(?m)^7 +n2 +5 +2KiB +100 +1\.5s +1m0s ago +9 +no +0$`, out)
+	require.Regexp(t, `(?m)^1 +7 +n2 +sync +9 +512KiB/s +1MiB +250ms +session: +- +kept +repaired 1\.8s, broke off 1 times +-$`, out)
 	require.Regexp(t, `(?m)^2 +0 +- +sync .* dropped +- +range 9 of 1: there is no such range$`, out)
 	require.Contains(t, out, "and 1 more steps that were dropped")
 
