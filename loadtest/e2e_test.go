@@ -155,8 +155,11 @@ func TestRejoinInterrupted(t *testing.T) {
 	require.Equal(t, 2, r.Interruptions)
 	i := r.Interrupted
 	require.Equal(t, 2, i.Asked)
-	require.Positive(t, i.OneBytesIn)
-	require.Greater(t, i.AllBytesIn, i.OneBytesIn, "at the least it connected three times")
+	require.Positive(t, i.Session.One)
+	require.Less(t, i.Session.One, i.Relay.One, "what is in sessions is in datagrams")
+	require.Less(t, i.Session.All, i.Relay.All)
+	require.Greater(t, i.Relay.All, i.Relay.One, "at the least it connected three times")
+	require.Greater(t, i.Session.All, i.Session.One, "at the least it asked three times")
 	require.Greater(t, i.AllCaughtUpMS, i.LastCaughtUpMS)
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"edged.dev/edged/api/admin"
 )
 
 // maxValueBytes is the limit of a value in a cluster.
@@ -30,6 +32,7 @@ type rejoinOptions struct {
 
 	vs, redisServer string
 	pairs           int
+	scale, returns  int
 	net             netProfile
 	interrupt       int
 	killDelay       time.Duration
@@ -40,17 +43,36 @@ func (o *rejoinOptions) relayed() bool {
 	return o.net != netProfile{} || o.interrupt > 0 || o.outage == outagePartition
 }
 
-// outages is how many outages there are: the one that is told in full, those in
-// turn with another server, and the two of which one is cut.
+// outages is how many outages there are: the one that is told in full, those with
+// clients alone, those in turn with another server, another policy and another
+// cluster, and the two of which one is cut.
 func (o *rejoinOptions) outages() int {
-	n := 1
+	n := 1 + o.returns
 	if o.vs != "" {
 		n += o.pairs
+	}
+	if o.scale > 0 {
+		n += o.pairs
+	}
+	if o.besideBuiltin() {
+		n += 2 * o.pairs
 	}
 	if o.interrupt > 0 {
 		n += 2
 	}
 	return n
+}
+
+// repeatable reports whether the outage can be had again and again: a process that
+// is killed comes back as a new one each time.
+func (o *rejoinOptions) repeatable() bool {
+	return o.outage == outageKill && (o.disk == diskKept || o.disk == diskWiped)
+}
+
+// besideBuiltin reports whether the repair policy is measured in turn with the
+// built-in plan.
+func (o *rejoinOptions) besideBuiltin() bool {
+	return o.repairPolicy != "" && o.repairPolicy != admin.BuiltinPlan && o.repeatable()
 }
 
 // amount is a number or a share of all keys.
@@ -157,7 +179,9 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.report, "report", "", "HTML file to write, with plots")
 	f.StringVar(&o.edged, "edged", o.edged, "path of the edged binary (default: one that is built)")
 	f.StringVar(&o.dir, "dir", o.dir, "directory for the cluster's files, which is kept (default: a temporary one)")
-	f.StringVar(&o.repairPolicy, "repair-policy", "", "WebAssembly module of a repair policy, or built-in: deployed before, and its effect reported")
+	f.StringVar(&o.repairPolicy, "repair-policy", "", "WebAssembly module of a repair policy, or built-in: deployed before, and its effect reported, beside that of the built-in plan in turn")
+	f.IntVar(&o.returns, "returns", 0, "further returns with nothing but clients of the other nodes beside them, over which their latency is taken")
+	f.IntVar(&o.scale, "scale", 0, "a cluster of so many times fewer keys, from which as many are changed, to measure beside this one, in turn")
 	f.StringSliceVar(&o.attach, "attach", nil, "admin URLs of the nodes of a running cluster")
 	f.StringSliceVar(&o.resp, "resp", nil, "with --attach: RESP addresses in the same order (default: as the nodes say)")
 	f.StringSliceVar(&o.http, "http", nil, "with --attach: HTTP addresses in the same order (default: as the nodes say)")
@@ -165,7 +189,7 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.outageCmd, "outage-cmd", "", "with --attach: shell command that takes it away")
 	f.StringVar(&o.returnCmd, "return-cmd", "", "with --attach: shell command that brings it back")
 	f.StringVar(&o.vs, "vs", "", "another server to measure beside the node, in turn: redis, a master and its replica")
-	f.IntVar(&o.pairs, "pairs", o.pairs, "with --vs: returns of each")
+	f.IntVar(&o.pairs, "pairs", o.pairs, "with --vs, --scale and --repair-policy: returns of each")
 	f.StringVar(&o.redisServer, "redis-server", o.redisServer, "with --vs: name or path of redis-server")
 	f.StringVar(&o.tokenFile, "token-file", "", "with --attach: file with the admin token")
 }
@@ -180,6 +204,8 @@ func (o *rejoinOptions) validate() error {
 		inRange("keys", o.keys, 1, maxKeys),
 		inRange("pairs", o.pairs, minPairs, maxPairs),
 		inRange("interrupt", o.interrupt, 0, maxInterruptions),
+		inRange("returns", o.returns, 0, maxReturns),
+		inRange("scale", o.scale, 0, maxScale),
 	); err != nil {
 		return err
 	}
@@ -203,6 +229,14 @@ func (o *rejoinOptions) validateOwn() error {
 		return fmt.Errorf("%w: --disk cloned goes without --net: the clone is at no address that a relay knows", errUsage)
 	case o.relayed() && len(o.attach) > 0:
 		return fmt.Errorf("%w: --net, --interrupt and --outage partition go with a cluster that is started here, not with --attach", errUsage)
+	case o.scale > 0 && len(o.attach) > 0:
+		return fmt.Errorf("%w: --scale goes with a cluster that is started here, not with --attach", errUsage)
+	case o.scale > 0 && o.repairPolicy != "":
+		return fmt.Errorf("%w: --scale goes without --repair-policy: the smaller cluster has none", errUsage)
+	case o.killDelay > 0 && o.interrupt == 0:
+		return fmt.Errorf("%w: --kill-delay goes with --interrupt", errUsage)
+	case (o.scale > 0 || o.returns > 0) && !o.repeatable():
+		return fmt.Errorf("%w: --scale and --returns go with --outage kill and --disk kept or wiped", errUsage)
 	case o.interrupt > 0 && (o.outage != outageKill || o.disk != diskKept):
 		return fmt.Errorf("%w: --interrupt goes with --outage kill --disk kept", errUsage)
 	case o.relayed() && o.vs != "":
@@ -247,8 +281,8 @@ func validOutage(outage, disk string, outages, disks []string) error {
 func (o *rejoinOptions) validateCluster() error {
 	attached := len(o.attach) > 0
 	switch {
-	case !attached && (o.target != "" || o.outageCmd != "" || o.returnCmd != "" || len(o.resp)+len(o.http) > 0):
-		return fmt.Errorf("%w: --target, --outage-cmd, --return-cmd, --resp and --http go with --attach", errUsage)
+	case !attached && (o.target != "" || o.outageCmd != "" || o.returnCmd != "" || o.tokenFile != "" || len(o.resp)+len(o.http) > 0):
+		return fmt.Errorf("%w: --target, --outage-cmd, --return-cmd, --token-file, --resp and --http go with --attach", errUsage)
 	case attached && (o.target == "" || o.outageCmd == "" || o.returnCmd == ""):
 		return fmt.Errorf("%w: --attach needs --target, --outage-cmd and --return-cmd", errUsage)
 	case attached && len(o.attach) < 3, !attached && o.nodes < 3:

@@ -85,6 +85,12 @@ func (r *rejoinRun) page(table string) page {
 	if s.Versus != nil {
 		out.Figures = append(out.Figures, s.Versus.figure())
 	}
+	if s.Scale != nil {
+		out.Figures = append(out.Figures, s.Scale.figure())
+	}
+	if s.Repair != nil && s.Repair.Effect != nil {
+		out.Figures = append(out.Figures, s.Repair.Effect.figure(s.Repair.Policy))
+	}
 	return out
 }
 

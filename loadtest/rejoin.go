@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +20,7 @@ type rejoinRun struct {
 	progress *progress
 	fleet    *fleet
 	kv       *kvClient
-	plans    []plan // of each outage; the first is the one that is told in full
+	plans    []plan // of the outages to come
 	plan     plan
 	ledger   *ledger
 	wire     wireCount    // of the target just before it went
@@ -29,6 +30,7 @@ type rejoinRun struct {
 	clients  clientPhases
 	report   Report
 	repair   *repairTrial // nil without --repair-policy
+	small    *rejoinRun   // of the smaller cluster; nil without --scale
 }
 
 // rejoin runs the whole story and writes the report.
@@ -39,17 +41,8 @@ func rejoin(ctx context.Context, sys system, o *rejoinOptions) (err error) {
 	}
 	defer r.kv.close()
 	defer r.progress.end()
-	if err := r.draw(); err != nil {
+	if err := r.prepare(); err != nil {
 		return err
-	}
-	if o.report != "" {
-		file, err := createPage(o.report)
-		if err != nil {
-			return err
-		}
-		if err := file.Close(); err != nil {
-			return fmt.Errorf("write page: %w", err)
-		}
 	}
 	if err := r.step(ctx, r.bringUp); err != nil {
 		return err
@@ -86,6 +79,34 @@ func (r *rejoinRun) write(sys system) error {
 	return r.report.writeTable(sys.out, sys.painterFor(sys.out))
 }
 
+// prepare finds out, before anything is started, what a run cannot be made of.
+func (r *rejoinRun) prepare() (err error) {
+	if err := r.draw(); err != nil {
+		return err
+	}
+	if r.opts.scale > 0 {
+		if r.small, err = r.smaller(); err != nil {
+			return err
+		}
+	}
+	if r.opts.repairPolicy != "" {
+		if r.repair, err = r.readPolicy(r.opts.repairPolicy); err != nil {
+			return err
+		}
+	}
+	if r.opts.report == "" {
+		return nil
+	}
+	file, err := createPage(r.opts.report)
+	if err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("write page: %w", err)
+	}
+	return nil
+}
+
 // draw draws what the run will write.
 func (r *rejoinRun) draw() (err error) {
 	o := r.opts
@@ -93,7 +114,7 @@ func (r *rejoinRun) draw() (err error) {
 	if r.plans, err = makePlans(rand.New(rand.NewPCG(o.seed, 1)), size); err != nil {
 		return err
 	}
-	if r.plan = r.plans[0]; len(r.plan.overwritten) == 0 {
+	if r.plan = r.take(1)[0]; len(r.plan.overwritten) == 0 {
 		return fmt.Errorf("%w: --changed %s overwrites none of %d keys, so that nothing shows when the node has come back", errUsage, o.changed.String(), o.keys)
 	}
 	prefix := ""
@@ -107,6 +128,13 @@ func (r *rejoinRun) draw() (err error) {
 		Outage: o.outage, Disk: o.disk, Net: o.net.String(), Seed: o.seed, Mix: o.mix, ValueBytes: o.valueBytes, Durability: o.durability,
 	}
 	return nil
+}
+
+// take returns the plans of the next outages.
+func (r *rejoinRun) take(n int) []plan {
+	out := r.plans[:n]
+	r.plans = r.plans[n:]
+	return out
 }
 
 // bringUp starts the cluster, or attaches to it.
@@ -128,7 +156,10 @@ func (r *rejoinRun) bringUp(ctx context.Context) (err error) {
 // story is load, baseline, outage, changes, return, and what else is measured;
 // then the verification of all of it.
 func (r *rejoinRun) story(ctx context.Context) error {
-	if err := errors.Join(r.stepFor(ctx, r.opts.loadTimeout(), r.load), r.step(ctx, r.deployRepair)); err != nil {
+	if err := r.step(ctx, r.repair.deploy); err != nil { // before the keys: it may be refused
+		return err
+	}
+	if err := r.stepFor(ctx, r.opts.loadTimeout(), r.load); err != nil {
 		return err
 	}
 	if err := r.step(ctx, r.baseline); err != nil {
@@ -136,6 +167,29 @@ func (r *rejoinRun) story(ctx context.Context) error {
 	}
 	if err := r.outage(ctx); err != nil {
 		return err
+	}
+	if err := r.further(ctx); err != nil {
+		return err
+	}
+	return r.stepFor(ctx, r.opts.loadTimeout(), r.verify)
+}
+
+// further measures the further returns that are asked for.
+func (r *rejoinRun) further(ctx context.Context) error {
+	if r.opts.returns > 0 {
+		if err := r.again(ctx); err != nil {
+			return fmt.Errorf("measure clients: %w", err)
+		}
+	}
+	if r.opts.besideBuiltin() {
+		if err := r.repair.besideBuiltin(ctx); err != nil {
+			return fmt.Errorf("measure beside the built-in plan: %w", err)
+		}
+	}
+	if r.opts.scale > 0 {
+		if err := r.scale(ctx); err != nil {
+			return fmt.Errorf("measure beside fewer keys: %w", err)
+		}
 	}
 	if r.opts.vs != "" {
 		if err := r.versus(ctx); err != nil {
@@ -147,7 +201,7 @@ func (r *rejoinRun) story(ctx context.Context) error {
 			return fmt.Errorf("measure interruptions: %w", err)
 		}
 	}
-	return r.stepFor(ctx, r.opts.loadTimeout(), r.verify)
+	return nil
 }
 
 // outage is the outage that is told in full.
@@ -230,7 +284,11 @@ func (r *rejoinRun) load(ctx context.Context) error {
 // retried notes what a loader had to send again.
 func (r *rejoinRun) retried(l *loader) {
 	r.report.Retries += int(l.retries.Load())
-	r.report.RetryReasons = append(r.report.RetryReasons, l.reasons...)
+	for _, why := range l.reasons {
+		if !slices.Contains(r.report.RetryReasons, why) {
+			r.report.RetryReasons = append(r.report.RetryReasons, why)
+		}
+	}
 }
 
 // baseline measures the clients while nothing happens.
@@ -409,6 +467,7 @@ func (r *rejoinRun) session(ctx context.Context, before admin.Rejoin, back time.
 	r.report.ClientErrors += clients.errors
 	r.clients.split(clients.trace, m.caughtUp)
 	r.report.DuringP99MS, r.report.AfterP99MS = quantile(r.clients.during, 0.99), quantile(r.clients.after, 0.99)
+	r.report.DuringRequests, r.report.P99Ratio = len(r.clients.during), over(r.report.DuringP99MS, r.report.BaselineP99MS)
 	return r.step(ctx, func(ctx context.Context) error { return r.repair.end(ctx, back, m.caughtUp) })
 }
 

@@ -171,14 +171,13 @@ func TestRelayCutsAtTheByte(t *testing.T) {
 
 func TestInterruptedIsHeldAgainstItsBound(t *testing.T) {
 	t.Parallel()
-	i := &Interrupted{OneBytesIn: 90_000, OneBytesOut: 10_000, AllBytesIn: 140_000, AllBytesOut: 10_000, OfflineBetweenMS: 30}
-	i.settle(2)
-	require.Equal(t, uint64(150_000), i.BoundBytes)
-	require.True(t, i.WithinBound)
-	require.InDelta(t, 1.5, i.Ratio, 1e-9)
-	require.InDelta(t, 25_000, i.ExtraBytes, 1e-9)
-	require.InDelta(t, 15, i.OfflineBetweenMS, 1e-9)
-	i.AllBytesOut++
-	i.settle(2)
-	require.False(t, i.WithinBound, "one byte over")
+	c := cutCost(100_000, 150_000, 2)
+	require.Equal(t, uint64(150_000), c.Bound)
+	require.True(t, c.Met)
+	require.InDelta(t, 1.5, c.Ratio, 1e-9)
+	require.InDelta(t, 25_000, c.Extra, 1e-9)
+	require.False(t, cutCost(100_000, 150_001, 2).Met, "one byte over")
+	c = cutCost(100_000, 101_000, 0)
+	require.Zero(t, c.Extra, "it was faster than the first cut")
+	require.True(t, c.Met)
 }

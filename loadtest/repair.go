@@ -27,8 +27,8 @@ const (
 	hotWatch = 10 * time.Millisecond
 )
 
-// RepairReport says what a repair policy did to a rejoin. Compare it with a run
-// with --repair-policy built-in.
+// RepairReport says what a repair policy did to the rejoin that is told in full, and
+// what it changed.
 type RepairReport struct {
 	Policy string `json:"policy"`
 	// FirstHotKeyMS is when the node's own copy of the hottest key's partition was
@@ -41,6 +41,9 @@ type RepairReport struct {
 	Plans     int            `json:"plans"`
 	Fallbacks int            `json:"fallbacks"`
 	Steps     map[string]int `json:"steps"`
+	// Effect is missing where the outage cannot be had again, or the policy is the
+	// built-in plan.
+	Effect *RepairEffect `json:"effect,omitempty"`
 }
 
 // repairTrial is the part of a run that is about a repair policy; nil: there is
@@ -48,31 +51,43 @@ type RepairReport struct {
 type repairTrial struct {
 	run    *rejoinRun
 	name   string
-	before map[string]uint64 // bytes sent in sessions, by node
-	hotAt  time.Time
+	wasm   []byte               // nil: the built-in plan
+	before map[string]wireCount // session bytes, by node
+	hot    *hotWatcher
 	report RepairReport
 }
 
-// deployRepair puts the policy of --repair-policy in force on all nodes.
-func (r *rejoinRun) deployRepair(ctx context.Context) error {
-	file := r.opts.repairPolicy
-	if file == "" {
+// readPolicy reads the policy of --repair-policy.
+func (r *rejoinRun) readPolicy(file string) (*repairTrial, error) {
+	t := &repairTrial{run: r, name: file}
+	if file == admin.BuiltinPlan {
+		return t, nil
+	}
+	var err error
+	if t.wasm, err = os.ReadFile(file); err != nil {
+		return nil, fmt.Errorf("%w: --repair-policy: %w", errUsage, err)
+	}
+	t.name = strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+	return t, nil
+}
+
+// deploy puts the policy in force on all nodes.
+func (t *repairTrial) deploy(ctx context.Context) error {
+	if t == nil {
 		return nil
 	}
-	r.progress.begin("deploy the repair policy", 0)
-	name, wasm := file, []byte(nil)
-	if file != admin.BuiltinPlan {
-		var err error
-		if wasm, err = os.ReadFile(file); err != nil {
-			return fmt.Errorf("read repair policy: %w", err)
-		}
-		name = strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
-	}
-	done, err := r.fleet.doors[0].admin.DeployRepair(ctx, wasm, name)
+	t.run.progress.begin("deploy the repair policy", 0)
+	return t.run.fleet.plansBy(ctx, t.name, t.wasm)
+}
+
+// plansBy puts a repair policy in force on all nodes: a module, or without one the
+// built-in plan.
+func (f *fleet) plansBy(ctx context.Context, name string, wasm []byte) error {
+	done, err := f.doors[0].admin.DeployRepair(ctx, wasm, name)
 	if err != nil {
-		return fmt.Errorf("deploy repair policy %s: %w", file, err)
+		return fmt.Errorf("deploy repair policy %s: %w", name, err)
 	}
-	for _, d := range r.fleet.doors {
+	for _, d := range f.doors {
 		for {
 			plans, err := d.admin.RepairPlan(ctx, 0, false)
 			if err == nil && plans.Epoch >= done.Epoch && plans.Ready {
@@ -83,69 +98,25 @@ func (r *rejoinRun) deployRepair(ctx context.Context) error {
 			}
 		}
 	}
-	r.repair = &repairTrial{run: r, name: name}
 	return nil
 }
 
 // begin notes what the others had sent before the node came back.
 func (t *repairTrial) begin(ctx context.Context) (err error) {
-	if t != nil {
-		t.before, err = t.sent(ctx)
+	if t == nil {
+		return nil
 	}
+	if t.before, err = t.run.fleet.sessionCounts(ctx); err != nil {
+		return err
+	}
+	t.hot, err = t.run.hotWatcher(ctx, t.run.plan)
 	return err
 }
 
-func (t *repairTrial) sent(ctx context.Context) (map[string]uint64, error) {
-	out := map[string]uint64{}
-	for _, d := range t.run.fleet.others() {
-		st, err := d.admin.Status(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("read status of %s: %w", d.name, err)
-		}
-		out[d.name] = st.Counters["sync_sent_bytes_total"]
-	}
-	return out, nil
-}
-
-// hotKey is the key that is read most: one that was overwritten meanwhile, in the
-// last partition, which the built-in order comes to last.
-func (t *repairTrial) hotKey(partitions uint32) (key string, p kv.Partition) {
-	for i, k := range t.run.plan.overwritten {
-		name := t.run.ledger.key(k)
-		if at := kv.PartitionOf(kv.Hash([]byte(name)), partitions); i == 0 || at > p {
-			key, p = name, at
-		}
-	}
-	return key, p
-}
-
-// watch reads the hot key through the returning node, and notes when the node's
-// own copy has it, until ctx ends.
+// watch reads the hot key through the returning node until ctx ends.
 func (t *repairTrial) watch(ctx context.Context) {
-	if t == nil {
-		return
-	}
-	target := t.run.fleet.returning()
-	st, err := t.run.fleet.others()[0].admin.Status(ctx)
-	if err != nil {
-		return // the run says so itself
-	}
-	key, at := t.hotKey(uint32(st.Layout.Partitions))
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for range hotReaders {
-		wg.Go(func() {
-			for pause(ctx, hotPause) == nil {
-				_, _ = t.run.kv.get(ctx, target.http, key) // it is the load that counts; readers judge answers
-			}
-		})
-	}
-	for t.hotAt.IsZero() && pause(ctx, hotWatch) == nil {
-		parts, err := target.admin.Partitions(ctx)
-		i := slices.IndexFunc(parts, func(p admin.Partition) bool { return p.ID == uint32(at) })
-		if err == nil && i >= 0 && parts[i].State == admin.StateLive {
-			t.hotAt = time.Now()
-		}
+	if t != nil {
+		t.hot.watch(ctx)
 	}
 }
 
@@ -154,7 +125,7 @@ func (t *repairTrial) end(ctx context.Context, back, caughtUp time.Time) error {
 	if t == nil {
 		return nil
 	}
-	after, err := t.sent(ctx)
+	after, err := t.run.fleet.sessionCounts(ctx)
 	if err != nil {
 		return err
 	}
@@ -162,33 +133,96 @@ func (t *repairTrial) end(ctx context.Context, back, caughtUp time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read repair plan: %w", err)
 	}
-	t.report = RepairReport{Policy: t.name, Egress: map[string]uint64{}, Steps: map[string]int{}, Plans: int(plans.Counters["plan"])}
-	for name, n := range after {
-		t.report.Egress[name] = n - t.before[name]
+	t.report = RepairReport{
+		Policy: t.name, Egress: egress(t.before, after), Steps: map[string]int{}, Plans: int(plans.Counters["plan"]),
+		FirstHotKeyMS: t.hot.ms(back, caughtUp),
+	}
+	for outcome, n := range plans.Counters {
+		if outcome != "plan" {
+			t.report.Fallbacks += int(n)
+		}
 	}
 	for _, h := range plans.History {
-		if h.Fallback != "" {
-			t.report.Fallbacks++
-		}
 		for fate, n := range h.Steps {
 			t.report.Steps[fate] += n
 		}
 	}
-	at := t.hotAt
-	if at.IsZero() { // all was live before the next look at it
-		at = caughtUp
-	}
-	t.report.FirstHotKeyMS = since(back, at)
 	t.run.report.Repair = &t.report
 	return nil
 }
 
-// rows writes the report for people.
-func (r *RepairReport) rows(row func(name, format string, args ...any)) {
-	row("policy", "%s: %d plans, %d of them by the built-in one in its place", r.Policy, r.Plans+r.Fallbacks, r.Fallbacks)
-	row("hottest key here", "%9.1f ms", r.FirstHotKeyMS)
-	row("steps", "%s", pathText(r.Steps))
+// egress is what each node sent between two counts.
+func egress(before, after map[string]wireCount) map[string]uint64 {
+	out := map[string]uint64{}
+	for name, n := range after {
+		out[name] = n.out - before[name].out
+	}
+	return out
+}
+
+// hotWatcher reads one key through a returning node, and notes when the node's own
+// copy of its partition is live.
+type hotWatcher struct {
+	run *rejoinRun
+	key string
+	at  kv.Partition
+
+	live time.Time // when it was; zero: it has not been seen
+}
+
+// hotWatcher takes the key of a plan's that is read most: one that is overwritten
+// meanwhile, in the last partition, which the built-in order comes to last.
+func (r *rejoinRun) hotWatcher(ctx context.Context, p plan) (*hotWatcher, error) {
+	status, err := r.fleet.others()[0].admin.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read layout: %w", err)
+	}
+	w := &hotWatcher{run: r}
+	for i, k := range p.overwritten {
+		name := r.ledger.key(k)
+		if at := kv.PartitionOf(kv.Hash([]byte(name)), uint32(status.Layout.Partitions)); i == 0 || at > w.at {
+			w.key, w.at = name, at
+		}
+	}
+	return w, nil
+}
+
+// watch reads and looks until ctx ends.
+func (w *hotWatcher) watch(ctx context.Context) {
+	target := w.run.fleet.returning()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range hotReaders {
+		wg.Go(func() {
+			for pause(ctx, hotPause) == nil {
+				_, _ = w.run.kv.get(ctx, target.http, w.key) // it is the load that counts; readers judge answers
+			}
+		})
+	}
+	for w.live.IsZero() && pause(ctx, hotWatch) == nil {
+		parts, err := target.admin.Partitions(ctx)
+		i := slices.IndexFunc(parts, func(p admin.Partition) bool { return p.ID == uint32(w.at) })
+		if err == nil && i >= 0 && parts[i].State == admin.StateLive {
+			w.live = time.Now()
+		}
+	}
+}
+
+// ms is when the copy was live, since back. What was not seen before all was live
+// came with all.
+func (w *hotWatcher) ms(back, caughtUp time.Time) float64 {
+	if w.live.IsZero() || w.live.After(caughtUp) {
+		return since(back, caughtUp)
+	}
+	return since(back, w.live)
+}
+
+// tell writes the report for people.
+func (r *RepairReport) tell(t *sheet) {
+	t.row("policy", "%s: %d plans, %d of them by the built-in one in its place", r.Policy, r.Plans+r.Fallbacks, r.Fallbacks)
+	t.row("hottest key here", "%9.1f ms", r.FirstHotKeyMS)
+	t.row("steps", "%s", pathText(r.Steps))
 	for _, name := range slices.Sorted(maps.Keys(r.Egress)) {
-		row("sent by "+name, "%9d B", r.Egress[name])
+		t.row("sent by "+name, "%9d B", r.Egress[name])
 	}
 }

@@ -61,6 +61,8 @@ type Report struct {
 	BaselineP50MS    float64      `json:"baseline_p50_ms"`
 	DuringP99MS      float64      `json:"during_p99_ms"` // of the same clients until the node was caught up
 	AfterP99MS       float64      `json:"after_p99_ms"`  // and after that
+	DuringRequests   int          `json:"during_requests"`
+	P99Ratio         float64      `json:"client_p99_ratio"` // during over before
 	ClientErrors     int          `json:"client_errors"`
 	ExemptReads      int          `json:"exempt_reads"` // answers that were marked isolated or degraded
 	UnansweredReads  int          `json:"unanswered_reads"`
@@ -75,6 +77,8 @@ type Report struct {
 	Interruptions    int          `json:"interruptions"`                    // cuts of a further return
 	Interrupted      *Interrupted `json:"interrupted,omitempty"`            // with --interrupt
 	Versus           *Versus      `json:"versus,omitempty"`                 // with --vs
+	Scale            *Scale       `json:"scale,omitempty"`                  // with --scale
+	Waits            *Waits       `json:"returns,omitempty"`                // with --returns
 	// Repair is there with --repair-policy.
 	Repair *RepairReport `json:"repair,omitempty"`
 	Faults []string      `json:"faults"` // the first few of what was wrong, in words
@@ -84,6 +88,9 @@ type Report struct {
 // two nodes of one name stayed.
 func (r *Report) ok() bool {
 	if r.Cloned != nil && r.Cloned.Fenced == fencedNone {
+		return false
+	}
+	if r.Scale != nil && r.Scale.Wrong > 0 {
 		return false
 	}
 	return r.Lost == 0 && r.StaleReads == 0 && r.NotFound == 0 && r.Resurrected == 0 && r.Diverged == 0 && r.RootsEqual
@@ -169,70 +176,98 @@ func (r *Report) writeJSON(w io.Writer) error {
 	return writeJSON(w, r)
 }
 
+// sheet is a table for people, as it grows.
+type sheet struct {
+	strings.Builder
+	paint painter
+}
+
+func (s *sheet) section(title string) { fmt.Fprintf(s, "\n%s\n", s.paint.bold(title)) }
+
+func (s *sheet) row(name, format string, args ...any) {
+	fmt.Fprintf(s, "  %-22s %s\n", name, fmt.Sprintf(format, args...))
+}
+
 // writeTable writes the report for people.
 func (r *Report) writeTable(w io.Writer, p painter) error {
-	var b strings.Builder
-	section := func(title string) { fmt.Fprintf(&b, "\n%s\n", p.bold(title)) }
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "  %-22s %s\n", name, fmt.Sprintf(format, args...))
+	s := &sheet{paint: p}
+	s.section(fmt.Sprintf("Rejoin of one of %d nodes: outage by %s, disk %s, %.1f s away", r.Nodes, r.Outage, r.Disk, r.DownMS/1000))
+	s.row("keys", "%d of %d bytes (%s, seed %d, durability %s)", r.Keys, r.ValueBytes, r.Mix, r.Seed, r.Durability)
+	s.row("changed meanwhile", "%d, %d of them new; %d deleted; %d conflicts", r.Changed, r.Inserted, r.Deleted, r.Conflicts)
+	if r.Net != "" {
+		s.row("network", "%s between the nodes", r.Net)
 	}
-	section(fmt.Sprintf("Rejoin of one of %d nodes: outage by %s, disk %s, %.1f s away", r.Nodes, r.Outage, r.Disk, r.DownMS/1000))
-	row("keys", "%d of %d bytes (%s, seed %d, durability %s)", r.Keys, r.ValueBytes, r.Mix, r.Seed, r.Durability)
-	row("changed meanwhile", "%d, %d of them new; %d deleted; %d conflicts", r.Changed, r.Inserted, r.Deleted, r.Conflicts)
-	section("Time since the process was started")
-	row("first correct answer", "%9.1f ms", r.FirstAnswerMS)
-	row("caught up", "%9.1f ms", r.CaughtUpMS)
-	row("verified", "%9.1f ms", r.VerifiedMS)
-	row("the sync itself", "%9.1f ms", r.SyncMS)
-	section("Bytes")
-	row("sync", "%9d B", r.SyncBytes)
-	row("needed", "%9d B for %d versions", r.NeededBytes, r.MissedVersions)
-	row("ratio", "%9.3f", r.Ratio)
-	row("at the UDP socket", "%9d B in, %d B out", r.WireBytesIn, r.WireBytesOut)
-	row("path", "%s", pathText(r.Path))
+	s.section("Time since the process was started")
+	s.row("first correct answer", "%9.1f ms", r.FirstAnswerMS)
+	s.row("caught up", "%9.1f ms", r.CaughtUpMS)
+	s.row("verified", "%9.1f ms", r.VerifiedMS)
+	s.row("the sync itself", "%9.1f ms", r.SyncMS)
+	s.section("Bytes")
+	s.row("sync", "%9d B", r.SyncBytes)
+	s.row("needed", "%9d B for %d versions", r.NeededBytes, r.MissedVersions)
+	s.row("ratio", "%9.3f", r.Ratio)
+	s.row("at the UDP socket", "%9d B in, %d B out", r.WireBytesIn, r.WireBytesOut)
+	s.row("path", "%s", pathText(r.Path))
 	if r.Outage == outagePartition {
-		row("the others needed", "%9d B for %d versions", r.OthersNeeded, r.OthersMissed)
+		s.row("the others needed", "%9d B for %d versions", r.OthersNeeded, r.OthersMissed)
+	}
+	s.section("Clients")
+	s.row("through other nodes", "p50 %.2f ms, p99 %.2f ms; before: p50 %.2f ms, p99 %.2f ms; %d errors", r.ClientP50MS, r.ClientP99MS, r.BaselineP50MS, r.BaselineP99MS, r.ClientErrors)
+	s.row("  p99, during", "%.2f ms of %d requests, %.2f times that before; after %.2f ms", r.DuringP99MS, r.DuringRequests, r.P99Ratio, r.AfterP99MS)
+	s.row("through the returning", "%d answers, %d lagging, %d exempt, %d unanswered", r.ReadsDuring, r.LaggingReads, r.ExemptReads, r.UnansweredReads)
+	if r.Retries > 0 {
+		s.row("writes sent again", "%d: %s", r.Retries, strings.Join(r.RetryReasons, "; "))
+	}
+	r.tellBeside(s)
+	r.tellCorrectness(s)
+	_, err := io.WriteString(w, s.String())
+	return err
+}
+
+// tellBeside tells what was measured beside the outage.
+func (r *Report) tellBeside(s *sheet) {
+	if c := r.Cloned; c != nil {
+		s.section("A clone beside it")
+		s.row("fenced", "%s, after %.1f ms; clients of both saw %d errors", c.Fenced, c.FencedMS, c.ClientErrors)
+	}
+	if p := r.Repair; p != nil {
+		s.section("Repair policy")
+		p.tell(s)
+		if p.Effect != nil {
+			s.section(fmt.Sprintf("%s beside the built-in plan, in turn, %d returns of each", p.Policy, len(p.Effect.Pairs)))
+			p.Effect.tell(s, p.Policy)
+		}
+	}
+	if w := r.Waits; w != nil {
+		s.section(fmt.Sprintf("%d more returns, beside clients of the other nodes", w.Returns))
+		w.tell(s)
+	}
+	if c := r.Scale; c != nil {
+		s.section(fmt.Sprintf("Beside a cluster of %d keys, as many of them changed, in turn, without clients", c.Keys))
+		c.tell(s)
 	}
 	if v := r.Versus; v != nil {
-		section("Beside " + v.Server + " " + v.Version + ", in turn, without clients")
-		row("time, partial resync", "%s", v.timeText())
-		row("bytes, partial resync", "%d B, the node %d B at the UDP socket", v.PartialBytes, v.EdgedBytes)
-		row("a full resync", "%.1f ms, %d B", v.FullMS, v.FullBytes)
-		row("changes not there", "%s", p.count(v.Wrong))
-	}
-	if c := r.Cloned; c != nil {
-		section("A clone beside it")
-		row("fenced", "%s, after %.1f ms; clients of both saw %d errors", c.Fenced, c.FencedMS, c.ClientErrors)
+		s.section("Beside " + v.Server + " " + v.Version + ", in turn, without clients")
+		v.tell(s)
 	}
 	if i := r.Interrupted; i != nil {
-		section(fmt.Sprintf("Another return, cut %d times", r.Interruptions))
-		row("bytes, all attempts", "%d B, one that is not cut %d B: %.3f times, %.0f B more a cut", i.AllBytesIn+i.AllBytesOut, i.OneBytesIn+i.OneBytesOut, i.Ratio, i.ExtraBytes)
-		row("may be", "%d B: %s", i.BoundBytes, p.yes(i.WithinBound))
-		row("caught up", "%.1f ms after the first start, %.1f ms after the last; not cut %.1f ms", i.AllCaughtUpMS, i.LastCaughtUpMS, i.OneCaughtUpMS)
+		s.section(fmt.Sprintf("Another return, cut %d times", r.Interruptions))
+		i.tell(s)
 	}
-	section("Clients")
-	row("through other nodes", "p50 %.2f ms, p99 %.2f ms; before: p50 %.2f ms, p99 %.2f ms; %d errors", r.ClientP50MS, r.ClientP99MS, r.BaselineP50MS, r.BaselineP99MS, r.ClientErrors)
-	row("through the returning", "%d answers, %d lagging, %d exempt, %d unanswered", r.ReadsDuring, r.LaggingReads, r.ExemptReads, r.UnansweredReads)
-	if r.Retries > 0 {
-		row("writes sent again", "%d: %s", r.Retries, strings.Join(r.RetryReasons, "; "))
-	}
-	if r.Repair != nil {
-		section("Repair policy")
-		r.Repair.rows(row)
-	}
-	section("Correctness, by the dumps of all nodes")
+}
+
+func (r *Report) tellCorrectness(s *sheet) {
+	s.section("Correctness, by the dumps of all nodes")
 	for _, line := range []struct {
 		name string
 		n    int
 	}{{"lost", r.Lost}, {"stale reads", r.StaleReads}, {"not found", r.NotFound}, {"resurrected", r.Resurrected}, {"diverged", r.Diverged}} {
-		row(line.name, "%s", p.count(line.n))
+		s.row(line.name, "%s", s.paint.count(line.n))
 	}
-	row("roots equal", "%s", p.yes(r.RootsEqual))
+	s.row("roots equal", "%s", s.paint.yes(r.RootsEqual))
 	for _, fault := range r.Faults {
-		fmt.Fprintf(&b, "  %s %s\n", p.red("!"), fault)
+		fmt.Fprintf(s, "  %s %s\n", s.paint.red("!"), fault)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 // pathText says how many partitions took which step.

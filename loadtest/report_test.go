@@ -169,22 +169,64 @@ func TestWrongUseIsExitCode2(t *testing.T) {
 		"rejoin --disk cloned --net rtt=1ms":  "--disk cloned goes without --net",
 		"rejoin --disk rolledback --attach a,b,c --target n1 --outage-cmd true --return-cmd true": "not with --attach",
 		"rejoin --net rtt=1ms --attach a,b,c --target n1 --outage-cmd true --return-cmd true":     "not with --attach",
-		"rejoin --interrupt 21":                                               "--interrupt 21: want 0 to 20",
-		"rejoin --interrupt 1 --outage pause":                                 "--interrupt goes with --outage kill --disk kept",
-		"rejoin --outage partition --disk wiped":                              "a process that lives keeps its disk",
-		"rejoin --vs redis --net rtt=1ms":                                     "--vs goes without --net",
-		"rejoin --vs memcached":                                               "--vs memcached: want redis",
-		"rejoin --vs redis --pairs 101":                                       "--pairs 101: want 1 to 100",
-		"rejoin --vs redis --disk wiped":                                      "--vs goes with --outage kill --disk kept",
-		"rejoin --vs redis --redis-server /nowhere/redis-server":              "Debian has it",
-		"rejoin --outage pause --disk wiped":                                  "a process that lives keeps its disk",
-		"rejoin --attach a,b --target n1 --outage-cmd true --return-cmd true": "want 3 nodes or more",
+		"rejoin --scale -1":                           "--scale -1: want 0 to 1000",
+		"rejoin --scale 1001":                         "--scale 1001: want 0 to 1000",
+		"rejoin --scale 10 --outage pause":            "--scale and --returns go with --outage kill",
+		"rejoin --scale 10 --keys 10000 --changed 5%": "--scale 10, with 1000 keys: usage: 1000 keys are too few to change 400",
+		"rejoin --scale 2 --attach a,b,c --target n1 --outage-cmd true --return-cmd true": "--scale goes with a cluster that is started here",
+		"rejoin --scale 2 --repair-policy a.wasm":                                         "--scale goes without --repair-policy",
+		"rejoin --kill-delay 1s":                                                          "--kill-delay goes with --interrupt",
+		"rejoin --token-file x":                                                           "go with --attach",
+		"rejoin --returns 51":                                                             "--returns 51: want 0 to 50",
+		"rejoin --returns 2 --disk rolledback":                                            "--scale and --returns go with --outage kill and --disk kept or wiped",
+		"rejoin --repair-policy /nowhere.wasm":                                            "--repair-policy: open /nowhere.wasm: no such file",
+		"rejoin --repair-policy a.wasm --pairs 0":                                         "--pairs 0: want 1 to 100",
+		"rejoin --interrupt 21":                                                           "--interrupt 21: want 0 to 20",
+		"rejoin --interrupt 1 --outage pause":                                             "--interrupt goes with --outage kill --disk kept",
+		"rejoin --outage partition --disk wiped":                                          "a process that lives keeps its disk",
+		"rejoin --vs redis --net rtt=1ms":                                                 "--vs goes without --net",
+		"rejoin --vs memcached":                                                           "--vs memcached: want redis",
+		"rejoin --vs redis --pairs 101":                                                   "--pairs 101: want 1 to 100",
+		"rejoin --vs redis --disk wiped":                                                  "--vs goes with --outage kill --disk kept",
+		"rejoin --vs redis --redis-server /nowhere/redis-server":                          "Debian has it",
+		"rejoin --outage pause --disk wiped":                                              "a process that lives keeps its disk",
+		"rejoin --attach a,b --target n1 --outage-cmd true --return-cmd true":             "want 3 nodes or more",
 	} {
 		code, out, talk := runLine(t, line)
 		require.Equal(t, 2, code, line)
 		require.Empty(t, out, line)
 		require.Contains(t, talk, says, line)
 	}
+}
+
+func TestTheMostThatMayBeAsked(t *testing.T) {
+	t.Parallel()
+	o := defaultRejoin()
+	o.returns, o.scale, o.interrupt, o.pairs = maxReturns, maxScale, maxInterruptions, maxPairs
+	require.NoError(t, o.validate())
+}
+
+// Each part of a run has outages of its own, and none without being asked for.
+func TestOutagesAreCounted(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 1, defaultRejoin().outages())
+	for want, set := range map[int]func(*rejoinOptions){
+		3:  func(o *rejoinOptions) { o.interrupt = 5 },
+		4:  func(o *rejoinOptions) { o.returns = 3 },
+		6:  func(o *rejoinOptions) { o.scale = 10 },
+		7:  func(o *rejoinOptions) { o.vs, o.pairs = vsRedis, 6 },
+		11: func(o *rejoinOptions) { o.repairPolicy = "a.wasm" },
+	} {
+		o := defaultRejoin()
+		set(o)
+		require.Equal(t, want, o.outages())
+	}
+	o := defaultRejoin()
+	o.repairPolicy = "a.wasm"
+	o.outage = outagePause
+	require.Equal(t, 1, o.outages(), "there is no second return to measure it by")
+	o.repairPolicy, o.outage = admin.BuiltinPlan, outageKill
+	require.Equal(t, 1, o.outages(), "it is itself what would stand beside it")
 }
 
 // That a page cannot be written is known before anything is started.

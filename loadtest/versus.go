@@ -48,10 +48,6 @@ func (v *Versus) settle() {
 	v.EdgedMS, v.PartialMS, v.Ratio = median(edged), median(partial), median(ratios)
 }
 
-// settleWait lets what one return left in the background end before the next is
-// measured.
-const settleWait = time.Second
-
 // versus starts Redis with the same data and measures pairs of returns. Who
 // begins changes with each pair.
 func (r *rejoinRun) versus(ctx context.Context) (err error) {
@@ -77,7 +73,7 @@ func (r *rejoinRun) versus(ctx context.Context) (err error) {
 		return err
 	}
 	var last []write
-	for i, p := range r.plans[1:] {
+	for i, p := range r.take(r.opts.pairs) {
 		r.progress.begin(fmt.Sprintf("pair %d of %d", i+1, r.opts.pairs), 0)
 		writes := p.writes(r.ledger)
 		last = r.asRedis(p, writes)
@@ -120,17 +116,8 @@ func (r *rejoinRun) versusPair(ctx context.Context, pair *redisPair, i int, w ve
 		r.report.Versus.Wrong += got.wrong
 		return err
 	}
-	turns := []func(context.Context) error{edged, redis}
-	if i%2 == 1 {
-		slices.Reverse(turns)
-	}
-	for _, turn := range turns {
-		if err := r.stepFor(ctx, r.opts.timeout+r.opts.quietBefore+r.opts.down, turn); err != nil {
-			return err
-		}
-		if err := pause(ctx, settleWait); err != nil {
-			return err
-		}
+	if err := r.inTurn(ctx, i, edged, redis); err != nil {
+		return err
 	}
 	r.report.Versus.Pairs = append(r.report.Versus.Pairs, out)
 	return nil
@@ -202,6 +189,14 @@ func within[T any](ctx context.Context, limit time.Duration, part func(context.C
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return part(ctx)
+}
+
+// tell writes it for people.
+func (v *Versus) tell(t *sheet) {
+	t.row("time, partial resync", "%s", v.timeText())
+	t.row("bytes, partial resync", "%d B, the node %d B at the UDP socket", v.PartialBytes, v.EdgedBytes)
+	t.row("a full resync", "%.1f ms, %d B", v.FullMS, v.FullBytes)
+	t.row("changes not there", "%s", t.paint.count(v.Wrong))
 }
 
 // timeText says in one line for people who was faster.

@@ -32,7 +32,8 @@ type moments struct {
 	wire wireCount
 }
 
-// wireCount are bytes at a node's UDP socket.
+// wireCount are bytes that came in and went out, at a node's UDP socket unless told
+// otherwise.
 type wireCount struct{ in, out uint64 }
 
 // readWire reads them from the node's counters.
@@ -42,6 +43,20 @@ func readWire(ctx context.Context, d door) (wireCount, error) {
 		return wireCount{}, fmt.Errorf("read counters of %s: %w", d.name, err)
 	}
 	return wireCount{status.Counters["wire_received_bytes_total"], status.Counters["wire_sent_bytes_total"]}, nil
+}
+
+// sessionCounts are the bytes of session frames that each node that stays has
+// taken in and sent.
+func (f *fleet) sessionCounts(ctx context.Context) (map[string]wireCount, error) {
+	out := map[string]wireCount{}
+	for _, d := range f.others() {
+		status, err := d.admin.Status(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read counters of %s: %w", d.name, err)
+		}
+		out[d.name] = wireCount{status.Counters["sync_received_bytes_total"], status.Counters["sync_sent_bytes_total"]}
+	}
+	return out, nil
 }
 
 // watcher waits for what a returning node reaches.

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// maxReturns is enough for a 99th percentile of thousands of requests; more is a
+// soak.
+const maxReturns = 50
+
+// busyReturn is a return beside which clients of the other nodes went on, and
+// nothing else.
+type busyReturn struct {
+	bareMoments
+	clients clientPhases
+	errors  int
+}
+
+// busyReturn measures clients, takes the node away, makes the plan's writes and
+// brings the node back, while the same clients go on and, where there is one,
+// meanwhile runs.
+func (r *rejoinRun) busyReturn(ctx context.Context, p plan, meanwhile func(context.Context)) (out busyReturn, err error) {
+	if err := waitEqual(ctx, r.fleet.doors); err != nil {
+		return out, err
+	}
+	before := newTraffic(r.ledger, r.fleet.others(), r.opts.keys)
+	measuring, done := context.WithTimeout(ctx, r.opts.measure)
+	before.run(measuring)
+	done()
+	during := newTraffic(r.ledger, r.fleet.others(), r.opts.keys)
+	beside, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	out.bareMoments, err = r.bareReturn(ctx, p, p.writes(r.ledger), func(ctx context.Context) (time.Time, error) {
+		at, err := r.fleet.back(ctx)
+		wg.Go(func() { during.run(beside) })
+		if meanwhile != nil {
+			wg.Go(func() { meanwhile(beside) })
+		}
+		return at, err
+	})
+	if err != nil {
+		return out, err
+	}
+	if err := pause(ctx, r.opts.measure-time.Since(out.back)); err != nil {
+		return out, err
+	}
+	stop()
+	wg.Wait()
+	out.clients.before, out.errors = before.trace, before.errors+during.errors
+	out.clients.split(during.trace, out.caughtUp)
+	return out, nil
+}
+
+// busyLimit is how long a busy return may take.
+func (o *rejoinOptions) busyLimit() time.Duration {
+	return o.timeout + o.quietBefore + o.down + 2*o.measure
+}
+
+// Waits is how long clients of the nodes that stay waited, over all requests of one
+// return or several. A percentile of few requests says little, so that their number
+// stands beside it.
+type Waits struct {
+	Returns        int     `json:"returns"`
+	CaughtUpMS     float64 `json:"caught_up_ms"` // median
+	BeforeP99MS    float64 `json:"before_p99_ms"`
+	DuringP99MS    float64 `json:"during_p99_ms"` // until the node was caught up
+	AfterP99MS     float64 `json:"after_p99_ms"`
+	P99Ratio       float64 `json:"p99_ratio"` // during over before
+	BeforeRequests int     `json:"before_requests"`
+	DuringRequests int     `json:"during_requests"`
+	AfterRequests  int     `json:"after_requests"`
+	ClientErrors   int     `json:"client_errors"`
+}
+
+// waitsOf pools returns.
+func waitsOf(returns []busyReturn) Waits {
+	out := Waits{Returns: len(returns)}
+	var all clientPhases
+	var caughtUp []float64
+	for _, b := range returns {
+		all.before, all.during, all.after = append(all.before, b.clients.before...), append(all.during, b.clients.during...), append(all.after, b.clients.after...)
+		caughtUp = append(caughtUp, since(b.back, b.caughtUp))
+		out.ClientErrors += b.errors
+	}
+	out.CaughtUpMS = median(caughtUp)
+	out.BeforeP99MS, out.DuringP99MS, out.AfterP99MS = quantile(all.before, 0.99), quantile(all.during, 0.99), quantile(all.after, 0.99)
+	out.BeforeRequests, out.DuringRequests, out.AfterRequests = len(all.before), len(all.during), len(all.after)
+	out.P99Ratio = over(out.DuringP99MS, out.BeforeP99MS)
+	return out
+}
+
+// over is a ratio, 0 where there is nothing to divide by.
+func over(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
+
+// again measures the further returns.
+func (r *rejoinRun) again(ctx context.Context) error {
+	var all []busyReturn
+	for i, p := range r.take(r.opts.returns) {
+		r.progress.begin(fmt.Sprintf("return %d of %d, beside clients", i+1, r.opts.returns), 0)
+		one, err := within(ctx, r.opts.busyLimit(), func(ctx context.Context) (busyReturn, error) { return r.busyReturn(ctx, p, nil) })
+		if err != nil {
+			return err
+		}
+		all = append(all, one)
+	}
+	waits := waitsOf(all)
+	r.report.Waits = &waits
+	return nil
+}
+
+// tell writes it for people.
+func (w *Waits) tell(t *sheet) {
+	t.row("caught up", "%9.1f ms, the median", w.CaughtUpMS)
+	t.row("clients' p99, during", "%9.2f ms of %d requests: %.2f times that before", w.DuringP99MS, w.DuringRequests, w.P99Ratio)
+	t.row("  before", "%9.2f ms of %d", w.BeforeP99MS, w.BeforeRequests)
+	t.row("  after", "%9.2f ms of %d; %d errors in all", w.AfterP99MS, w.AfterRequests, w.ClientErrors)
+}
