@@ -12,7 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -378,6 +380,36 @@ func TestDumpIsRead(t *testing.T) {
 	require.Equal(t, int64(77), p.versions[1].expiresMS)
 	require.Equal(t, uint32(7), p.versions[1].dot.Actor.Boot)
 	require.Len(t, p.live(), 1)
+}
+
+// Roots say nothing of clocks: what one owner has not been told of yet is no fault
+// unless it stays.
+func TestCopiesThatDifferAreReadAgain(t *testing.T) {
+	t.Parallel()
+	line := func(base int) string {
+		return fmt.Sprintf(`{"end":{"partition":0,"versions":0,"clock":[{"actor":"00000000000000aa.7.000000ff","base":%d}],"root":"00"}}`+"\n", base)
+	}
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		base := 4
+		if asked.Add(1) > 3 {
+			base = 5
+		}
+		io.WriteString(w, line(base))
+	}))
+	defer server.Close()
+	late := admin.NewClient(server.URL, "")
+	defer late.Close()
+	doors := []door{dumpServer(t, line(5)), {name: "n2", admin: late}}
+	where := placement{partitions: 1, owners: map[uint32][]string{0: {"n1", "n2"}}}
+	v, err := verifyCopies(t.Context(), testLedger(0), where, doors, 0)
+	require.NoError(t, err)
+	require.Equal(t, []string{"partition 0: clocks differ between n1 and n2"}, v.faults)
+	require.Equal(t, int32(1), asked.Load(), "the limit had passed")
+	v, err = verifyCopies(t.Context(), testLedger(0), where, doors, time.Minute)
+	require.NoError(t, err)
+	require.Empty(t, v.faults)
+	require.Equal(t, int32(4), asked.Load(), "and not once it was equal")
 }
 
 func TestDumpThatContradictsItselfIsRefused(t *testing.T) {

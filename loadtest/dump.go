@@ -88,19 +88,8 @@ func eachPartition(ctx context.Context, doors []door, where placement, use func(
 		if id == uint32(kv.System) {
 			continue
 		}
-		copies := make([]nodeDump, len(doors))
-		group, ctx := errgroup.WithContext(ctx)
-		for i, d := range doors {
-			copies[i].node = d.name
-			if !where.owns(d.name, id) {
-				continue
-			}
-			group.Go(func() (err error) {
-				copies[i], err = readDumpOf(ctx, d, int(id))
-				return err
-			})
-		}
-		if err := group.Wait(); err != nil {
+		copies, err := readCopies(ctx, doors, where, id)
+		if err != nil {
 			return err
 		}
 		if err := use(id, copies); err != nil {
@@ -108,6 +97,23 @@ func eachPartition(ctx context.Context, doors []door, where placement, use func(
 		}
 	}
 	return nil
+}
+
+// readCopies reads the copies that some nodes own of one partition.
+func readCopies(ctx context.Context, doors []door, where placement, id uint32) ([]nodeDump, error) {
+	copies := make([]nodeDump, len(doors))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, d := range doors {
+		copies[i].node = d.name
+		if !where.owns(d.name, id) {
+			continue
+		}
+		group.Go(func() (err error) {
+			copies[i], err = readDumpOf(ctx, d, int(id))
+			return err
+		})
+	}
+	return copies, group.Wait()
 }
 
 // readHeld reads which versions a node holds, and of each nothing but its dot.

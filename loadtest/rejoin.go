@@ -481,7 +481,7 @@ func (r *rejoinRun) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := verifyCopies(ctx, r.ledger, where, r.fleet.doors)
+	found, err := verifyCopies(ctx, r.ledger, where, r.fleet.doors, quietLimit)
 	if err != nil {
 		return err
 	}

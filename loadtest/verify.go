@@ -317,9 +317,12 @@ func (l *ledger) byPartition(partitions uint32) map[uint32][]int32 {
 }
 
 // verifyCopies reads and judges the copies of all nodes, one partition after the
-// other.
-func verifyCopies(ctx context.Context, l *ledger, where placement, doors []door) (verification, error) {
+// other. Copies that differ are read again until the limit has passed: roots say
+// nothing of clocks, and a dot that was overwritten before it was everywhere, or a
+// seal, is told by a later tick.
+func verifyCopies(ctx context.Context, l *ledger, where placement, doors []door, limit time.Duration) (verification, error) {
 	v := verification{rootsEqual: true}
+	late := time.Now().Add(limit)
 	names := l.byPartition(where.partitions)
 	err := eachPartition(ctx, doors, where, func(id uint32, copies []nodeDump) error {
 		var want []wanted
@@ -329,6 +332,15 @@ func verifyCopies(ctx context.Context, l *ledger, where placement, doors []door)
 			}
 		}
 		delete(names, id)
+		for copiesDiffer(id, where, copies) && time.Now().Before(late) {
+			if err := pause(ctx, againEvery); err != nil {
+				return err
+			}
+			var err error
+			if copies, err = readCopies(ctx, doors, where, id); err != nil {
+				return err
+			}
+		}
 		v.partition(id, want, where, copies)
 		return nil
 	})
@@ -336,6 +348,16 @@ func verifyCopies(ctx context.Context, l *ledger, where placement, doors []door)
 		err = fmt.Errorf("verify: no node told of %d partitions that hold keys", len(names))
 	}
 	return v, err
+}
+
+// againEvery spaces the looks at copies that differ.
+const againEvery = 100 * time.Millisecond
+
+// copiesDiffer reports whether owners hold different versions or clocks.
+func copiesDiffer(id uint32, where placement, copies []nodeDump) bool {
+	v := verification{rootsEqual: true}
+	v.partition(id, nil, where, copies)
+	return v.diverged > 0 || !v.rootsEqual
 }
 
 func (l *ledger) sums(e expectation) []uint64 {
