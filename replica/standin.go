@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"edged.dev/edged/internal/kv"
@@ -106,13 +107,19 @@ func (r *Replica) takeFor(p kv.Partition, w state.Received, done func()) error {
 // askCover offers clocks to an owner.
 func (r *Replica) askCover(ctx context.Context, e core.SendCover) {
 	sortCopies(e.Copies)
-	resp, err := r.call(ctx, e.Name, wire.Cover{View: e.View, Copies: e.Copies}.Append(nil))
+	offered := make([]wire.CopyClock, 0, len(e.Copies))
+	for _, c := range e.Copies {
+		if r.withUnclaimed(&c) {
+			offered = append(offered, c)
+		}
+	}
+	resp, err := r.call(ctx, e.Name, wire.Cover{View: e.View, Copies: offered}.Append(nil))
 	if err != nil {
 		return // offered again
 	}
 	ack, err := wire.ParseCoverAck(resp)
 	if err == nil {
-		err = within(partsOf(e.Copies), ack.Covered, "the answer to COVER")
+		err = within(partsOf(offered), ack.Covered, "the answer to COVER")
 	}
 	r.breach(e.Name, err)
 	if err == nil {
@@ -120,7 +127,26 @@ func (r *Replica) askCover(ctx context.Context, e core.SendCover) {
 	}
 }
 
-// serveCover answers COVER. What is offered beyond this node's copies is fetched.
+// withUnclaimed adds to the clock of a quarantined copy what it holds and has no clock
+// for: that must not be dropped either before every owner has seen it. False: it
+// cannot be told.
+func (r *Replica) withUnclaimed(c *wire.CopyClock) bool {
+	sh := r.cfg.Set.Shard(c.Partition)
+	if sh == nil || !sh.Quarantined() {
+		return true
+	}
+	unclaimed, err := sh.Unclaimed()
+	if told := wire.FirstRuns(unclaimed, wire.MaxHeldDotRuns); err != nil || !told.Equal(unclaimed) {
+		return false
+	}
+	c.Clock = c.Clock.Clone()
+	c.Clock.Join(unclaimed)
+	c.Trust, c.Quarantined = kv.New, true
+	return true
+}
+
+// serveCover answers COVER. What is offered beyond this node's copies is fetched, but
+// for what a quarantined copy holds, which gives nothing.
 func (r *Replica) serveCover(name string, request []byte) ([]byte, error) {
 	q, err := wire.ParseCover(request)
 	if err != nil {
@@ -136,7 +162,8 @@ func (r *Replica) serveCover(name string, request []byte) ([]byte, error) {
 	r.mu.Lock()
 	ack := wire.CoverAck{Covered: r.machine.Cover(r.cfg.Boottime(), q.View, q.Copies)}
 	r.mu.Unlock()
-	r.step(core.DoneAsked{Name: name, Node: peer.node, Copies: q.Copies})
+	told := slices.DeleteFunc(q.Copies, func(c wire.CopyClock) bool { return c.Quarantined })
+	r.step(core.DoneAsked{Name: name, Node: peer.node, Copies: told})
 	sortParts(ack.Covered)
 	return ack.Append(nil), nil
 }

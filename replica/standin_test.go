@@ -338,3 +338,38 @@ func TestIsolatedWritesRefusedAskNoStandIn(t *testing.T) {
 		}
 	})
 }
+
+// A stand-in that has lost its clock drops nothing that an owner has not seen: what it
+// holds is in no clock that it could offer.
+func TestAQuarantinedStandInKeepsWhatNoOwnerHas(t *testing.T) {
+	for name, lost := range map[string]bool{"the owners have it": false, "its coordinator lost it": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c, key, owners, next := fiveNodes(t)
+				first, p := owners[0], partOf(key)
+				for _, name := range owners[1:] {
+					c.nodes[name].kill()
+				}
+				c.wait("alone", func() bool { return len(c.part(first, p).StandIns) == 1 })
+				c.set(first, key, "new")
+				c.nodes[first].kill()
+				c.nodes[next].kill()
+				c.nodes[next].spoilRecords()
+				if lost {
+					c.nodes[first].wipe()
+				}
+				for _, name := range append(owners, next) {
+					c.nodes[name].start()
+					c.rejoin(name)
+				}
+				c.live(owners...)
+				require.True(t, c.nodes[next].set.Shard(p).Quarantined())
+				time.Sleep(11 * time.Minute) // virtual; what an earlier process promised is over
+				require.Equal(t, lost, c.holdsCopy(next, p))
+				if lost {
+					require.Equal(t, "new", c.nodes[next].holds(key))
+				}
+			})
+		})
+	}
+}
