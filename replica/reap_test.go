@@ -245,3 +245,43 @@ func TestWriteBesideARemovalSurvives(t *testing.T) {
 		}
 	})
 }
+
+// What a peer says of the time counts if it did not take too long to come, and its
+// hybrid time if it is not too far ahead.
+func TestHowFarAPeersClockIsBelieved(t *testing.T) {
+	for _, tc := range []struct {
+		trip          time.Duration
+		ahead         time.Duration
+		believed, hlc bool
+	}{
+		{time.Second, time.Minute, true, true},
+		{time.Second + 1, time.Minute, false, true},
+		{0, time.Minute + time.Millisecond, true, false},
+	} {
+		t.Run(fmt.Sprint(tc.trip, " ", tc.ahead), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newCluster(t, "n1")
+				c.up()
+				r := c.nodes["n1"].replica
+				r.PeerUp("n2", 2, 1)
+				r.PeerUp("n3", 3, 1)
+				time.Sleep(5 * time.Second)
+				now := time.Now()
+				for _, name := range []string{"n2", "n3"} {
+					pong := wire.Pong{
+						Stamp: int64(now.Sub(c.began) - tc.trip), WallMS: now.Add(time.Hour).UnixMilli(),
+						HLC: kv.HLCAt(now.Add(tc.ahead).UnixMilli()),
+					}
+					r.ControlFrame(name, pong.Append(nil))
+				}
+				require.Equal(t, tc.believed, r.NowMS() > now.Add(time.Minute).UnixMilli())
+				r.PeerDown("n2", 1)
+				r.PeerDown("n3", 1)
+				c.set("n1", "k", "v")
+				o, _, err := c.nodes["n1"].set.Shard(partOf("k")).Read([]byte("k"))
+				require.NoError(t, err)
+				require.Equal(t, tc.hlc, o.Versions[0].HLC.MS() >= now.Add(time.Minute).UnixMilli())
+			})
+		})
+	}
+}
