@@ -316,11 +316,11 @@ type wires struct {
 	conns map[[2]string]*wireConn
 	// faults, by sender and receiver; nil: none
 	live  func(from, to string) liveFate
-	call  func(from, to string, t wire.Type) error // before it is served
-	reply func(from, to string, t wire.Type) error // after
-	lane  func(from, to string, w io.WriteCloser) io.WriteCloser
-	rtt   time.Duration                   // that lanes are told of
-	seen  func(kind string, frame []byte) // every frame that is sent; may be nil
+	call  func(from, to string, t wire.Type) error               // before it is served
+	reply func(from, to string, t wire.Type) error               // after
+	lane  func(from, to string, w io.WriteCloser) io.WriteCloser // nil: it cannot be opened
+	rtt   time.Duration                                          // that lanes are told of
+	seen  func(kind string, frame []byte)                        // every frame that is sent; may be nil
 
 	answer   func(from, to string, t wire.Type, resp []byte) []byte // in place of to's answer
 	hungUp   []hangup
@@ -528,7 +528,10 @@ func (e *end) OpenLane(ctx context.Context, name string) (replica.LaneStream, er
 	e.w.mu.Unlock()
 	out := &laneEnd{WriteCloser: wr, gone: gone, rtt: rtt}
 	if lane != nil {
-		out.WriteCloser = lane(e.name, name, wr)
+		if out.WriteCloser = lane(e.name, name, wr); out.WriteCloser == nil {
+			_ = wr.Close()
+			return nil, errDown
+		}
 	}
 	out.stop = context.AfterFunc(ctx, func() {
 		if p, ok := out.WriteCloser.(*io.PipeWriter); ok {

@@ -80,14 +80,38 @@ func (r *Replica) donate(ctx context.Context, g *giving, parts []kv.Partition) {
 	if g.level = wire.LaneDefault; dots <= fewDots {
 		g.level = wire.LaneBest
 	}
-	g.lanes = r.sessions.takeLanes(min(lanesFor(dots, r.laneBytes), len(parts)), r.cfg.Lanes)
-	defer r.sessions.giveLanes(g.lanes)
+	taken := r.sessions.takeLanes(min(lanesFor(dots, r.laneBytes), len(parts)), r.cfg.Lanes)
+	defer r.sessions.giveLanes(taken)
+	open := r.openLanes(ctx, g.peer.name, taken)
+	g.lanes = len(open)
 	var lanes sync.WaitGroup
-	for lane := 1; lane < g.lanes; lane++ {
-		lanes.Go(func() { r.donateLane(ctx, g, lane) })
+	for i, l := range open {
+		lanes.Go(func() { r.donateLane(l, g, i) })
 	}
-	r.donateLane(ctx, g, 0)
 	lanes.Wait()
+}
+
+// openLane is a lane's stream with a context of its own.
+type openLane struct {
+	LaneStream
+	ctx    context.Context //nolint:containedctx // the stream's
+	cancel func()
+}
+
+// openLanes opens a session's lanes, so many at most: their heads say how many there
+// are, and a receiver waits for each of them.
+func (r *Replica) openLanes(ctx context.Context, name string, most int) []openLane {
+	var open []openLane
+	for len(open) < most {
+		laneCtx, cancel := context.WithCancel(ctx)
+		w, err := r.cfg.Peers.OpenLane(laneCtx, name)
+		if err != nil {
+			cancel()
+			break
+		}
+		open = append(open, openLane{w, laneCtx, cancel})
+	}
+	return open
 }
 
 // lanesFor is how many lanes so many versions are worth, one of so many bytes.
@@ -96,20 +120,15 @@ func lanesFor(dots, bytes uint64) int {
 }
 
 // donateLane streams what it takes from the session's queue, until that is empty.
-func (r *Replica) donateLane(ctx context.Context, g *giving, number int) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w, err := r.cfg.Peers.OpenLane(ctx, g.peer.name)
-	if err != nil {
-		return
-	}
-	defer func() { _ = w.Close() }() // the closing mark inside is what counts
+func (r *Replica) donateLane(l openLane, g *giving, number int) {
+	defer l.cancel()
+	defer func() { _ = l.Close() }() // the closing mark inside is what counts
 	r.stats.LanesOut.Add(1)
-	under := &window{rtt: w.RTT(), lanes: int64(g.lanes), now: r.cfg.Boottime}
+	under := &window{rtt: l.RTT(), lanes: int64(g.lanes), now: r.cfg.Boottime}
 	key := laneKey{g.peer.name, g.session, uint8(number)}
 	r.sessions.openWindow(key, under)
 	defer r.sessions.closeWindow(key, under)
-	paced := r.paced(ctx, cancel, w, under, g.until)
+	paced := r.paced(l, under, g.until)
 	lane, err := r.codec.LaneWriter(paced, g.level)
 	if err != nil {
 		return
@@ -127,7 +146,7 @@ func (r *Replica) donateLane(ctx context.Context, g *giving, number int) {
 			}
 			paced.rate.rate = rate
 		}
-		if begun, err := r.donateGroup(ctx, lane, g, group); err != nil {
+		if begun, err := r.donateGroup(l.ctx, lane, g, group); err != nil {
 			g.putBack(group[begun:])
 			r.stats.SessionsCut.Add(1)
 			return

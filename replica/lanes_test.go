@@ -115,6 +115,11 @@ type counted struct {
 	once sync.Once
 }
 
+func (c *counted) Write(b []byte) (int, error) {
+	time.Sleep(50 * time.Millisecond) // so that the sessions meet
+	return c.WriteCloser.Write(b)
+}
+
 func (c *counted) Close() error {
 	c.once.Do(func() { c.open.Add(-1) })
 	return c.WriteCloser.Close()
@@ -135,7 +140,6 @@ func TestLanesAreBoundedOverAllSessions(t *testing.T) {
 						break
 					}
 				}
-				time.Sleep(50 * time.Millisecond) // so that the sessions meet
 				return &counted{WriteCloser: wr, open: &open}
 			}
 		})
@@ -147,6 +151,37 @@ func TestLanesAreBoundedOverAllSessions(t *testing.T) {
 		c.equal(c.names...)
 		require.Equal(t, int64(4), most.Load())
 		require.Zero(t, open.Load())
+	})
+}
+
+// A lane that cannot be opened is none of the session's: nobody waits for it.
+func TestALaneThatCannotBeOpenedIsNotWaitedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := laned(t, 4, 1, 300, 20, "n1", "n2")
+		tap := tapLanes(c)
+		var opened atomic.Int64
+		c.wires.with(func(w *wires) {
+			inner := w.lane
+			w.lane = func(from, to string, wr io.WriteCloser) io.WriteCloser {
+				if opened.Add(1) > 2 {
+					return nil
+				}
+				return inner(from, to, wr)
+			}
+		})
+		c.nodes["n2"].start()
+		began := time.Now()
+		c.wires.connect("n1", "n2")
+		c.live("n2")
+		require.Less(t, time.Since(began), time.Second, "virtual")
+		c.equal("n1", "n2")
+		require.EqualValues(t, 3, opened.Load(), "one session")
+		heads, parts := tap.heads(t)
+		require.Len(t, heads, 2)
+		require.EqualValues(t, 2, heads[0].Lanes)
+		require.Equal(t, testPartitions, len(parts[0])+len(parts[1]))
+		st := c.nodes["n2"].replica.Stats()
+		require.Zero(t, st.LanesCut.Load()+st.SessionsCut.Load())
 	})
 }
 

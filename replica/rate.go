@@ -67,14 +67,12 @@ func (p *pace) take(n int) time.Duration {
 // pacedLane is a lane's stream within its window, under the node's limit, and under one
 // of the partition that is being streamed.
 type pacedLane struct {
-	LaneStream
+	openLane
 	window *window
 	pace   *pace
 	part   *pace
 	rate   *partRate
 	moved  *atomic.Int64
-	ctx    context.Context //nolint:containedctx // a Write has none, and must end with the session
-	cancel func()          // ends ctx, and with it the stream
 }
 
 // partRate is the limit of the partition that a lane streams. It ends with its
@@ -93,9 +91,9 @@ func (p *partRate) limit() int64 {
 }
 
 // paced puts a lane under the limits, its partitions' until a time.
-func (r *Replica) paced(ctx context.Context, cancel func(), w LaneStream, under *window, until int64) pacedLane {
+func (r *Replica) paced(l openLane, under *window, until int64) pacedLane {
 	rate := &partRate{now: r.cfg.Boottime, until: until}
-	return pacedLane{w, under, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, &r.stats.LaneBytes, ctx, cancel}
+	return pacedLane{l, under, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, &r.stats.LaneBytes}
 }
 
 func (w pacedLane) Write(b []byte) (int, error) {
