@@ -151,3 +151,18 @@ func benchPair(b *testing.B) *node {
 	_, a, _ := loopbackPair(b)
 	return a
 }
+
+// What a connection costs beside what it carries is its handshake, of some 11 KB both
+// ways: a node that returns pays it for each of its peers, as often as it is cut off.
+func TestAConnectionCostsLittleMoreThanItsHandshake(t *testing.T) {
+	_, a, z := loopbackPair(t)
+	for range 20 { // round trips, in which more would be said if there were more to say
+		for _, p := range []*transport.Peer{a.peer("n2"), z.peer("n1")} {
+			_, err := p.Call(t.Context(), []byte("?"))
+			require.NoError(t, err)
+		}
+	}
+	cost := a.BytesIn() + a.BytesOut()
+	t.Logf("%d bytes", cost)
+	require.Less(t, cost, int64(20<<10), "to look for the path's MTU would take 11.5 KB more")
+}
