@@ -320,6 +320,8 @@ func (r *Replica) receiveOne(ctx context.Context, a *arriving, part kv.Partition
 		return in.Live(rec.Live.Clock, rec.Live.Dots, rec.Live.More)
 	case wire.TypeEnd:
 		return r.endPart(a, part, rec.End)
+	case wire.TypeStop:
+		return r.stopPart(a, part)
 	}
 	return fmt.Errorf("%w: a record of type %d in the middle of a lane", errBreach, rec.Type)
 }
@@ -377,6 +379,26 @@ func (r *Replica) placed(p kv.Partition, key []byte) error {
 	if at := kv.PartitionOf(kv.Hash(key), r.cfg.Partitions); at != p {
 		return wire.Breached(wire.BreachMisplaced, "key of partition %d came as one of partition %d", at, p)
 	}
+	return nil
+}
+
+// stopPart takes the donor's word that the rest of a partition goes in another session.
+// What came stays, as when a lane is cut.
+func (r *Replica) stopPart(a *arriving, p kv.Partition) error {
+	pl := a.pull
+	if !slices.Contains(pl.some, p) {
+		return wire.Breached(wire.BreachUnasked, "partition %d stops, which was asked for whole", p)
+	}
+	pl.mu.Lock()
+	in := a.in
+	if a.over || pl.over || in == nil {
+		pl.mu.Unlock()
+		return fmt.Errorf("stop partition %d: %w", p, errLaneOver)
+	}
+	a.in = nil
+	pl.mu.Unlock()
+	in.Cancel()
+	r.step(core.PartEnded{Name: pl.name, Session: pl.id, Partition: p, Stopped: true})
 	return nil
 }
 

@@ -87,6 +87,8 @@ func (c *returning) writeRecord(out *wire.LaneWriter, r wire.LaneRecord) error {
 		return out.Keep(r.Keep)
 	case wire.TypeLiveDots:
 		return out.LiveDots(r.Live)
+	case wire.TypeStop:
+		return out.Stop()
 	}
 	return out.End(r.End)
 }
@@ -280,6 +282,9 @@ func TestALaneThatBreaksTheProtocol(t *testing.T) {
 		})},
 		"an end without a beginning": {wire.BreachMalformed, onlyAt(wire.TypeEnd, func(c *returning, rec wire.LaneRecord) []wire.LaneRecord {
 			return []wire.LaneRecord{rec, rec}
+		})},
+		"a stop that was not asked for": {wire.BreachUnasked, onlyAt(wire.TypeEnd, func(*returning, wire.LaneRecord) []wire.LaneRecord {
+			return []wire.LaneRecord{{Type: wire.TypeStop}}
 		})},
 		"a session that was never begun": {wire.BreachUnasked, onlyAt(wire.TypeLaneHead, func(_ *returning, rec wire.LaneRecord) []wire.LaneRecord {
 			rec.Session += 1000

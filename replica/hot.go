@@ -15,6 +15,8 @@ const (
 	// maxHotOrders bounds the partitions that a HELLO without a plan names for their
 	// reads, some five bytes each: the rest follows within moments.
 	maxHotOrders = 64
+	// maxStepBytes is past what a partition takes: a bound above it is none.
+	maxStepBytes = 1 << 40
 	// maxSlowed is how long an order may slow a partition down, from when its session
 	// began: as long as a plan may keep it from being asked for.
 	maxSlowed = int64(repair.MaxIntervalMS) * int64(time.Millisecond)
@@ -80,6 +82,16 @@ func (w wishes) rate(p kv.Partition) int64 {
 	return int64(max(r, repair.MinRateKiBps)) << 10
 }
 
+// most returns how much of a partition may be streamed in this session, 0 for all of
+// it. No receiver has a donor begin again and again for less than a plan may.
+func (w wishes) most(p kv.Partition) int {
+	n := w.orders[p].MaxBytes
+	if n == 0 || n > maxStepBytes {
+		return 0
+	}
+	return int(max(n, repair.MinStepBytes))
+}
+
 // group is how many of the partitions that come next share a snapshot, at most so
 // many. One that is slowed down has its own, which is then held no longer than it
 // must be.
@@ -131,7 +143,7 @@ func (p *plans) wireOrders(wants []kv.Partition) []wire.Order {
 	var out []wire.Order
 	var sets [][]wire.OrderRule
 	for _, i := range at {
-		o := wire.Order{Partition: kv.Partition(e.Orders[i].Partition), RateKiBps: e.Orders[i].RateKiBps}
+		o := wire.Order{Partition: kv.Partition(e.Orders[i].Partition), RateKiBps: e.Orders[i].RateKiBps, MaxBytes: e.Orders[i].MaxBytes}
 		rules := tellable(e.Orders[i].Rules)
 		known := slices.ContainsFunc(sets, func(s []wire.OrderRule) bool { return slices.Equal(s, rules) })
 		if !known && len(rules) > 0 && len(sets) < wire.MaxRuleSets {

@@ -187,10 +187,17 @@ func (r *Replica) dots(parts []kv.Partition, g *giving) (n uint64) {
 	return n
 }
 
+// outgoing is one partition of a session.
+type outgoing struct {
+	*partition.Outgoing
+	part kv.Partition
+	most int // bytes of it, 0: all
+}
+
 // donateGroup opens the sessions of a few partitions, takes one snapshot that
 // has all of them, and streams one after the other. begun is how many it began.
 func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, g *giving, parts []kv.Partition) (begun int, err error) {
-	open := make([]*partition.Outgoing, 0, len(parts))
+	open := make([]outgoing, 0, len(parts))
 	defer func() {
 		for _, o := range open {
 			o.Close()
@@ -206,25 +213,25 @@ func (r *Replica) donateGroup(ctx context.Context, lane *wire.LaneWriter, g *giv
 			return 0, err
 		}
 		o.Order(g.hot[p], g.wishes.rules(p))
-		open = append(open, o)
+		open = append(open, outgoing{o, p, g.wishes.most(p)})
 	}
 	snap, err := r.cfg.Set.Snapshot()
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = snap.Close() }() // a view; nothing is lost with it
-	for i, p := range parts {
+	for i := range parts {
 		if ctx.Err() != nil {
 			return i, ctx.Err()
 		}
-		if err := r.donatePart(ctx, lane, snap, p, open[i]); err != nil {
+		if err := r.donatePart(ctx, lane, snap, open[i]); err != nil {
 			return i + 1, err
 		}
 	}
 	return len(parts), nil
 }
 
-func (r *Replica) donatePart(ctx context.Context, lane *wire.LaneWriter, snap partition.Snapshot, p kv.Partition, o *partition.Outgoing) error {
+func (r *Replica) donatePart(ctx context.Context, lane *wire.LaneWriter, snap partition.Snapshot, o outgoing) error {
 	mode := wire.ModeInterval
 	switch {
 	case o.Both():
@@ -232,24 +239,32 @@ func (r *Replica) donatePart(ctx context.Context, lane *wire.LaneWriter, snap pa
 	case o.Below():
 		mode = wire.ModeLive
 	}
-	if err := lane.Begin(wire.Begin{Partition: p, Mode: mode}); err != nil {
+	if err := lane.Begin(wire.Begin{Partition: o.part, Mode: mode}); err != nil {
 		return err
 	}
 	if err := o.Use(snap); err != nil {
 		return err
 	}
-	for more := true; more; {
+	size := chunkBytes
+	for sent, more := 0, true; more; {
+		if o.most > 0 && sent >= o.most {
+			return lane.Stop()
+		}
+		if o.most > 0 {
+			size = min(chunkBytes, o.most-sent)
+		}
 		var c partition.Chunk
 		var err error
-		if c, more, err = o.Next(chunkBytes); err != nil {
+		if c, more, err = o.Next(size); err != nil {
 			return err
 		}
 		if err := r.writeChunk(c, lane.Batch); err != nil {
 			return err
 		}
+		sent += c.Bytes
 	}
 	for {
-		ended, err := r.donateTail(ctx, lane, o)
+		ended, err := r.donateTail(ctx, lane, o.Outgoing)
 		if ended || err != nil {
 			return err
 		}

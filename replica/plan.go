@@ -312,6 +312,9 @@ func (p *plans) asked(parts []kv.Partition, name string, now int64) {
 func (p *plans) ended(ev core.PartEnded, now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if ev.Stopped {
+		return
+	}
 	if !ev.Failed {
 		p.repaired[ev.Partition] = now
 	}

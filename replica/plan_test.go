@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/repair"
 	"edged.dev/edged/replica"
+	"edged.dev/edged/transport/wire"
 )
 
 // planner answers by a test's function, as a guest would: unchecked.
@@ -105,6 +107,58 @@ func TestAPolicyOrdersARejoin(t *testing.T) {
 		for w := 1; w < len(byWave); w++ {
 			require.LessOrEqual(t, slices.Max(byWave[w-1]), slices.Min(byWave[w]), "wave %d begins when the one before is over", w)
 		}
+	})
+}
+
+// A plan's bytes bound what a session streams of a partition; the rest comes by the
+// next plans, and in the end there is nothing left.
+func TestAPlanBoundsWhatASessionBrings(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const most, size = repair.MinStepBytes, 8 << 10
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		n3 := c.nodes["n3"]
+		n3.kill()
+		value := strings.Repeat("v", size)
+		for i := range 300 { // some 150 KiB in each partition
+			c.set("n1", fmt.Sprint("k", i), value)
+		}
+		c.equal("n1", "n2")
+		tap := tapLanes(c)
+		p := &planner{answer: func(in repair.Input) (out []repair.Step) {
+			for i := range in.Ranges {
+				out = append(out, repair.Step{Range: uint32(i), Strategy: repair.Sync, MaxBytes: most})
+			}
+			return out
+		}}
+		n3.cfg = func(cfg *replica.Config) { cfg.Planner = p }
+		n3.start()
+		n3.replica.PlansRepair(true)
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		c.live(c.names...)
+		c.equal(c.names...)
+		stops := 0
+		tap.mu.Lock()
+		defer tap.mu.Unlock()
+		for _, lane := range tap.lanes {
+			rd, bytes := tap.reader(t, lane.Bytes()), 0
+			for rec, err := rd.Next(); err == nil; rec, err = rd.Next() {
+				switch rec.Type {
+				case wire.TypeBegin:
+					bytes = 0
+				case wire.TypeStop:
+					stops++
+				}
+				for _, o := range rec.Batch.Copies {
+					bytes += o.Object.Bytes()
+				}
+				require.Less(t, bytes, most+size)
+			}
+			rd.Close()
+		}
+		require.Greater(t, stops, testPartitions, "most of them twice")
+		require.Zero(t, n3.replica.Stats().SessionsCut.Load()+n3.replica.Stats().LanesCut.Load())
 	})
 }
 

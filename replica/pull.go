@@ -55,6 +55,11 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 		h.Copies = append(h.Copies, c)
 	}
 	pl.wants = h.Wants
+	for _, o := range h.Orders {
+		if o.MaxBytes > 0 {
+			pl.some = append(pl.some, o.Partition)
+		}
+	}
 	r.sessions.add(pl)
 	if len(pl.in) > 0 {
 		r.guardBegins()

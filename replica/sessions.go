@@ -57,6 +57,7 @@ type pull struct {
 	id    uint64
 	name  string
 	wants []kv.Partition // fixed before anybody finds it
+	some  []kv.Partition // of them, those that need not come whole
 
 	ready chan struct{} // closed when the HELLO is answered, or will not be
 

@@ -199,6 +199,10 @@ func (in Input) clamp(p *Planned) {
 		note("%d bytes raised to %d", p.MaxBytes, MinStepBytes)
 		p.MaxBytes = MinStepBytes
 	}
+	if p.MaxBytes != 0 && in.Ranges[p.Range].AgeMS >= MaxIntervalMS {
+		note("it has waited for %d s: all of it", in.Ranges[p.Range].AgeS())
+		p.MaxBytes = 0
+	}
 	if len(p.Rules) > MaxRules {
 		note("%d rules cut to %d", len(p.Rules), MaxRules)
 		p.Rules = p.Rules[:MaxRules]

@@ -131,6 +131,8 @@ func TestAPolicyDelaysAndNeverStarves(t *testing.T) {
 	in.Ranges[0].AgeMS = repair.MaxIntervalMS - 1
 	require.Equal(t, int64(1), repair.Guard(in, skip).Orders()[1].DelayMS)
 	in.Ranges[0].AgeMS = repair.MaxIntervalMS
+	some := repair.Guard(in, []repair.Step{{Strategy: repair.Sync, MaxBytes: repair.MinStepBytes}})
+	require.Zero(t, some.Orders()[0].MaxBytes, "all of it")
 	p = repair.Guard(in, skip)
 	require.Equal(t, []repair.Order{{Partition: 0, Peers: []string{"n3"}}, {Partition: 1, Wave: 1, Peers: []string{"n2"}}}, p.Orders())
 	require.Equal(t, repair.Overdue, p.Steps[0].Fate)

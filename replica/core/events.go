@@ -58,6 +58,7 @@ type (
 		Session   uint64
 		Partition kv.Partition
 		Failed    bool
+		Stopped   bool // as much of it came as a plan lets one session bring
 		Below     bool // the donor had to tell which dots are live (L2)
 		Both      bool // this copy had to tell what it holds (L3)
 		Buried    int  // versions that only this told to be dead

@@ -396,7 +396,10 @@ func (m *Machine) partEnded(e PartEnded) {
 		return
 	}
 	m.unpull(e.Session, []kv.Partition{e.Partition})
-	m.planEnded(x, e.Name, e.Failed)
+	m.planEnded(x, e)
+	if e.Stopped {
+		return
+	}
 	if e.Failed {
 		if p := m.peers[e.Name]; p != nil {
 			p.busyTill = m.now + 2*retryEvery // one that is cut at once is not asked in a loop

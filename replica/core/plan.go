@@ -75,6 +75,7 @@ type planning struct {
 // planPart is a partition's part of it.
 type planPart struct {
 	lacking  int64           // since when something is known to be missing, 0: nothing
+	stopped  bool            // it has had its bytes until the next plan
 	strayed  bool            // a preferred peer failed: any will do until the next plan
 	failures map[string]uint // sessions that broke off while it lacks something
 }
@@ -100,21 +101,22 @@ func (m *Machine) planned(e Planned) {
 	m.plan.at, m.plan.moved, m.plan.wave = m.now, m.now, 0
 	m.plan.rounds++
 	for _, x := range m.parts {
-		x.plan.strayed = false
+		x.plan.strayed, x.plan.stopped = false, false
 	}
 }
 
 // planEnded notes how a session's partition ended.
-func (m *Machine) planEnded(x *part, name string, failed bool) {
+func (m *Machine) planEnded(x *part, e PartEnded) {
 	switch {
 	case !m.plan.on:
-	case failed:
+	case e.Failed:
 		x.plan.strayed = true
 		if x.plan.failures == nil {
 			x.plan.failures = map[string]uint{}
 		}
-		x.plan.failures[name]++
+		x.plan.failures[e.Name]++
 	default:
+		x.plan.stopped = e.Stopped
 		m.plan.moved = m.now
 	}
 }
@@ -134,7 +136,7 @@ func (m *Machine) settlePlan() {
 		open = true
 		o, ok := m.plan.orders[id]
 		unplanned = unplanned || !ok
-		if ok && m.now >= m.plan.at+o.Delay {
+		if ok && !x.plan.stopped && m.now >= m.plan.at+o.Delay {
 			wave = min(wave, o.Wave)
 		}
 	}
@@ -214,6 +216,9 @@ func (m *Machine) mayAsk(x *part, p *peer) bool {
 	waited := m.now - x.plan.lacking
 	if waited >= MaxDelay || waited >= PlanWait && !m.ownerLive(x) {
 		return true // no plan keeps it away for longer, nor while nobody else serves it
+	}
+	if x.plan.stopped {
+		return false
 	}
 	o, ok := m.plan.orders[x.Partition]
 	if !ok {

@@ -291,6 +291,38 @@ func TestAPreferredPeerThatFailsIsNotWaitedFor(t *testing.T) {
 	require.Equal(t, []kv.Partition{1, 2, 3}, s.hellos[0].Wants)
 }
 
+// A partition that has had its bytes is asked for again with the next plan, and holds up
+// no other meanwhile; where nobody else serves it, it is asked for at once.
+func TestAPartitionThatHasHadItsBytesWaitsForTheNextPlan(t *testing.T) {
+	t.Parallel()
+	plan := core.Planned{Orders: []core.Order{{Partition: 0}, {Partition: 1, Wave: 1}, {Partition: 2, Wave: 1}, {Partition: 3, Wave: 1}}}
+	s := newPlanned(t)
+	s.step(core.Planning{On: true})
+	s.meet("n2", "n3")
+	s.step(plan)
+	_, of := s.asked()
+	require.Len(t, of, 1)
+	s.step(core.PartEnded{Name: of[0].Name, Session: of[0].Session, Partition: 0, Stopped: true})
+	_, of = s.asked()
+	require.Len(t, of, 3, "the next wave begins")
+	s.arrive(of, 1, 2, 3)
+	_, of = s.asked()
+	require.Empty(t, of)
+	plans := s.plans
+	s.pass(6 * time.Second)
+	require.Empty(t, s.hellos)
+	require.Greater(t, s.plans, plans, "a plan is asked for, for something is left")
+	s.step(plan)
+	_, of = s.asked()
+	require.Len(t, of, 1)
+	s.step(core.PartEnded{Name: of[0].Name, Session: of[0].Session, Partition: 0, Stopped: true})
+	for _, name := range []string{"n2", "n3"} {
+		s.step(core.Stated{Name: name, State: wire.State{Version: 2, Parts: make([]wire.Serving, planParts)}})
+	}
+	_, of = s.asked()
+	require.Len(t, of, 1, "nobody serves it")
+}
+
 func TestAPolicyThatGoesIsForgotten(t *testing.T) {
 	t.Parallel()
 	s := newPlanned(t)

@@ -338,6 +338,11 @@ func packedFrames(c *wire.Codec, ref []wire.CopyClock) []frameCase {
 			h := wire.Hello{Session: u64(t, "session"), View: u64(t, "view"), Root: drawRoot(t), Pending: u64(t, "pending"), Wants: drawPartitions(t)}
 			h.Orders = drawOrders(t)
 			h.Planned = len(h.Orders) > 0 && rapid.Bool().Draw(t, "planned")
+			for i := range h.Orders {
+				if h.Planned {
+					h.Orders[i].MaxBytes = u64(t, "most")
+				}
+			}
 			if h.Pending > 0 {
 				h.Held = drawHeldDots(t)
 			}

@@ -273,6 +273,12 @@ func (l *LaneWriter) Keep(k Keep) error {
 	return l.recorded(TypeKeep)
 }
 
+// Stop leaves the partition where it is: what is left of it goes in another session.
+func (l *LaneWriter) Stop() error {
+	l.record(TypeStop)
+	return l.recorded(TypeStop)
+}
+
 // End closes the partition. Its clock and floor are told relative to the last
 // batch's.
 func (l *LaneWriter) End(end End) error {

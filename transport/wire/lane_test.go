@@ -42,6 +42,9 @@ func drawRecords(t *rapid.T) []wire.LaneRecord {
 		recs = append(recs, wire.LaneRecord{Type: wire.TypeKeep, Keep: wire.Keep{Dots: drawClock(t)}},
 			wire.LaneRecord{Type: wire.TypeLiveDots, Live: wire.LiveDots{Clock: drawClock(t), Dots: drawDots(t)}},
 			wire.LaneRecord{Type: wire.TypeEnd, End: wire.End{Clock: drawClock(t), Floor: drawVV(t)}})
+		if rapid.Bool().Draw(t, "stops") {
+			recs[len(recs)-1] = wire.LaneRecord{Type: wire.TypeStop}
+		}
 	}
 	return recs
 }
@@ -60,6 +63,8 @@ func writeRecord(w *wire.LaneWriter, r wire.LaneRecord) error {
 		return w.Keep(r.Keep)
 	case wire.TypeLiveDots:
 		return w.LiveDots(r.Live)
+	case wire.TypeStop:
+		return w.Stop()
 	default:
 		return w.End(r.End)
 	}

@@ -199,6 +199,7 @@ func (l *LaneReader) parse(t Type, r *reader) []LaneRecord {
 		rec.Live = r.liveDots(&l.state)
 	case TypeEnd:
 		rec.End = r.laneEnd(&l.state)
+	case TypeStop:
 	default:
 		r.fail("a record has the unknown type %d", t)
 	}

@@ -14,6 +14,8 @@ type Order struct {
 	Reads uint32
 	// RateKiBps is how fast it may be streamed, 0: as fast as anything.
 	RateKiBps uint32
+	// MaxBytes is how much of it may be streamed in one session, 0: all. A plan says it.
+	MaxBytes uint64
 	// Rules say which of its keys go first and which last, the first that fits.
 	Rules []OrderRule
 }
@@ -58,6 +60,9 @@ func (e *encoder) orders(orders []Order, planned bool) {
 		e.partitionAfter(&prev, o.Partition)
 		e.uvarint(uint64(o.Reads))
 		e.uvarint(uint64(o.RateKiBps))
+		if planned {
+			e.uvarint(o.MaxBytes)
+		}
 		e.uvarint(uint64(of[i]))
 	}
 }
@@ -82,6 +87,9 @@ func (r *reader) orders() (orders []Order, planned bool) {
 	prev := noPartition
 	for range n {
 		o := Order{Partition: r.partitionAfter(&prev), Reads: r.u32("reads"), RateKiBps: r.u32("a rate")}
+		if planned {
+			o.MaxBytes = r.uvarint()
+		}
 		if set := r.upTo("a set of rules", uint64(len(sets))); set > 0 {
 			o.Rules = sets[set-1]
 		}

@@ -61,6 +61,7 @@ const (
 	TypeSealAck   Type = 42
 	TypeWhole     Type = 43 // a partition that went as the HELLO_ACK told: its begin, batch and end
 	TypeTaken     Type = 44
+	TypeStop      Type = 45 // a partition that goes no further in this session
 )
 
 // Ping asks a peer for a sign of life; the answer echoes Stamp, so that a lease
