@@ -245,12 +245,7 @@ func (c *Config) validateStore() error {
 	if n := c.StoreLimitBytes; n != 0 && n < minStoreLimitBytes {
 		errs = append(errs, Invalid("store.limit", FormatSize(n), "want 0, for none, or at least "+FormatSize(minStoreLimitBytes)))
 	}
-	if n := c.SyncRateBytes; n != 0 && n < minSyncRate {
-		errs = append(errs, Invalid("sync.rate", FormatSize(n), "want 0, for no limit, or at least "+FormatSize(minSyncRate)))
-	}
-	if f := c.SyncGuard; f != 0 && (f < minSyncGuard || f > maxSyncGuard) || f != f {
-		errs = append(errs, Invalid("sync.guard", formatFactor(f), fmt.Sprintf("want %v to %v, or 0, for off", minSyncGuard, maxSyncGuard)))
-	}
+	errs = append(errs, c.syncErrors()...)
 	if n := c.SyncLanes; n < 0 || n > maxSyncLanes {
 		errs = append(errs, Invalid("sync.lanes", strconv.Itoa(n), fmt.Sprintf("want 1 to %d, or 0, for half of the processors", maxSyncLanes)))
 	}
@@ -258,6 +253,17 @@ func (c *Config) validateStore() error {
 		oneOf("durability", c.Durability, DurabilitySync, DurabilityRelaxed),
 		oneOf("isolated-writes", c.IsolatedWrites, IsolatedAccept, IsolatedRefuse))
 	return errors.Join(errs...)
+}
+
+// syncErrors says what is wrong with the settings of syncs that a running node takes.
+func (c *Config) syncErrors() (errs []error) {
+	if n := c.SyncRateBytes; n != 0 && n < minSyncRate {
+		errs = append(errs, Invalid("sync.rate", FormatSize(n), "want 0, for no limit, or at least "+FormatSize(minSyncRate)))
+	}
+	if f := c.SyncGuard; f != 0 && (f < minSyncGuard || f > maxSyncGuard) || f != f {
+		errs = append(errs, Invalid("sync.guard", formatFactor(f), fmt.Sprintf("want %v to %v, or 0, for off", minSyncGuard, maxSyncGuard)))
+	}
+	return errs
 }
 
 // SyncGuardPermille is SyncGuard in thousandths, as Options has it.

@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"edged.dev/edged/api/admin"
 	"edged.dev/edged/internal/kv"
@@ -170,4 +172,32 @@ func (s *system) dropForgotten(members map[string]layout.Member) {
 			p.Close(transport.CloseRefused, "an operator has forgotten this node")
 		}
 	}
+}
+
+// Sync implements httpapi.Operator. What is set holds until the next start or reload, which
+// bring the settings' own.
+func (o operator) Sync(rate, guard string) (admin.SyncLimits, error) {
+	n := o.n
+	next := Config{SyncRateBytes: n.syncRate.Load(), SyncGuard: float64(n.syncGuard.Load()) / 1000}
+	var errs []error
+	for _, s := range Settings() {
+		value := map[string]string{"sync.rate": rate, "sync.guard": guard}[s.Key]
+		if value == "" {
+			continue
+		}
+		if err := s.Set(&next, value); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, next.syncErrors()...)
+	if err := errors.Join(errs...); err != nil {
+		what, _, _ := strings.Cut(err.Error(), "\n")
+		return admin.SyncLimits{}, &admin.Problem{Type: "invalid-setting", Title: "invalid setting", Status: http.StatusBadRequest, Detail: what}
+	}
+	if rate != "" || guard != "" {
+		n.syncRate.Store(next.SyncRateBytes)
+		n.syncGuard.Store(next.SyncGuardPermille())
+		n.log.Info("an operator has changed what holds syncs back", slog.String("rate", FormatSize(next.SyncRateBytes)), slog.Float64("guard", next.SyncGuard))
+	}
+	return admin.SyncLimits{RateBytes: next.SyncRateBytes, Guard: next.SyncGuard}, nil
 }

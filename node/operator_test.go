@@ -136,3 +136,30 @@ func TestAForgottenMemberEndsAndReturnsEmpty(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, "v", body)
 }
+
+func TestWhatHoldsSyncsBackChangesWhileANodeRuns(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "n1")
+	n1 := l.start(l.config("n1")).ready()
+	was, err := n1.admin.SyncLimits(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, admin.SyncLimits{Guard: 1.5}, was)
+	now, err := n1.admin.SetSync(t.Context(), "20MiB", "")
+	require.NoError(t, err)
+	require.Equal(t, admin.SyncLimits{RateBytes: 20 << 20, Guard: 1.5}, now)
+	now, err = n1.admin.SetSync(t.Context(), "", "0")
+	require.NoError(t, err)
+	require.Equal(t, admin.SyncLimits{RateBytes: 20 << 20}, now)
+	rejoin, err := n1.admin.Rejoin(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, rejoin.Guard.Factor, "the guard goes by it")
+	for _, bad := range [][2]string{{"1KiB", ""}, {"much", ""}, {"", "1.05"}, {"", "101"}, {"", "NaN"}, {"1MiB", "-1"}} {
+		_, err = n1.admin.SetSync(t.Context(), bad[0], bad[1])
+		var problem *admin.Problem
+		require.ErrorAs(t, err, &problem, "%v", bad)
+		require.Equal(t, http.StatusBadRequest, problem.Status, "%v", bad)
+	}
+	told, err := n1.admin.SyncLimits(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, now, told, "what is refused changes nothing")
+}

@@ -8,6 +8,7 @@ import (
 
 // Paths of what an operator decides and no node may decide by itself.
 const (
+	PathSync       = "/v1/sync"         // GET shows what holds syncs back, POST changes it
 	PathAcceptLoss = "/v1/accept-loss"  // GET tells what would be given up, POST gives it up
 	PathForget     = "/v1/nodes/forget" // GET tells what would be given up, POST gives it up
 )
@@ -85,4 +86,28 @@ func (c *Client) Forgetting(ctx context.Context, name string) (Forgetting, error
 // return.
 func (c *Client) Forget(ctx context.Context, name string) (Forgetting, error) {
 	return post[Forgetting](ctx, c, PathForget+"?"+url.Values{"name": {name}}.Encode(), nil)
+}
+
+// SyncLimits is what holds a node's syncs back: the settings sync.rate and sync.guard, as
+// they are in force.
+type SyncLimits struct {
+	RateBytes int64   `json:"rate_bytes"` // a second that the node streams to others, 0: no limit
+	Guard     float64 `json:"guard"`      // 0: off
+}
+
+// SyncLimits returns what holds the node's syncs back.
+func (c *Client) SyncLimits(ctx context.Context) (SyncLimits, error) {
+	return get[SyncLimits](ctx, c, PathSync)
+}
+
+// SetSync changes it until the node's next start or reload. The values are those of the
+// settings; an empty one leaves its own as it is.
+func (c *Client) SetSync(ctx context.Context, rate, guard string) (SyncLimits, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{"rate": rate, "guard": guard} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	return post[SyncLimits](ctx, c, PathSync+"?"+query.Encode(), nil)
 }

@@ -135,6 +135,8 @@ func (a *Admin) route(w http.ResponseWriter, r *http.Request) {
 		only(a.policies, w, r, http.MethodGet, http.MethodHead, http.MethodPost)
 	case path == admin.PathAcceptLoss:
 		only(a.acceptLoss, w, r, http.MethodGet, http.MethodHead, http.MethodPost)
+	case path == admin.PathSync:
+		only(a.sync, w, r, http.MethodGet, http.MethodHead, http.MethodPost)
 	case path == admin.PathForget:
 		only(a.forget, w, r, http.MethodGet, http.MethodHead, http.MethodPost)
 	case gets[path] != nil:

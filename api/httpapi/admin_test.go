@@ -35,6 +35,7 @@ type node struct {
 	deleted    string
 	losses     admin.Losses
 	accepted   []int
+	synced     []string
 	forgotten  string
 
 	mu     sync.Mutex
@@ -90,6 +91,11 @@ func (n *node) Forgetting(name string) (admin.Forgetting, error) {
 func (n *node) Forget(_ context.Context, name string) (admin.Forgetting, error) {
 	n.forgotten = name
 	return admin.Forgetting{Name: name, Owned: 4}, n.policyErr
+}
+
+func (n *node) Sync(rate, guard string) (admin.SyncLimits, error) {
+	n.synced = append(n.synced, rate+" "+guard)
+	return admin.SyncLimits{RateBytes: 1 << 20, Guard: 2}, n.policyErr
 }
 
 func (n *node) Subscribe(context.Context) <-chan admin.Event {

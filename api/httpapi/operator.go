@@ -20,6 +20,9 @@ type Operator interface {
 	Forgetting(name string) (admin.Forgetting, error)
 	// Forget gives the member up.
 	Forget(ctx context.Context, name string) (admin.Forgetting, error)
+	// Sync changes what holds syncs back, by the values of the settings, where they are
+	// not empty, and returns what is in force.
+	Sync(rate, guard string) (admin.SyncLimits, error)
 }
 
 // acceptLoss wants one partition, or all, to be named: forgetting the parameter
@@ -88,4 +91,25 @@ func (a *Admin) forget(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, f)
+}
+
+func (a *Admin) sync(w http.ResponseWriter, r *http.Request) {
+	query, err := parameters(r, "rate", "guard")
+	rate, guard := query.Get("rate"), query.Get("guard")
+	switch changes := r.Method == http.MethodPost; {
+	case err != nil:
+	case changes && rate == "" && guard == "":
+		err = invalid("want a rate, a guard, or both")
+	case !changes && len(query) > 0:
+		err = invalid("a change is sent by POST")
+	}
+	var limits admin.SyncLimits
+	if err == nil {
+		limits, err = a.cfg.Operator.Sync(rate, guard)
+	}
+	if err != nil {
+		failWith(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, limits)
 }

@@ -49,3 +49,30 @@ func TestAnOperatorGivesUpWhatIsNamed(t *testing.T) {
 	_, err = c.AcceptLoss(ctx, 3)
 	require.ErrorContains(t, err, "it serves")
 }
+
+func TestSyncsAreHeldBackWhileTheyRun(t *testing.T) {
+	t.Parallel()
+	n := &node{}
+	c, addr, _ := operate(t, n, "")
+	limits, err := c.SyncLimits(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, admin.SyncLimits{RateBytes: 1 << 20, Guard: 2}, limits)
+	_, err = c.SetSync(t.Context(), "20MiB", "")
+	require.NoError(t, err)
+	_, err = c.SetSync(t.Context(), "", "1.5")
+	require.NoError(t, err)
+	_, err = c.SetSync(t.Context(), "0", "0")
+	require.NoError(t, err)
+	require.Equal(t, []string{" ", "20MiB ", " 1.5", "0 0"}, n.synced)
+	for _, query := range []string{"", "?lanes=3", "?rate=", "?rate=1&rate=2"} {
+		resp, err := http.Post("http://"+addr+"/v1/sync"+query, "", nil)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, http.StatusBadRequest, resp.StatusCode, query)
+	}
+	resp, err := http.Get("http://" + addr + "/v1/sync?rate=20MiB")
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode, "a question changes nothing")
+	require.Len(t, n.synced, 4)
+}

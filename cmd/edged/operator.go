@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"edged.dev/edged/api/admin"
+	"edged.dev/edged/node"
 )
 
 // errNotAsked ends a command that gives something up, and was not told --yes.
@@ -160,4 +161,52 @@ func forgetTable(t *table, f admin.Forgetting, head string) {
 	if f.Refused != "" {
 		t.row("REFUSED", f.Refused)
 	}
+}
+
+func syncCommand(sys system) *cobra.Command {
+	var form outputForm
+	var to target
+	var rate, guard string
+	cmd := &cobra.Command{
+		Use:   "sync",
+		Short: "Show or change what holds a node's syncs back",
+		Long: `Show or change what holds a node's syncs back: the settings sync.rate and
+sync.guard. A change takes effect at once, on syncs under way too, and holds until
+the node's next start or reload (SIGHUP), which bring what its settings say.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			changes := cmd.Flags().Changed("rate") || cmd.Flags().Changed("guard")
+			if changes && rate == "" && guard == "" {
+				return fmt.Errorf("%w: want a value for --rate or --guard", errUsage)
+			}
+			return to.call(cmd, sys, func(ctx context.Context, client *admin.Client) error {
+				ask := client.SyncLimits
+				if changes {
+					ask = func(ctx context.Context) (admin.SyncLimits, error) { return client.SetSync(ctx, rate, guard) }
+				}
+				limits, err := ask(ctx)
+				if err != nil {
+					return err
+				}
+				return form.print(sys, limits, func(t *table) { syncTable(t, limits) })
+			})
+		},
+	}
+	cmd.Flags().StringVar(&rate, "rate", "", "bytes a second that the node streams to others, such as 20MiB; 0 for no limit")
+	cmd.Flags().StringVar(&guard, "guard", "", "how many times longer the slowest 1 % of requests may take meanwhile; 0 for no limit")
+	form.add(cmd.Flags())
+	to.add(cmd.Flags(), askTimeout)
+	return cmd
+}
+
+func syncTable(t *table, l admin.SyncLimits) {
+	rate, guard := "no limit", "off"
+	if l.RateBytes != 0 {
+		rate = node.FormatSize(l.RateBytes) + " a second"
+	}
+	if l.Guard != 0 {
+		guard = strconv.FormatFloat(l.Guard, 'g', -1, 64) + " times"
+	}
+	t.row("RATE", rate)
+	t.row("GUARD", guard)
 }

@@ -48,3 +48,29 @@ func TestGivingUpIsShownFirst(t *testing.T) {
 		require.Contains(t, out, c.out, "%v", c.args)
 	}
 }
+
+func TestSyncIsHeldBackByCommand(t *testing.T) {
+	t.Parallel()
+	server := fakeNode(t, map[string]any{
+		"GET /v1/sync":                 admin.SyncLimits{Guard: 1.5},
+		"POST /v1/sync?rate=20MiB":     admin.SyncLimits{RateBytes: 20 << 20, Guard: 1.5},
+		"POST /v1/sync?guard=0&rate=0": admin.SyncLimits{},
+		"POST /v1/sync?guard=much":     admin.Problem{Title: "invalid setting", Status: 400, Detail: "want a factor"},
+	})
+	for _, c := range []struct {
+		args []string
+		code int
+		out  string
+	}{
+		{nil, 0, "1.5 times"},
+		{[]string{"--rate", "20MiB"}, 0, "20MiB a second"},
+		{[]string{"--rate", "0", "--guard", "0"}, 0, "off"},
+		{[]string{"--guard", "much"}, 1, ""},
+		{[]string{"--rate", ""}, 2, ""},
+		{[]string{"fast"}, 2, ""},
+	} {
+		code, out, _ := at(t, nil, append(append([]string{"sync"}, c.args...), "--admin", server.URL)...)
+		require.Equal(t, c.code, code, "%v", c.args)
+		require.Contains(t, out, c.out, "%v", c.args)
+	}
+}

@@ -67,7 +67,7 @@ func newRoot(sys system) *cobra.Command {
 	})
 	root.AddCommand(
 		serveCommand(sys), configCommand(sys), caCommand(sys), statusCommand(sys), policyCommand(sys),
-		rejoinCommand(sys), repairCommand(sys), waitCommand(sys), scrubCommand(sys), dumpCommand(sys), acceptLossCommand(sys), forgetCommand(sys), versionCommand(sys))
+		rejoinCommand(sys), repairCommand(sys), waitCommand(sys), scrubCommand(sys), syncCommand(sys), dumpCommand(sys), acceptLossCommand(sys), forgetCommand(sys), versionCommand(sys))
 	return root
 }
 
