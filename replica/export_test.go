@@ -6,6 +6,7 @@ import (
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition"
+	"edged.dev/edged/transport/wire"
 )
 
 // OpenSessions returns how many sessions in which this node receives are kept,
@@ -70,6 +71,9 @@ const (
 
 // LanesFor is how many lanes a session has.
 func LanesFor(dots uint64) int { return lanesFor(dots, laneBytes) }
+
+// LevelFor is how hard a session's lanes are compressed.
+func LevelFor(dots uint64, rtt time.Duration) wire.LaneLevel { return levelFor(dots, rtt) }
 
 // AppliesHeld is how many bytes sessions brought that the store has not written, the
 // most there were, and how many there may be.

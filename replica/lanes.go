@@ -77,13 +77,13 @@ func (r *Replica) donate(ctx context.Context, g *giving, parts []kv.Partition) {
 	g.hot = r.heat.hotKeys(parts)
 	g.until = now + maxSlowed
 	dots := r.dots(parts, g)
-	if g.level = wire.LaneDefault; dots <= fewDots {
-		g.level = wire.LaneBest
-	}
 	taken := r.sessions.takeLanes(min(lanesFor(dots, r.laneBytes), len(parts)), r.cfg.Lanes)
 	defer r.sessions.giveLanes(taken)
 	open := r.openLanes(ctx, g.peer.name, taken)
-	g.lanes = len(open)
+	if g.lanes = len(open); g.lanes == 0 {
+		return
+	}
+	g.level = levelFor(dots, open[0].RTT())
 	var lanes sync.WaitGroup
 	for i, l := range open {
 		lanes.Go(func() { r.donateLane(l, g, i) })
@@ -112,6 +112,17 @@ func (r *Replica) openLanes(ctx context.Context, name string, most int) []openLa
 		open = append(open, openLane{w, laneCtx, cancel})
 	}
 	return open
+}
+
+// levelFor is how hard the lanes of so many versions are compressed.
+func levelFor(dots uint64, rtt time.Duration) wire.LaneLevel {
+	switch {
+	case dots <= fewDots:
+		return wire.LaneBest
+	case rtt >= farRTT:
+		return wire.LaneBetter
+	}
+	return wire.LaneDefault
 }
 
 // lanesFor is how many lanes so many versions are worth, one of so many bytes.
@@ -160,6 +171,10 @@ const (
 	// take some 30 ms of a core then, and up to a tenth less bytes, which is what a
 	// short absence costs on a thin link.
 	fewDots = 1024
+	// farRTT is from which round trip on a link is one of another region, on which bytes
+	// are dearer than processors: 3 % fewer are worth twice the time to compress them,
+	// 6 us a version, which is still half of what the receiver takes.
+	farRTT = 20 * time.Millisecond
 	// laneBytes is what is worth a lane more: less than that and its window has not
 	// filled, so that what is alike in two lanes is told twice.
 	laneBytes = 1 << 20

@@ -78,6 +78,46 @@ func TestLanesFor(t *testing.T) {
 	}
 }
 
+func TestLevelFor(t *testing.T) {
+	t.Parallel()
+	const far = 20 * time.Millisecond
+	for _, tc := range []struct {
+		dots uint64
+		rtt  time.Duration
+		want wire.LaneLevel
+	}{
+		{1024, 0, wire.LaneBest}, {1024, far, wire.LaneBest}, {1025, 0, wire.LaneDefault}, {1025, far - 1, wire.LaneDefault},
+		{1025, far, wire.LaneBetter}, {1 << 40, far, wire.LaneBetter},
+	} {
+		require.Equal(t, tc.want, replica.LevelFor(tc.dots, tc.rtt), "%d versions, %s", tc.dots, tc.rtt)
+	}
+}
+
+// Over a far link nothing is lost by the level, which its receiver is not told.
+func TestAFarPeerIsStreamedToAtAnotherLevel(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		written := map[time.Duration]*atomic.Int64{}
+		for _, rtt := range []time.Duration{0, time.Second} {
+			c := newCluster(t, "n1", "n2")
+			c.up()
+			c.records(1100)
+			c.equal(c.names...)
+			c.nodes["n2"].kill()
+			c.nodes["n2"].wipe()
+			written[rtt] = &atomic.Int64{}
+			c.wires.with(func(w *wires) {
+				w.rtt = rtt
+				w.lane = func(_, _ string, wr io.WriteCloser) io.WriteCloser { return &metered{wr, written[rtt]} }
+			})
+			c.nodes["n2"].start()
+			c.wires.connect("n1", "n2")
+			c.live("n2")
+			c.equal(c.names...)
+		}
+		require.Less(t, written[time.Second].Load(), written[0].Load())
+	})
+}
+
 func TestLanesShareASession(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := laned(t, 4, 1, 300, 20, "n1", "n2")
