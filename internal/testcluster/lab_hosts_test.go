@@ -251,11 +251,15 @@ func cleanEnviron() []string {
 	return out
 }
 
+// commandLimit is for a measurement of several returns that is built first, on a busy
+// machine.
+const commandLimit = 4 * time.Minute
+
 // run runs a script on the host and returns its exit code and what it printed,
 // stdout and stderr together.
 func (h *labHost) run(script string) (code int, out string) {
 	h.lab.t.Helper()
-	ctx, cancel := context.WithTimeout(h.lab.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.lab.t.Context(), commandLimit)
 	defer cancel()
 	var both bytes.Buffer
 	cmd := h.command(ctx, script)
