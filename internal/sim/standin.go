@@ -16,7 +16,8 @@ const promiseMS = 200
 type offer struct {
 	clock   kv.Clock
 	covered [Nodes]bool
-	ready   bool // all of them do
+	ready   bool  // all of them do
+	until   int64 // it is made anew then: no promise that was made for it is over before
 }
 
 // owners are the nodes that own the partitions; those behind them stand in.
@@ -64,11 +65,14 @@ func (w *World) Pass(ms int64) { w.now += ms }
 
 func (w *World) randomOffer() {
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	if i := slices.IndexFunc(w.nodes, func(n *Node) bool { return n.offer != nil && !w.over(n.offer) }); i >= 0 && w.bug != BugPromiseBroken && w.chance(800) {
+		n = w.nodes[i] // what it offered does not last
+	}
 	if !n.up || !n.holds(0) || n.owner() && !w.mix.OwnersDrop {
 		return
 	}
 	switch {
-	case n.offer == nil || w.chance(100):
+	case n.offer == nil || w.over(n.offer) || w.chance(100):
 		w.Offer(n)
 	case n.offer.ready:
 		w.Drop(n)
@@ -81,10 +85,13 @@ func (w *World) randomOffer() {
 	}
 }
 
+// over reports whether promises made for an offer may be over.
+func (w *World) over(o *offer) bool { return w.now >= o.until && w.bug != BugPromiseBroken }
+
 // Offer takes the durable clock of a node's copy: the node would drop it.
 func (w *World) Offer(n *Node) {
 	clock := n.shard(0).Status().Clock
-	n.offer = &offer{clock: clock.Clone()}
+	n.offer = &offer{clock: clock.Clone(), until: w.now + promiseMS}
 	w.log("n%d offers %v", n.index, clock)
 }
 
@@ -111,7 +118,7 @@ func (w *World) Cover(n, o *Node) {
 func (w *World) Drop(n *Node) bool {
 	o := n.offer
 	n.offer = nil
-	if o == nil || !o.ready || w.now < n.promised && w.bug != BugPromiseBroken {
+	if o == nil || !o.ready || w.over(o) || w.now < n.promised && w.bug != BugPromiseBroken {
 		return false
 	}
 	n.Commit()
