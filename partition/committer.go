@@ -28,6 +28,7 @@ type op struct {
 	entries cache.Batch // directories and marks
 	batch   cache.Batch // everything else
 	done    func()
+	logged  func()                     // ahead of done: it outlives the process, and not the machine yet
 	wrote   func(*state.Change, error) // of a write, instead of done
 }
 
@@ -49,6 +50,9 @@ func (c *Committer) newOp(s *Shard, ch *state.Change) *op {
 
 // settle calls whoever waits for the op, and keeps it for the next change.
 func (c *Committer) settle(o *op) {
+	if o.logged != nil { // there was no sync to be ahead of
+		o.logged()
+	}
 	switch {
 	case o.wrote != nil:
 		o.wrote(o.change, nil)
@@ -60,7 +64,7 @@ func (c *Committer) settle(o *op) {
 	}
 	o.batch.Reset()
 	o.entries.Reset()
-	o.shard, o.change, o.done, o.wrote = nil, nil, nil, nil
+	o.shard, o.change, o.done, o.logged, o.wrote = nil, nil, nil, nil, nil
 	c.used.Put(o)
 }
 
@@ -173,7 +177,7 @@ func (c *Committer) CommitGroup() (int, error) {
 	}
 	c.actors.record(&c.batch) // the copy records may have brought new ones
 	if c.batch.Len() > 0 {
-		if err := c.store.Commit(&c.batch, c.sync); err != nil {
+		if err := c.write(group); err != nil {
 			return 0, fmt.Errorf("commit group: %w", err)
 		}
 	}
@@ -193,6 +197,22 @@ func (c *Committer) CommitGroup() (int, error) {
 	}
 	c.forget(group)
 	return n, nil
+}
+
+// write writes the group's batch. Where somebody waits for changes to be in the log, the
+// sync comes behind that.
+func (c *Committer) write(group []*op) error {
+	waited := c.sync && slices.ContainsFunc(group, func(o *op) bool { return o.logged != nil })
+	if err := c.store.Commit(&c.batch, c.sync && !waited); err != nil || !waited {
+		return err
+	}
+	for _, o := range group {
+		if o.logged != nil {
+			o.logged()
+			o.logged = nil
+		}
+	}
+	return c.store.Sync()
 }
 
 // stage fixes what is published of a shard, and appends its copy record.

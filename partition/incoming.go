@@ -46,13 +46,18 @@ func (in *Incoming) Cancel() {
 
 // Batch is what the objects of one batch have in common: the donor's base and
 // floor of the snapshot they come from.
-type Batch struct{ Base, Floor kv.VV }
+type Batch struct {
+	Base, Floor kv.VV
+	// Logged, if not nil, is called once for each object, ahead of Apply's done: what was
+	// applied outlives this process from then on, and the machine once it is done.
+	Logged func()
+}
 
 // Apply joins one filled object of a batch.
 func (in *Incoming) Apply(key []byte, o kv.Object, b Batch, done func()) error {
-	return in.shard.Apply(state.Received{
+	return in.shard.apply(state.Received{
 		Key: key, Object: o, Floor: b.Floor, From: in.in.Peer, In: in.in, Base: b.Base,
-	}, done)
+	}, b.Logged, done)
 }
 
 // Keep takes the donor's word that it holds dots which it does not send.

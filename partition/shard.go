@@ -243,7 +243,10 @@ func (s *Shard) planning(hash uint64) (over func()) {
 
 // Apply joins a received object. done is called when it is published; it may be
 // nil. The object's memory is kept.
-func (s *Shard) Apply(r state.Received, done func()) error {
+func (s *Shard) Apply(r state.Received, done func()) error { return s.apply(r, nil, done) }
+
+// apply is Apply; logged is called ahead of done, when the change is in the store's log.
+func (s *Shard) apply(r state.Received, logged, done func()) error {
 	s.set.committer.admit()
 	s.gate.RLock()
 	defer s.gate.RUnlock()
@@ -266,7 +269,9 @@ func (s *Shard) Apply(r state.Received, done func()) error {
 	if s.copy.Late(r, cur.Object) {
 		return fmt.Errorf("apply to partition %d: %w", s.id, ErrSealed)
 	}
-	s.enqueueLocked(s.copy.PlanApply(r, cur), done)
+	o := s.plannedLocked(s.copy.PlanApply(r, cur))
+	o.logged, o.done = logged, done
+	s.set.committer.enqueue(o)
 	return nil
 }
 

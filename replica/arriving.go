@@ -337,11 +337,8 @@ func (r *Replica) applyBatch(ctx context.Context, a *arriving, in *partition.Inc
 			return err
 		}
 		a.taken.hand()
-		wrote := func() {
-			r.applies.wrote(n)
-			a.taken.wrote()
-		}
-		if err := in.Apply(c.Key, c.Object, partition.Batch{Base: b.Base, Floor: b.Floor}, wrote); err != nil {
+		batch := partition.Batch{Base: b.Base, Floor: b.Floor, Logged: a.taken.wrote}
+		if err := in.Apply(c.Key, c.Object, batch, func() { r.applies.wrote(n) }); err != nil {
 			r.applies.wrote(n)
 			return err
 		}
