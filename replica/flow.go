@@ -14,9 +14,10 @@ import (
 // the receiver tells it which chunks are written (TAKEN), and it goes on by that.
 
 const (
-	// windowBytes is what a session keeps under way where the round trip is nothing: a
-	// chunk or two of small values, of which one comes while the other is written.
-	windowBytes = 16 << 10
+	// windowBytes is what a session keeps under way where the round trip is nothing:
+	// some chunks of small values. With a chunk or two (16 KiB) a return on busy
+	// processors took 1.7 times as long as with a mebibyte, with this 1.2 times.
+	windowBytes = 64 << 10
 	// takeRate is what a receiver is thought to write, in compressed bytes a second,
 	// until it has written faster: values of 200 bytes at 14 us each.
 	takeRate = 4 << 20

@@ -73,8 +73,8 @@ func (c *cluster) records(n int) {
 	c.t.Helper()
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range n {
-		c.set("n1", fmt.Sprintf("record-%d", i), fmt.Sprintf(`{"id":%d,"name":"user-%06d","mail":"%08x@example.org","active":%t,"note":"%016x"}`,
-			i, rng.IntN(1e6), rng.Uint32(), i%2 == 0, rng.Uint64()))
+		c.set("n1", fmt.Sprintf("record-%d", i), fmt.Sprintf(`{"id":%d,"name":"user-%06d","mail":"%08x@example.org","active":%t,"note":"%016x%016x%016x%016x%016x"}`,
+			i, rng.IntN(1e6), rng.Uint32(), i%2 == 0, rng.Uint64(), rng.Uint64(), rng.Uint64(), rng.Uint64(), rng.Uint64()))
 	}
 }
 
