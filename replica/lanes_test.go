@@ -86,8 +86,12 @@ func TestLevelFor(t *testing.T) {
 		rtt  time.Duration
 		want wire.LaneLevel
 	}{
-		{1024, 0, wire.LaneBest}, {1024, far, wire.LaneBest}, {1025, 0, wire.LaneDefault}, {1025, far - 1, wire.LaneDefault},
-		{1025, far, wire.LaneBetter}, {1 << 40, far, wire.LaneBetter},
+		{1024, 0, wire.LaneBest},
+		{1024, far, wire.LaneBest},
+		{1025, 0, wire.LaneDefault},
+		{1025, far - 1, wire.LaneDefault},
+		{1025, far, wire.LaneBetter},
+		{1 << 40, far, wire.LaneBetter},
 	} {
 		require.Equal(t, tc.want, replica.LevelFor(tc.dots, tc.rtt), "%d versions, %s", tc.dots, tc.rtt)
 	}

@@ -149,7 +149,9 @@ func TestSeedsThatFailed(t *testing.T) {
 	}{
 		// A tombstone that rot took from one copy, above a hole, stays in another beside
 		// a version whose writer did not know of it.
-		{"rot", 1003049}, {"rot", 1004975}, {"oldtok", 1009328},
+		{"rot", 1003049},
+		{"rot", 1004975},
+		{"oldtok", 1009328},
 		// Two owners dropped their copies by each other's promises, which were over.
 		{"dropping", 3000143},
 	} {
