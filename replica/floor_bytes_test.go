@@ -21,6 +21,9 @@ import (
 // partition that differs. Half of all versions were overwritten, which is where
 // telling the live ones costs the most.
 func TestL2CostsLittleMoreThanL1(t *testing.T) {
+	if testing.Short() {
+		t.Skip("bytes of 40,000 writes are counted: a minute and a half under the race detector, for which there is nothing in it")
+	}
 	inBubble(t, func(t *testing.T) {
 		const keys = 390 * testPartitions // 100,000 in 256 partitions
 		l1, entries, steps := returnBytes(t, keys, false)
