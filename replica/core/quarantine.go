@@ -9,7 +9,8 @@ import (
 // A quarantined copy has lost its clock and kept its entries. It rejoins by L3: the
 // first donor is told what it holds, says which of that lives, and sends the rest; what
 // that donor has seen and does not hold is dead. The others are asked by the clock that
-// came of it. What no owner has seen is this copy's alone. It claims that, and lets others have it, when it is level with all of them.
+// came of it. What no owner has seen is this copy's alone. It claims that, and lets
+// others have it, when it is level with all of them.
 
 const quarantineReason = "its clock was lost: what it holds is compared with the others' copies"
 
