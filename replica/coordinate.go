@@ -197,6 +197,7 @@ func (w *write) decide(held kv.Object) (*partition.Mutation, error) {
 	shown := held
 	if len(w.extra) > 0 {
 		seen := r.cfg.Set.Shard(w.part.Partition).Clock() // what this copy has seen and no longer holds is dead
+		shown = held.Filled(nil)                          // what is planned may be ahead of what it has published
 		for _, o := range w.extra {
 			shown = kv.Merge(shown, &seen, o)
 		}

@@ -11,8 +11,17 @@ import "slices"
 // A version survives if both have it, or if the side that lacks it has never
 // seen it: neither that side's context, nor (for the local side) its clock,
 // covers the dot. So a delete cannot come back and a write beside it survives.
+//
+// A local version that the clock lacks says nothing of others: its copy has lost the
+// clock, and with it most of the version's context. What its place in its actor's order
+// implies would be half of the truth: that others are dead, and not why.
 func Merge(local Object, clock *Clock, remote Object) Object {
-	mine := local.Filled(clock.Base())
+	mine := Object{local.Versions, local.Ctx.Join(clock.Base())}
+	for _, v := range local.Versions {
+		if clock.Has(v.Dot) {
+			mine.Ctx = mine.Ctx.With(v.Dot)
+		}
+	}
 	out := Object{Ctx: mine.Ctx.Join(remote.Ctx)}
 	i, j := 0, 0
 	for i < len(mine.Versions) || j < len(remote.Versions) {

@@ -252,6 +252,19 @@ func TestWhatTheClockHasAndTheDataHasNotIsDead(t *testing.T) {
 	require.Empty(t, kv.Merge(kv.Object{}, &clock, remote).Versions)
 }
 
+// A copy that lost its clock knows of a version that it is one, and not what the
+// author had seen.
+func TestAVersionThatTheClockLacksSaysNothingOfOthers(t *testing.T) {
+	a := kv.Actor{Node: 1}
+	below, held := kv.Dot{Actor: a, Seq: 3}, kv.Dot{Actor: a, Seq: 5}
+	local := kv.Object{Versions: []kv.Version{{Dot: held}}}
+	remote := kv.Object{Versions: []kv.Version{{Dot: below}}}.Filled(nil)
+	var clock kv.Clock
+	require.Len(t, kv.Merge(local, &clock, remote).Versions, 2)
+	clock.Add(held)
+	require.Equal(t, local.Versions, kv.Merge(local, &clock, remote).Versions)
+}
+
 // A dropped version stays known: a late copy of it finds it covered.
 func TestWithoutKeepsTheKnowledgeOfWhatItDrops(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -115,14 +115,13 @@ func (n *Node) salvageKey(k int, key []byte) {
 	if len(base) > 0 {
 		w.fail("I7", "n%d: a copy without its clock has base %v", n.index, base)
 	}
-	ctx := kv.Context(o)
 	for _, op := range w.ops {
 		if op.Key != k {
 			continue
 		}
 		if _, there := o.Find(op.Dot); there {
 			n.unclaimed.add(op.Index)
-		} else if ctx.Has(op.Dot) {
+		} else if o.Ctx.Has(op.Dot) {
 			n.kept.add(op.Index)
 		}
 	}

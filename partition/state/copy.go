@@ -119,7 +119,7 @@ func load(e Entry, sessions map[uint64]kv.VV, base kv.VV) kv.Object {
 // store returns the entry of an object under the planned base: stripped, and
 // leaning on a session record where that holds all or part of the context.
 func (c *Copy) store(o kv.Object, session uint64) Entry {
-	o = o.Stripped(c.base)
+	o = c.strip(o)
 	r, ok := c.sessions[session]
 	if !ok || len(o.Ctx) == 0 {
 		return Entry{Object: o}
@@ -131,6 +131,21 @@ func (c *Copy) store(o kv.Object, session uint64) Entry {
 	o.Ctx = rest
 	return Entry{o, session}
 }
+
+// strip returns an object without what the planned base covers and what its own dots
+// imply: those that the clock has, for others imply nothing.
+func (c *Copy) strip(o kv.Object) kv.Object {
+	if len(o.Ctx) == 0 {
+		return kv.Object{Versions: o.Versions}
+	}
+	claimed := o.Versions
+	if i := slices.IndexFunc(claimed, c.unclaimed); i >= 0 {
+		claimed = slices.DeleteFunc(slices.Clone(claimed), c.unclaimed)
+	}
+	return kv.Object{Versions: o.Versions, Ctx: kv.Object{Versions: claimed, Ctx: o.Ctx}.Stripped(c.base).Ctx}
+}
+
+func (c *Copy) unclaimed(v kv.Version) bool { return !c.clock.Has(v.Dot) }
 
 // Beyond returns, in order, the keys of complex objects whose context the
 // published clock does not cover: they are part of every stream (R5).

@@ -185,7 +185,7 @@ func (c *Copy) dropCovered(ch *Change) {
 }
 
 func (c *Copy) keyChange(ch *Change, key []byte, cur Entry, whole, sent kv.Object) {
-	whole = whole.Stripped(ch.Base)
+	whole = c.strip(whole)
 	k := KeyChange{Key: key, Before: cur, After: c.store(whole, cur.Session), Whole: whole, Sent: sent}
 	d := c.digestDelta(key, cur.Object, k.After.Object)
 	ch.Digest.Add = ch.Digest.Add.Add(d.Add)
