@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"reflect"
 	goruntime "runtime"
@@ -72,36 +73,43 @@ func (m metrics) collectRepair(ch chan<- prometheus.Metric) {
 	byName(ch, "edged_repair_steps_total", "Steps of repair policies' plans, by what the host made of them.", "fate", steps)
 }
 
-// load measures what this process takes of its machine, for plans.
+// loadEvery is over how long load is measured: peers ask twice a second.
+const loadEvery = int64(time.Second)
+
+// load measures what this process takes of its machine and its link, for plans.
 type load struct {
-	mu   sync.Mutex
-	atNS int64
-	cpu  int64 // nanoseconds used until then
-	last uint32
+	mu          sync.Mutex
+	atNS        int64
+	cpu         int64 // nanoseconds used until then
+	sent        int64 // bytes sent until then
+	cpuPermille uint32
+	egressKiBps uint32
 }
 
-// permille is the processor time used since the last look, of all processors.
-func (l *load) permille(nowNS int64) uint32 {
+// look returns the processor time used lately, of all processors, and what was sent.
+func (l *load) look(nowNS, sent int64) (cpuPermille, egressKiBps uint32) {
 	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		return 0 // not known
-	}
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // it does not fail; 0 is not known
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	cpu := u.Utime.Nano() + u.Stime.Nano()
-	if d := nowNS - l.atNS; d >= int64(time.Second) {
+	if d := nowNS - l.atNS; d >= loadEvery {
 		if l.atNS != 0 {
-			l.last = uint32((cpu - l.cpu) * 1000 / (d * int64(goruntime.NumCPU())))
+			l.cpuPermille = uint32((cpu - l.cpu) * 1000 / (d * int64(goruntime.NumCPU())))
+			// A new transport counts from 0.
+			perSecond := float64(max(sent-l.sent, 0)) * float64(time.Second) / float64(d)
+			l.egressKiBps = uint32(min(perSecond/1024, math.MaxUint32))
 		}
-		l.atNS, l.cpu = nowNS, cpu
+		l.atNS, l.cpu, l.sent = nowNS, cpu, sent
 	}
-	return l.last
+	return l.cpuPermille, l.egressKiBps
 }
 
 func (n *Node) planLoad() replica.Load {
 	_, offset := time.Now().Zone()
+	cpu, egress := n.load.look(n.clocks.boottime(), n.links.transport.BytesOut()-n.replica.Stats().LaneBytesOut.Load())
 	return replica.Load{
-		CPUPermille: n.load.permille(n.clocks.boottime()), UTCOffsetS: int32(offset),
+		CPUPermille: cpu, EgressKiBps: egress, UTCOffsetS: int32(offset),
 		MemPermille: uint32(n.tier.Stats().Bytes * 1000 / max(n.cfg.MemoryBytes, 1)),
 	}
 }

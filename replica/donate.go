@@ -60,6 +60,9 @@ func (r *Replica) serveHello(name string, request []byte) ([]byte, error) {
 		ack = wire.HelloAck{Code: wire.HelloBusy, View: ack.View}
 		stream = nil
 	}
+	if h.AsksHeat {
+		ack.Heat = r.heat.tell(h.Copies, r.cfg.Boottime())
+	}
 	rec.copies = ack.Copies
 	r.sessions.remember(answerKey{name, h.Session}, rec)
 	r.step(core.HelloAsked{Name: name, Node: peer.node, Copies: h.Copies})

@@ -12,6 +12,7 @@ import (
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/repair"
 	"edged.dev/edged/partition"
+	"edged.dev/edged/transport/wire"
 )
 
 const (
@@ -143,6 +144,10 @@ func (h *heat) hotKeys(parts []kv.Partition) map[kv.Partition][]string {
 func (h *heat) rate(p kv.Partition, now int64) uint32 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.rateLocked(p, now)
+}
+
+func (h *heat) rateLocked(p kv.Partition, now int64) uint32 {
 	if int64(p) >= int64(len(h.rates)) {
 		return 0
 	}
@@ -268,25 +273,77 @@ func (h *heat) percentileLocked() {
 
 // show fills in what a plan is told of clients. What came since the last tick
 // counts, if that is no less: a node that returns plans before its first.
-func (h *heat) show(in *repair.Input, now int64) {
+//
+// A node that returns has no reads of its own, and its donors do: of what each has
+// counted the most is told.
+func (h *heat) show(in *repair.Input, now int64, donors []wire.Heat) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	lately := func(n uint64) uint64 { return h.latelyLocked(now, n) }
 	in.RequestsPerS, in.ForegroundP99US = h.requests, h.p99US
-	for i := range in.Ranges {
-		if p := in.Ranges[i].Partition; p < uint64(len(h.rates)) {
-			in.Ranges[i].Reads = max(h.rates[p], uint32(lately(h.reads[p].n.Load()-h.reads[p].last)))
+	reads, prefixes := map[uint64]uint32{}, h.prefixesLocked(now)
+	for _, d := range donors {
+		for _, p := range d.Partitions {
+			reads[uint64(p.Partition)] = max(reads[uint64(p.Partition)], p.Reads)
+		}
+		for _, p := range d.Prefixes {
+			prefixes[p.Prefix] = max(prefixes[p.Prefix], p.Reads)
 		}
 	}
-	for name, p := range h.prefixes {
-		if rate := max(p.rate, lately(p.hits*sampleReads)); rate > 0 {
-			in.Hot = append(in.Hot, repair.Hot{Prefix: name, Reads: uint32(rate)})
-		}
+	for i := range in.Ranges {
+		p := in.Ranges[i].Partition
+		in.Ranges[i].Reads = max(h.rateLocked(kv.Partition(p), now), reads[p])
+	}
+	for name, rate := range prefixes {
+		in.Hot = append(in.Hot, repair.Hot{Prefix: name, Reads: rate})
 	}
 	slices.SortFunc(in.Hot, func(a, b repair.Hot) int {
 		return cmp.Or(cmp.Compare(b.Reads, a.Reads), cmp.Compare(a.Prefix, b.Prefix))
 	})
 	in.Hot = in.Hot[:min(len(in.Hot), repair.MaxHot)]
+}
+
+// prefixesLocked returns the prefixes that are read, and how often.
+func (h *heat) prefixesLocked(now int64) map[string]uint32 {
+	out := map[string]uint32{}
+	for name, p := range h.prefixes {
+		if rate := max(p.rate, h.latelyLocked(now, p.hits*sampleReads)); rate > 0 {
+			out[name] = uint32(rate)
+		}
+	}
+	return out
+}
+
+// tell returns the heat of the partitions that another node asks about, the hottest.
+func (h *heat) tell(asked []wire.CopyClock, now int64) (out wire.Heat) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range asked {
+		if rate := h.rateLocked(asked[i].Partition, now); rate > 0 {
+			out.Partitions = append(out.Partitions, wire.PartHeat{Partition: asked[i].Partition, Reads: rate})
+		}
+	}
+	for name, rate := range h.prefixesLocked(now) {
+		out.Prefixes = append(out.Prefixes, wire.PrefixHeat{Prefix: name, Reads: rate})
+	}
+	slices.SortFunc(out.Partitions, func(a, b wire.PartHeat) int {
+		return cmp.Or(cmp.Compare(b.Reads, a.Reads), cmp.Compare(a.Partition, b.Partition))
+	})
+	slices.SortFunc(out.Prefixes, func(a, b wire.PrefixHeat) int {
+		return cmp.Or(cmp.Compare(b.Reads, a.Reads), cmp.Compare(a.Prefix, b.Prefix))
+	})
+	out.Partitions = out.Partitions[:min(len(out.Partitions), wire.MaxHeatParts)]
+	out.Prefixes = out.Prefixes[:min(len(out.Prefixes), wire.MaxHeatPrefixes)]
+	return out
+}
+
+// toldHeat returns what the connected peers told of what is read of them.
+func (r *Replica) toldHeat() (out []wire.Heat) {
+	for _, p := range r.remotes() {
+		if told := p.heat.Load(); told != nil {
+			out = append(out, *told)
+		}
+	}
+	return out
 }
 
 // timed counts a request and, of some, notes how long it takes.

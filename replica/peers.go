@@ -25,6 +25,9 @@ type remote struct {
 
 	clockKnown atomic.Bool // it has told its wall clock
 
+	load atomic.Pointer[wire.Load] // as it told last; nil: it has not
+	heat atomic.Pointer[wire.Heat] // as it told in its last answer to a HELLO that asked; nil: it has not
+
 	mu     sync.Mutex
 	flight []inFlight             // ascending
 	floors map[kv.Partition]kv.VV // that it was sent, by this connection
@@ -126,13 +129,18 @@ type Peer struct {
 	Fresh  bool
 	RTTNS  int64
 	SeenNS int64 // boot-time clock
+	Load   wire.Load
 }
 
 // Connected returns the connected peers by name.
 func (r *Replica) Connected() []Peer {
 	var out []Peer
 	for _, p := range r.remotes() {
-		out = append(out, Peer{p.name, p.node, p.boot, r.fresh(p), p.rttNS.Load(), p.pongAt.Load()})
+		peer := Peer{Name: p.name, Node: p.node, Boot: p.boot, Fresh: r.fresh(p), RTTNS: p.rttNS.Load(), SeenNS: p.pongAt.Load()}
+		if l := p.load.Load(); l != nil {
+			peer.Load = *l
+		}
+		out = append(out, peer)
 	}
 	return out
 }
@@ -234,14 +242,16 @@ func (r *Replica) ponged(p *remote, pong wire.Pong) {
 	r.boundTimeLocked()
 	r.peersMu.Unlock()
 	r.seeHLC(pong.HLC)
+	p.load.Store(&pong.Load)
 	r.step(core.Ponged{Name: p.name, Stamp: pong.Stamp, Load: pong.Load})
 }
 
 // load is what this node tells of itself to who may choose it as a donor.
 func (r *Replica) load() wire.Load {
-	l := wire.Load{Sessions: uint8(r.sessions.streamed())}
+	l := wire.Load{Sessions: uint8(r.sessions.streamed()), Leaving: r.leaving.Load()}
 	if r.cfg.Load != nil {
-		l.Busy = uint8(min(r.cfg.Load().CPUPermille/10, 100))
+		own := r.cfg.Load()
+		l.Busy, l.Mem, l.EgressKiBps = uint8(min(own.CPUPermille/10, 100)), uint8(min(own.MemPermille/10, 100)), own.EgressKiBps
 	}
 	return l
 }

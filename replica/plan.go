@@ -37,7 +37,9 @@ type PlanDecision struct {
 type Load struct {
 	CPUPermille, MemPermille uint32
 	UTCOffsetS               int32
-	BudgetBytes              uint64 // that repair may move in a round, 0: no limit is set
+	// EgressKiBps is what it sends to other nodes, the streams of sessions aside: what
+	// they may take is the plan's to say.
+	EgressKiBps uint32
 }
 
 const (
@@ -206,7 +208,7 @@ func (r *Replica) planInput() (in repair.Input, rest []uint64) {
 		}
 		in.Ranges = append(in.Ranges, rg)
 	}
-	r.heat.show(&in, now)
+	r.heat.show(&in, now, r.toldHeat())
 	return in, rest
 }
 
@@ -217,10 +219,11 @@ func (r *Replica) planPeers(in *repair.Input) ([]repair.Peer, map[string]uint32)
 	if r.cfg.Load != nil {
 		load = r.cfg.Load()
 	}
-	in.CPUPermille, in.UTCOffsetS, in.BudgetBytes = load.CPUPermille, load.UTCOffsetS, load.BudgetBytes
+	in.CPUPermille, in.UTCOffsetS = load.CPUPermille, load.UTCOffsetS
+	in.BudgetBytes = uint64(max(r.syncRate(), 0)) * repair.RoundMS / 1000
 	peers := []repair.Peer{{
 		Name: r.cfg.Self, Node: uint64(r.cfg.Node), CPUPermille: load.CPUPermille, MemPermille: load.MemPermille,
-		Zone: zones[r.cfg.Self], State: repair.Rejoining,
+		EgressKiBps: load.EgressKiBps, Zone: zones[r.cfg.Self], State: r.ownState(),
 	}}
 	index := map[string]uint32{}
 	live := r.LiveOf()
@@ -229,8 +232,13 @@ func (r *Replica) planPeers(in *repair.Input) ([]repair.Peer, map[string]uint32)
 			break
 		}
 		rtt := uint32(min(max(p.RTTNS, 0)/1000, math.MaxUint32))
-		peer := repair.Peer{Name: p.Name, Node: uint64(p.Node), RTTUS: rtt, Zone: zones[p.Name], Link: repair.LinkOf(rtt)}
+		peer := repair.Peer{
+			Name: p.Name, Node: uint64(p.Node), RTTUS: rtt, Zone: zones[p.Name], Link: repair.LinkOf(rtt),
+			CPUPermille: 10 * uint32(p.Load.Busy), MemPermille: 10 * uint32(p.Load.Mem), EgressKiBps: p.Load.EgressKiBps,
+		}
 		switch {
+		case p.Load.Leaving:
+			peer.State = repair.Draining
 		case !p.Fresh:
 			peer.State = repair.Suspect
 		case live[p.Name] == 0:
@@ -241,6 +249,19 @@ func (r *Replica) planPeers(in *repair.Input) ([]repair.Peer, map[string]uint32)
 	}
 	in.Peers = peers
 	return peers, index
+}
+
+// ownState is what this node does.
+func (r *Replica) ownState() repair.State {
+	if r.leaving.Load() {
+		return repair.Draining
+	}
+	for _, p := range r.Parts() {
+		if p.Self && p.State != kv.Live {
+			return repair.Rejoining
+		}
+	}
+	return repair.Up
 }
 
 // zonesOf numbers the zones of a layout from 1, in the order of their names, and

@@ -29,6 +29,9 @@ func (p *planner) PlanRepair(_ context.Context, in repair.Input) replica.PlanDec
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.inputs = append(p.inputs, in)
+	if p.answer == nil {
+		return replica.PlanDecision{Policy: "test", Plan: repair.Builtin(in), Fallback: "trap"}
+	}
 	return replica.PlanDecision{Policy: "test", Epoch: 3, Plan: repair.Guard(in, p.answer(in))}
 }
 

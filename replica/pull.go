@@ -29,6 +29,7 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 	h := wire.Hello{Session: e.Session, View: r.view(), Wants: slices.Clone(e.Wants)}
 	sortParts(h.Wants)
 	h.Orders, h.Planned = r.ordersOf(h.Wants)
+	h.AsksHeat = r.plans.asks.Load() // who has no policy leaves the order to its donors
 	peer := r.remote(e.Name)
 	if peer == nil {
 		r.step(core.HelloAnswered{Name: e.Name, Session: e.Session, Wants: e.Wants, Failed: true, AskAt: at})
@@ -70,6 +71,9 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 	var ack wire.HelloAck
 	if err == nil {
 		ack, err = r.askHello(ctx, e.Name, h)
+	}
+	if h.AsksHeat && err == nil {
+		peer.heat.Store(&ack.Heat)
 	}
 	answered := core.HelloAnswered{Name: e.Name, Session: e.Session, Wants: e.Wants, Ack: ack, AskAt: at}
 	if err != nil || ack.Code == wire.HelloBusy || !pl.take(ack) {

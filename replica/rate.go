@@ -72,7 +72,7 @@ type pacedLane struct {
 	pace   *pace
 	part   *pace
 	rate   *partRate
-	moved  *atomic.Int64
+	stats  *Stats
 }
 
 // partRate is the limit of the partition that a lane streams. It ends with its
@@ -93,7 +93,7 @@ func (p *partRate) limit() int64 {
 // paced puts a lane under the limits, its partitions' until a time.
 func (r *Replica) paced(l openLane, under *window, until int64) pacedLane {
 	rate := &partRate{now: r.cfg.Boottime, until: until}
-	return pacedLane{l, under, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, &r.stats.LaneBytes}
+	return pacedLane{l, under, &r.pace, &pace{limit: rate.limit, now: r.cfg.Boottime}, rate, &r.stats}
 }
 
 func (w pacedLane) Write(b []byte) (int, error) {
@@ -121,7 +121,8 @@ func (w pacedLane) Write(b []byte) (int, error) {
 func (w pacedLane) write(b []byte) (int, error) {
 	defer time.AfterFunc(takeWait, w.cancel).Stop()
 	n, err := w.LaneStream.Write(b)
-	w.moved.Add(int64(n))
+	w.stats.LaneBytes.Add(int64(n))
+	w.stats.LaneBytesOut.Add(int64(n))
 	w.window.wrote(n)
 	return n, err
 }

@@ -160,6 +160,7 @@ type Stats struct {
 	TicksEqual, TicksDifferent  atomic.Int64
 	Sessions, SessionsCut       atomic.Int64
 	LaneBytes                   atomic.Int64 // of lanes, both ways, as they move
+	LaneBytesOut                atomic.Int64 // of them, what was sent
 	LanesIn, LanesOut           atomic.Int64 // of sessions; LanesCut broke off and left their session to others
 	LanesCut, LanesRefused      atomic.Int64 // LanesRefused: of no session that is open, or against the protocol
 	StreamOverflows, LeaseWaits atomic.Int64

@@ -84,7 +84,7 @@ typedef struct {
   uint32_t range_count, ranges_off;     // of edged_range
   uint32_t replica_count, replicas_off; // of edged_replica; the first is this node
   uint32_t params_off, params_len;
-  uint64_t budget_bytes; // that repair may move in this round, 0: no limit is set
+  uint64_t budget_bytes; // that repair may move in the 5 s of a round, 0: no limit is set
   uint32_t max_steps;
   uint32_t cpu_permille; // processor time that this node uses
   uint32_t inflight;     // sessions under way
@@ -102,7 +102,8 @@ typedef struct {
   uint32_t reserved[3];
 } edged_load;
 
-// One partition and one peer that has more of it. A partition comes once for each
+// One partition and one peer that has more of it; reads_per_s are those of the
+// clients here or at one of the donors, whichever are more. A partition comes once for each
 // peer that it may be fetched from. Counts of keys, bytes and dots are estimates.
 typedef struct {
   uint64_t range_id;    // the partition
@@ -112,7 +113,8 @@ typedef struct {
   uint16_t rtt_ms, failures; // failures: sessions that broke off
 } edged_range;
 
-// A node. What is not known of another is 0.
+// A node. What is not known of another is 0. egress_kib_s is what it sends to other
+// nodes, the streams of repair aside.
 typedef struct {
   uint64_t node_id;
   uint32_t cpu_permille, mem_permille, egress_kib_s, rtt_us;

@@ -146,17 +146,18 @@ func explainInput(t *table, in admin.RepairInput) {
 		time.Duration(in.ForegroundP99US)*time.Microsecond, in.Inflight))
 	budget := "none"
 	if in.BudgetBytes > 0 {
-		budget = node.FormatSize(int64(in.BudgetBytes))
+		budget = node.FormatSize(int64(in.BudgetBytes)) + " in this round"
 	}
 	t.row("BUDGET", fmt.Sprintf("%s; at most %d steps", budget, in.MaxSteps))
 	for _, h := range in.Hot {
 		t.row("HOT", fmt.Sprintf("%q %d reads/s", h.Prefix, h.ReadsPerS))
 	}
 	t.line("")
-	t.row("PEER", "ZONE", "STATE", "LINK", "RTT", "CPU", "MEMORY")
+	t.row("PEER", "ZONE", "STATE", "LINK", "RTT", "CPU", "MEMORY", "SENDS")
 	for _, p := range in.Peers {
 		t.row(p.Name, strconv.Itoa(int(p.Zone)), nameOf(p.State, "up", "suspect", "draining", "rejoining"),
-			nameOf(p.Link, "-", "local", "near", "far"), (time.Duration(p.RTTUS) * time.Microsecond).String(), permilleText(p.CPUPermille), permilleText(p.MemPermille))
+			nameOf(p.Link, "-", "local", "near", "far"), (time.Duration(p.RTTUS) * time.Microsecond).String(), permilleText(p.CPUPermille), permilleText(p.MemPermille),
+			node.FormatSize(int64(p.EgressKiBps)<<10)+"/s")
 	}
 	t.line("")
 	t.row("PARTITION", "FROM", "MISSING", "BYTES", "OF KEYS", "FOR", "REPAIRED", "READS/S", "SERVES", "FAILURES")

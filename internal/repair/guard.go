@@ -74,13 +74,16 @@ func (p Plan) Count(f Fate) (n int) {
 	return n
 }
 
-// Builtin is the plan for those who have no policy: everything now, in the order
-// of partitions, from whoever has it, at the default rate.
+// Builtin is the plan for those who have no policy: everything now, what is read
+// most first, from whoever has it, at the default rate.
 func Builtin(in Input) Plan {
 	var p Plan
 	for i := range in.Ranges {
 		p.Steps = append(p.Steps, in.add(i))
 	}
+	slices.SortStableFunc(p.Steps, func(a, b Planned) int {
+		return cmp.Compare(in.Ranges[b.Range].Reads, in.Ranges[a.Range].Reads)
+	})
 	for i := range p.Steps {
 		p.Steps[i].Fate = Kept
 		p.Steps[i].Why = ""

@@ -149,6 +149,7 @@ type peer struct {
 	pongAt   int64 // stamp of the newest PING it answered
 	state    wire.State
 	load     wire.Load
+	loadTold bool // over this connection
 	hello    bool // the HELLO of this connection was sent
 	answered bool
 	busyTill int64

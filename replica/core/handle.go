@@ -222,7 +222,7 @@ func (m *Machine) nextTick() int64 {
 
 func (m *Machine) ponged(e Ponged) {
 	if p := m.peers[e.Name]; p != nil {
-		p.load = e.Load
+		p.load, p.loadTold = e.Load, true
 		m.heard(p, e.Stamp)
 	}
 }

@@ -25,7 +25,7 @@ const (
 	planFirst = 1000 * ms
 	// planAgain spaces the questions for a plan.
 	planAgain = 500 * ms
-	// planGather is how long the first plan waits for the clocks of every other
+	// planGather is how long the first plan waits for the clocks and load of every other
 	// member, so that it can choose among them: those that come up, too, connect
 	// within it.
 	planGather = 250 * ms
@@ -172,10 +172,11 @@ func (m *Machine) turnWave(lowest int) {
 	}
 }
 
-// allAnswered reports whether every other member has told its clocks.
+// allAnswered reports whether every other member has told its clocks and its load,
+// which come by different streams.
 func (m *Machine) allAnswered() bool {
 	for _, name := range m.parts[kv.System].others {
-		if p := m.peers[name]; p == nil || !p.up || !p.answered {
+		if p := m.peers[name]; p == nil || !p.up || !p.answered || !p.loadTold {
 			return false
 		}
 	}

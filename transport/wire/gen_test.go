@@ -232,7 +232,10 @@ func plainFrames() []frameCase {
 			p := ping(t)
 			return wire.Pong{
 				Stamp: p.Stamp, StateVersion: p.StateVersion, WallMS: p.WallMS, HLC: p.HLC,
-				Load: wire.Load{Sessions: rapid.Byte().Draw(t, "sessions"), Busy: rapid.Byte().Draw(t, "busy")},
+				Load: wire.Load{
+					Sessions: rapid.Byte().Draw(t, "sessions"), Busy: rapid.Byte().Draw(t, "busy"), Mem: rapid.Byte().Draw(t, "mem"),
+					EgressKiBps: rapid.Uint32().Draw(t, "egress"), Leaving: rapid.Bool().Draw(t, "leaving"),
+				},
 			}
 		}), parseAs(wire.ParsePong)},
 		{"state", drawAs(func(t *rapid.T) wire.State {

@@ -33,7 +33,7 @@ func TestGoldenFrames(t *testing.T) {
 		want  string
 	}{
 		"ping":  {wire.Ping{Stamp: 1, StateVersion: 2, WallMS: 3, HLC: 4}.Append(nil), goldenPing},
-		"pong":  {wire.Pong{Stamp: 1, StateVersion: 2, WallMS: 3, HLC: 4, Load: wire.Load{Sessions: 1, Busy: 50}}.Append(nil), goldenPong},
+		"pong":  {wire.Pong{Stamp: 1, StateVersion: 2, WallMS: 3, HLC: 4, Load: wire.Load{Sessions: 1, Busy: 50, Mem: 7, EgressKiBps: 256, Leaving: true}}.Append(nil), goldenPong},
 		"state": {wire.State{Version: 1, View: 2, System: wire.ServingLive, Parts: []wire.Serving{0, 1, 2, 3, 1}}.Append(nil), goldenState},
 		"apply": {wire.Apply{View: 9, Writes: []wire.Write{{Seq: 5, Partition: 2, Copy: wire.Copy{Key: []byte("k"), Object: object}}}}.Append(nil), goldenApply},
 		"ack":   {wire.Ack{Seq: 5, Copies: copies}.Append(nil), goldenAck},
@@ -72,7 +72,7 @@ func goldenLaneFrame(t *testing.T, o kv.Object, clock kv.Clock) []byte {
 // In the order of the fields; a dictionary of actors comes first.
 const (
 	goldenPing  = "030100000000000000020000000000000003000000000000000400000000000000"
-	goldenPong  = "0401000000000000000200000000000000030000000000000004000000000000000132"
+	goldenPong  = "0401000000000000000200000000000000030000000000000004000000000000000132070001000001"
 	goldenTaken = "2c010000000000000002ac02"
 	goldenState = "05010000000000000002000000000000000105e401"
 	goldenApply = "060200a10000000000000001b100000000000000040603000000060000000900000000000000010502016b0204000701" +

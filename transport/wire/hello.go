@@ -48,6 +48,9 @@ func (h Hello) Append(dst []byte, c *Codec, checkpoint []CopyClock) []byte {
 	if h.Pending > 0 {
 		e.heldDots(h.Held)
 	}
+	if h.AsksHeat { // an earlier version does not read on
+		e.byte(1)
+	}
 	return c.pack(e.finish(), len(dst)+1)
 }
 
@@ -79,6 +82,9 @@ func ParseHello(frame []byte, c *Codec, checkpoint func(id uint64) []CopyClock) 
 	h.Orders, h.Planned = r.orders()
 	if h.Pending > 0 {
 		h.Held = r.heldDots()
+	}
+	if r.err == nil && len(r.b) > 0 {
+		h.AsksHeat = r.byte()&1 == 1
 	}
 	return h, r.end("hello")
 }
@@ -124,6 +130,7 @@ func (h HelloAck) Append(dst []byte, c *Codec, asked []CopyClock) []byte {
 	e.byte(byte(h.Code))
 	e.u64(h.View)
 	e.answer(h.Copies, h.Equal, ref)
+	e.heat(h.Heat)
 	return c.pack(e.finish(), len(dst)+1)
 }
 
@@ -134,6 +141,7 @@ func ParseHelloAck(frame []byte, c *Codec, asked []CopyClock) (HelloAck, error) 
 	ref := r.lean(asked)
 	h := HelloAck{Code: r.helloCode(), View: r.u64()}
 	h.Copies, h.Equal = r.answer(ref)
+	h.Heat = r.heat()
 	return h, r.end("hello ack")
 }
 

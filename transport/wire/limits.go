@@ -52,6 +52,12 @@ const (
 	MaxRuleSets        = 16
 	MaxOrderRules      = 16
 	MaxRulePrefixBytes = 256
+	// MaxHeatParts and MaxHeatPrefixes bound what a HELLO_ACK tells of what is read,
+	// with prefixes of MaxHeatPrefixBytes at most: 1.5 KiB at most, and what is cooler
+	// makes no difference to the order.
+	MaxHeatParts       = 64
+	MaxHeatPrefixes    = 16
+	MaxHeatPrefixBytes = 64
 	// MaxBatchCopies bounds the objects of one BATCH or TAIL and MaxBatchVersions
 	// their versions, at 100 and 72 bytes of memory each. A sender ends a record
 	// with its chunk, which has room for fewer.

@@ -1,6 +1,10 @@
 package wire
 
-import "edged.dev/edged/internal/kv"
+import (
+	"encoding/binary"
+
+	"edged.dev/edged/internal/kv"
+)
 
 // Append appends the frame.
 func (p Ping) Append(dst []byte) []byte { return p.append(dst, TypePing) }
@@ -8,7 +12,8 @@ func (p Ping) Append(dst []byte) []byte { return p.append(dst, TypePing) }
 // Append appends the frame.
 func (p Pong) Append(dst []byte) []byte {
 	ping := Ping{Stamp: p.Stamp, StateVersion: p.StateVersion, WallMS: p.WallMS, HLC: p.HLC}
-	return append(ping.append(dst, TypePong), p.Load.Sessions, p.Load.Busy)
+	b := append(ping.append(dst, TypePong), p.Load.Sessions, p.Load.Busy, p.Load.Mem)
+	return append(binary.LittleEndian.AppendUint32(b, p.Load.EgressKiBps), b2u(p.Load.Leaving))
 }
 
 func (p Ping) append(dst []byte, t Type) []byte {
@@ -33,6 +38,11 @@ func ParsePong(frame []byte) (Pong, error) {
 	ping := r.ping()
 	p := Pong{Stamp: ping.Stamp, StateVersion: ping.StateVersion, WallMS: ping.WallMS, HLC: ping.HLC}
 	p.Load = Load{Sessions: r.byte(), Busy: r.byte()}
+	if r.err == nil && len(r.b) > 0 { // an earlier version does not tell the rest
+		p.Load.Mem = r.byte()
+		p.Load.EgressKiBps = binary.LittleEndian.Uint32(r.take(4))
+		p.Load.Leaving = r.upTo("a mark", 1) == 1
+	}
 	return p, r.end("pong")
 }
 

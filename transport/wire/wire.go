@@ -86,6 +86,10 @@ type Pong struct {
 type Load struct {
 	Sessions uint8 // that it streams
 	Busy     uint8 // percent of its processors that its process uses
+	Mem      uint8 // percent of the memory for its store's tier that is in use
+	// EgressKiBps is what it sends to other nodes, streams of sessions aside.
+	EgressKiBps uint32
+	Leaving     bool // it stops, and serves nothing more
 }
 
 // Serving is what STATE tells of a partition, two bits.
@@ -251,6 +255,8 @@ type Hello struct {
 	// in their order, before all others; else the donor's own reads count as much.
 	Orders  []Order
 	Planned bool
+	// AsksHeat has the donor tell what is read of it: the plan is made by that.
+	AsksHeat bool
 	// Held has, of wanted partitions of which this copy lost its clock, the versions
 	// that are there, whatever the clock in Copies claims. It is told only with Pending:
 	// such a copy can be compared with none.
@@ -281,6 +287,7 @@ type HelloAck struct {
 	View   uint64
 	Copies []CopyClock
 	Equal  []CopyClock // Clock left out: it equals the asker's
+	Heat   Heat        // where the HELLO asked for it
 }
 
 // Done ends a session: the receiver's durable clocks, and the digest of each

@@ -1,6 +1,6 @@
-// Quiet links only, full speed at night. By day a node fetches over near links
-// alone, slowly, and only while its own clients are answered fast; at night it
-// fetches everything from everywhere at the default rate.
+// Quiet links only, full speed at night. By day a node fetches over near links of
+// nodes that send little alone, slowly, and only while its own clients are answered
+// fast; at night it fetches everything from everywhere at the default rate.
 
 const REPAIR_MAGIC: u32 = 0x31514445; // "EDQ1"
 const PLAN_MAGIC: u32 = 0x31504445; // "EDP1"
@@ -20,6 +20,7 @@ const NIGHT_ENDS: u64 = 6;
 const DAY_RATE_KIB_S: u32 = 2048;
 const DAY_DELAY_MS: u32 = 60000; // the host asks again sooner; by night it is over
 const SLOW_US: u32 = 20000; // clients that wait for longer are not to wait for repair
+const BUSY_KIB_S: u32 = 4096; // a node that sends more than this has clients that need its link
 
 let arenaTop: u32 = 0; // behind the request buffer
 
@@ -58,7 +59,7 @@ function isBusy(request: u32): bool {
 
 function isQuiet(replica: u32): bool {
   const link = load<u16>(replica, 28);
-  return link == LINK_LOCAL || link == LINK_NEAR;
+  return (link == LINK_LOCAL || link == LINK_NEAR) && load<u32>(replica, 16) <= BUSY_KIB_S;
 }
 
 export function edged_v1_repair(request: u32, length: u32): u64 {

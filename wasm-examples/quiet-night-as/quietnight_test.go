@@ -53,7 +53,13 @@ func quietNight(t *testing.T, p *exampletest.Planner) {
 	require.Equal(t, []int64{60_000, 60_000}, delays(in), "clients wait already")
 	in.ForegroundP99US = 20_000
 	require.Equal(t, []int64{0, 0}, delays(in))
+	in = at(12, 0)
+	in.Peers[2].EgressKiBps = 4096
+	require.Equal(t, []int64{0, 0}, delays(in))
+	in.Peers[2].EgressKiBps = 4097
+	require.Equal(t, []int64{60_000, 60_000}, delays(in), "the near link is busy, and the other is far")
 	in = at(2, 0)
+	in.Peers[2].EgressKiBps = 1 << 30
 	in.ForegroundP99US = 1 << 30
 	require.Equal(t, []int64{0, 0}, delays(in), "at night it does not ask")
 
