@@ -83,11 +83,20 @@ func Context(filled Object) VV {
 
 // Without returns the object with the dots in drop removed and their knowledge
 // kept: base, the donor's, joins the context, so that a late copy of a dropped
-// version is still known to be dead. The result is to be Stripped.
-func Without(o Object, base VV, drop func(Dot) bool) (Object, bool) {
-	kept := slices.DeleteFunc(slices.Clone(o.Versions), func(v Version) bool { return drop(v.Dot) })
-	if len(kept) == len(o.Versions) {
+// version is still known to be dead. So does what the dropped ones implied, those that
+// the copy's clock has: a stored context is without it. The result is to be Stripped.
+func Without(o Object, clock *Clock, base VV, drop func(Dot) bool) (Object, bool) {
+	out := Object{Ctx: o.Ctx.Join(base)}
+	for _, v := range o.Versions {
+		switch {
+		case !drop(v.Dot):
+			out.Versions = append(out.Versions, v)
+		case clock.Has(v.Dot):
+			out.Ctx = out.Ctx.With(v.Dot)
+		}
+	}
+	if len(out.Versions) == len(o.Versions) {
 		return o, false
 	}
-	return Object{kept, o.Ctx.Join(base)}, true
+	return out, true
 }

@@ -270,7 +270,8 @@ func TestWithoutKeepsTheKnowledgeOfWhatItDrops(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o, base := drawObject(t), drawVV(t)
 		drop := func(d kv.Dot) bool { return d.Seq%2 == 0 && base.Has(d) }
-		kept, changed := kv.Without(o, base, drop)
+		clock := clockOf(o)
+		kept, changed := kv.Without(o, &clock, base, drop)
 		require.Equal(t, slices.ContainsFunc(o.Versions, func(v kv.Version) bool { return drop(v.Dot) }), changed)
 		for _, v := range o.Versions {
 			_, ok := kept.Find(v.Dot)
@@ -283,6 +284,28 @@ func TestWithoutKeepsTheKnowledgeOfWhatItDrops(t *testing.T) {
 			require.Equal(t, o, kept)
 		}
 	})
+}
+
+func clockOf(o kv.Object) (clock kv.Clock) {
+	for _, v := range o.Versions {
+		clock.Add(v.Dot)
+	}
+	return clock
+}
+
+// A stored context is without what the object's own dots imply, so that goes with none
+// of them, but with one that the clock has not: that implies nothing.
+func TestWithoutKeepsWhatADroppedVersionImplied(t *testing.T) {
+	a := kv.Actor{Node: 1}
+	below, dropped := kv.Dot{Actor: a, Seq: 2}, kv.Dot{Actor: a, Seq: 3}
+	o := kv.Object{Versions: []kv.Version{{Dot: dropped}}}
+	clock := clockOf(o)
+	kept, changed := kv.Without(o, &clock, nil, func(kv.Dot) bool { return true })
+	require.True(t, changed)
+	require.True(t, kept.Ctx.Has(below))
+	kept, changed = kv.Without(o, &kv.Clock{}, nil, func(kv.Dot) bool { return true })
+	require.True(t, changed)
+	require.Empty(t, kept.Ctx)
 }
 
 func BenchmarkMerge(b *testing.B) {

@@ -194,7 +194,7 @@ func (c *Copy) PlanEnd(in *Incoming, clock kv.Clock, floor kv.VV, suspects []Key
 	var drops []drop
 	for _, s := range suspects {
 		held := c.Load(s.Entry)
-		if whole, changed := kv.Without(held, donorBase, dead); changed {
+		if whole, changed := kv.Without(held, &c.clock, donorBase, dead); changed {
 			for _, v := range held.Versions {
 				if (in.BaseS.Has(v.Dot) || in.unclaimed.Has(v.Dot)) && dead(v.Dot) {
 					in.buried++
