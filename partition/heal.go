@@ -24,8 +24,12 @@ type Item struct {
 // Items returns the values of some ranges of tree hashes, in order, as they are at
 // a clock; about limit of them at most. All up to the hash upto are told.
 func (s *Shard) Items(at kv.Clock, ranges []merkle.Range, salt uint64, limit int) (items []Item, upto uint64, err error) {
+	return s.items(&at, ranges, salt, limit)
+}
+
+func (s *Shard) items(at *kv.Clock, ranges []merkle.Range, salt uint64, limit int) (items []Item, upto uint64, err error) {
 	upto = ^uint64(0)
-	err = s.at(at, func(snap cache.Snapshot) error {
+	err = s.at(at, func(snap cache.Snapshot, _ *cache.Copy) error {
 		for _, r := range ranges {
 			err := s.foundIn(snap, r, func(hash uint64, f *FoundObject) error {
 				if n := len(items); n >= limit && items[n-1].Hash>>16 != hash>>16 {
@@ -59,7 +63,7 @@ var errEnough = errors.New("enough")
 // Held returns what the copy really holds of keys, at a clock.
 func (s *Shard) Held(at kv.Clock, keys [][]byte) ([]FoundObject, error) {
 	var out []FoundObject
-	err := s.at(at, func(snap cache.Snapshot) error {
+	err := s.at(&at, func(snap cache.Snapshot, _ *cache.Copy) error {
 		for _, key := range keys {
 			f, err := s.foundKey(snap, key)
 			if err != nil {
@@ -83,8 +87,9 @@ func (s *Shard) foundKey(from cache.Snapshot, key []byte) (*FoundObject, error) 
 	return s.inspect(from, key, directory)
 }
 
-// at calls fn with a snapshot in which the copy is recorded at a clock.
-func (s *Shard) at(clock kv.Clock, fn func(cache.Snapshot) error) error {
+// at calls fn with a snapshot in which the copy is recorded at a clock, and with that
+// record; nil: at any clock.
+func (s *Shard) at(clock *kv.Clock, fn func(cache.Snapshot, *cache.Copy) error) error {
 	snap, err := s.set.cfg.Store.Snapshot()
 	if err != nil {
 		return err
@@ -92,10 +97,10 @@ func (s *Shard) at(clock kv.Clock, fn func(cache.Snapshot) error) error {
 	c, err := s.copyIn(snap)
 	switch {
 	case err != nil:
-	case !c.Clock.Equal(clock):
+	case clock != nil && !c.Clock.Equal(*clock):
 		err = ErrMoved
 	default:
-		err = fn(snap)
+		err = fn(snap, &c)
 	}
 	return errors.Join(err, snap.Close())
 }
@@ -127,35 +132,7 @@ func (s *Shard) Heal(look *Look, fixes []Fix, whole bool, done func()) (left [][
 	if !quiet {
 		return nil, fmt.Errorf("heal partition %d: %w", s.id, ErrMoved)
 	}
-	snap, err := s.set.cfg.Store.Snapshot()
-	if err != nil {
-		return nil, fmt.Errorf("heal partition %d: %w", s.id, err)
-	}
-	cures, left, err := s.cures(snap, fixes)
-	if err = errors.Join(err, snap.Close()); err != nil {
-		return nil, fmt.Errorf("heal partition %d: %w", s.id, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	plain := make([]state.Cure, len(cures))
-	for i := range cures {
-		plain[i] = cures[i].Cure
-	}
-	ch := s.copy.PlanHeal(plain, look.Tree.Root(), look.Recorded)
-	if !look.Fit() {
-		s.copy.PlanLoss(ch)
-		if !whole || len(left) > 0 {
-			ch.Digest = state.Delta{}
-		}
-	}
-	o := s.set.committer.newOp(s, ch)
-	for i := range cures {
-		s.cureRecords(o, &cures[i])
-		s.overlay[string(cures[i].Key)] = s.newPlannedLocked(cures[i].After)
-	}
-	o.done = done
-	s.set.committer.enqueue(o)
-	return left, nil
+	return s.heal(look, fixes, whole, done)
 }
 
 // cure is a state.Cure with what was found of its records.

@@ -55,6 +55,7 @@ type FoundObject struct {
 	Key      []byte
 	Entry    state.Entry  // as in the directory
 	Versions []Found      // in dot order
+	Beyond   bool         // its context goes beyond the copy's clock; HeldNow says so
 	strays   []kv.Version // without a place in the directory
 	broken   bool         // the directory does not parse
 }

@@ -33,6 +33,7 @@ type Shard struct {
 	record  []byte     // the last one put into the tier
 	warm    *warmTree  // of what is published, nil: none
 	warming *changeLog // what is published while one is built
+	watches []*Watch
 
 	warmUp sync.Mutex  // builds a tree
 	unfit  atomic.Bool // must not give to others

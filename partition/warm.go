@@ -52,13 +52,17 @@ type TreeAnswer struct {
 // Answer answers a peer's question about the tree of what the copy holds at a
 // clock. The tree is built by one look on first need, and then kept in step.
 func (s *Shard) Answer(ctx context.Context, at kv.Clock, q merkle.Question) (TreeAnswer, error) {
+	return s.answer(ctx, &at, q)
+}
+
+func (s *Shard) answer(ctx context.Context, at *kv.Clock, q merkle.Question) (TreeAnswer, error) {
 	if err := s.heat(ctx); err != nil {
 		return TreeAnswer{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.warm
-	if w == nil || !s.copy.Now().Clock.Equal(at) {
+	if w == nil || at != nil && !s.copy.Now().Clock.Equal(*at) {
 		return TreeAnswer{}, fmt.Errorf("answer for partition %d: %w", s.id, ErrMoved)
 	}
 	w.used = true
@@ -148,6 +152,7 @@ func (s *Shard) keepWarmLocked(changes []*state.Change) {
 		}
 	}
 	s.warmLocked(changes)
+	s.watchLocked(changes)
 }
 
 func (s *Shard) warmLocked(changes []*state.Change) {

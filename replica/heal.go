@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
-	"github.com/zeebo/xxh3"
-
 	"edged.dev/edged/internal/kv"
-	"edged.dev/edged/merkle"
 	"edged.dev/edged/partition"
 	"edged.dev/edged/replica/core"
 	"edged.dev/edged/transport/wire"
@@ -37,9 +33,14 @@ type Healer struct {
 	Lies int
 	Lied func(name string, err error)
 
+	// Pause lets some time pass between two looks at copies whose clocks do not meet;
+	// nil: they are not looked at.
+	Pause func(ctx context.Context) error
+
 	look     *partition.Look
+	watch    *partition.Watch // while copies are compared whose clocks do not meet, nil: they meet
 	more     bool
-	answered int // owners at this clock
+	answered int // owners at this clock, or at theirs
 	fitPeers int // of them, those whose copy agrees with its own record
 }
 
@@ -58,46 +59,62 @@ func (h *Healer) Heal(ctx context.Context, e core.Heal) core.Healed {
 	if err != nil {
 		return out
 	}
-	st := h.Shard.Status()
-	switch {
-	case len(mended) > 0 && h.look.Fit(): // that was all; whether copies agree is compared anew
+	if len(mended) > 0 && h.look.Fit() { // that was all; whether copies agree is compared anew
 		out.Failed, out.Fit, out.Changed = false, true, len(mended)
 		out.Text, out.Keys = fmt.Sprintf("%d values restored by their checksums", len(mended)), mended[:min(len(mended), maxToldKeys)]
 		return out
-	case !st.Comparable() || !h.look.Clock.Equal(st.Clock):
+	}
+	healed, err := h.vote(ctx, e)
+	if h.Pause != nil && (errors.Is(err, errNotLevel) || errors.Is(err, partition.ErrMoved)) {
+		healed, err = h.voteTwice(ctx, e)
+	}
+	if err != nil {
 		return out
 	}
-	return h.vote(ctx, e, out)
+	return healed
 }
 
 // vote heals what differs at equal clocks.
-func (h *Healer) vote(ctx context.Context, e core.Heal, out core.Healed) core.Healed {
+func (h *Healer) vote(ctx context.Context, e core.Heal) (core.Healed, error) {
+	st := h.Shard.Status()
+	if !st.Comparable() || !h.look.Clock.Equal(st.Clock) {
+		return core.Healed{}, errNotLevel
+	}
 	keys, err := h.differing(ctx, e)
 	if err != nil {
-		return out
+		return core.Healed{}, err
 	}
 	ballots, err := h.ballots(ctx, e, keys)
 	if err != nil {
-		return out
+		return core.Healed{}, err
 	}
-	fixes, told := h.decide(ctx, keys, ballots)
-	out.Keys, out.Changed, out.More, out.Fit = told.keys, told.changed, h.more, h.look.Fit()
+	verdicts := make([]core.Verdict, len(keys))
+	for i := range keys {
+		verdicts[i] = core.Vote(h.Self, ballots[i])
+	}
+	return h.cure(ctx, e, keys, verdicts)
+}
+
+// cure makes of the copy what was decided of keys.
+func (h *Healer) cure(ctx context.Context, e core.Heal, keys []string, verdicts []core.Verdict) (core.Healed, error) {
+	fixes, told := h.decide(ctx, keys, verdicts)
+	out := core.Healed{Partition: e.Partition, Keys: told.keys, Changed: told.changed, More: h.more, Fit: h.look.Fit()}
 	// A record may follow the content only where all that differs was decided, by
 	// somebody whose word counts: else what is lost would be lost on record too, and
 	// the copy would vote against those that have it.
-	whole := !h.more && told.lost+told.short == 0 && (h.fitPeers > 0 || h.answered == len(e.Owners))
+	whole := !h.more && told.lost+told.short+told.moved == 0 && (h.fitPeers > 0 || h.answered == len(e.Owners))
 	if len(fixes) == 0 && (h.look.Fit() || !whole) {
 		out.Failed = !h.look.Fit()
-		return out
+		return out, nil
 	}
 	if err := h.commit(ctx, fixes, whole); err != nil {
-		return core.Healed{Partition: e.Partition, Failed: true}
+		return core.Healed{}, err
 	}
 	after, err := h.Shard.Look(h.Pace)
-	out.Failed, out.Fit = false, err == nil && after.Fit()
+	out.Fit = err == nil && after.Fit()
 	h.Shard.SetUnfit(!out.Fit)
 	out.Text = told.text(out.Fit)
-	return out
+	return out, nil
 }
 
 // mend looks at the whole copy, and fetches the values that are lost or damaged and
@@ -169,188 +186,17 @@ func (h *Healer) await(ctx context.Context, done <-chan struct{}) error {
 
 func (h *Healer) commit(ctx context.Context, fixes []partition.Fix, whole bool) error {
 	done := make(chan struct{})
-	if _, err := h.Shard.Heal(h.look, fixes, whole, func() { close(done) }); err != nil {
+	published := func() { close(done) }
+	var err error
+	if h.watch != nil {
+		_, err = h.Shard.HealWatched(h.watch, h.look, fixes, whole, published)
+	} else {
+		_, err = h.Shard.Heal(h.look, fixes, whole, published)
+	}
+	if err != nil {
 		return err
 	}
 	return h.await(ctx, done)
-}
-
-// clockHash names the clock at which copies are compared.
-func clockHash(p kv.Partition, c kv.Clock) uint64 {
-	var h xxh3.Hasher
-	hashClock(&h, p, c)
-	return h.Sum64()
-}
-
-// differing returns the keys that are damaged here, or whose values differ from
-// those of any owner at this clock: by a descent of both trees, then by the items in
-// the leaves.
-func (h *Healer) differing(ctx context.Context, e core.Heal) ([]string, error) {
-	keys := map[string]bool{}
-	for _, k := range h.look.Suspects {
-		keys[k] = true
-	}
-	for _, name := range e.Owners {
-		ranges, err := h.descend(ctx, name)
-		if err == nil && len(ranges) > 0 {
-			err = h.items(ctx, name, ranges, keys)
-		}
-		h.noteLie(name, err)
-		if err != nil && e.All {
-			return nil, err
-		}
-	}
-	if h.answered == 0 {
-		return nil, errNotLevel
-	}
-	out := slices.Sorted(maps.Keys(keys))
-	if len(out) > wire.MaxHeldKeys {
-		out, h.more = out[:wire.MaxHeldKeys], true
-	}
-	return out, nil
-}
-
-func (h *Healer) noteLie(name string, err error) {
-	if wire.BreachOf(err) == wire.NoBreach {
-		return
-	}
-	h.Lies++
-	if h.Lied != nil {
-		h.Lied(name, err)
-	}
-}
-
-func (h *Healer) tree(ctx context.Context, name string, q wire.Tree) (wire.TreeAck, error) {
-	q.Partition, q.Clock, q.Ask.Salt = h.Partition, clockHash(h.Partition, h.look.Clock), h.Salt
-	resp, err := h.Ask(ctx, name, q.Append(nil))
-	if err != nil {
-		return wire.TreeAck{}, err
-	}
-	ack, err := wire.ParseTreeAck(resp)
-	if err == nil && ack.Code != wire.TreeOK {
-		err = errNotLevel
-	}
-	return ack, err
-}
-
-// descend finds the leaves that differ from a peer's.
-func (h *Healer) descend(ctx context.Context, name string) ([]merkle.Range, error) {
-	root, err := h.tree(ctx, name, wire.Tree{})
-	if err != nil {
-		return nil, err
-	}
-	h.answered++
-	if root.Fit {
-		h.fitPeers++
-	}
-	if merkle.DigestOf(root.Count, root.Sum) == h.look.Tree.Root() {
-		return nil, nil
-	}
-	d := merkle.NewDescent(h.look.Tree, root.Bits, h.Salt)
-	for q, ok := d.Ask(); ok; q, ok = d.Ask() {
-		ack, err := h.tree(ctx, name, wire.Tree{Ask: q})
-		if err != nil {
-			return nil, err
-		}
-		if err := d.Take(ack.Nodes); err != nil {
-			return nil, fmt.Errorf("%w: %w", errLies, err)
-		}
-	}
-	ranges := d.Ranges()
-	if len(ranges) > wire.MaxTreeRanges {
-		ranges, h.more = ranges[:wire.MaxTreeRanges], true
-	}
-	return ranges, nil
-}
-
-// items adds the keys of items that only one side has in the leaves.
-func (h *Healer) items(ctx context.Context, name string, ranges []merkle.Range, keys map[string]bool) error {
-	theirs, err := h.tree(ctx, name, wire.Tree{Ranges: ranges})
-	if err != nil {
-		return err
-	}
-	mine, upto, err := h.Shard.Items(h.look.Clock, ranges, h.Salt, wire.MaxTreeItems)
-	if err != nil {
-		return err
-	}
-	h.more = h.more || min(upto, theirs.Upto) != ^uint64(0)
-	have, there := map[uint64]bool{}, map[uint64]bool{}
-	for _, s := range theirs.Items {
-		there[s] = true
-	}
-	for _, it := range mine {
-		have[it.Short] = true
-		if !there[it.Short] && it.Hash <= theirs.Upto {
-			keys[string(it.Key)] = true
-		}
-	}
-	unknown := slices.DeleteFunc(theirs.Items, func(s uint64) bool { return have[s] })
-	if len(unknown) == 0 {
-		return nil
-	}
-	held, err := h.held(ctx, name, wire.Held{Ranges: ranges, Items: unknown})
-	if err != nil {
-		return err
-	}
-	for _, o := range held.Objects {
-		keys[string(o.Key)] = true
-	}
-	return nil
-}
-
-func (h *Healer) held(ctx context.Context, name string, q wire.Held) (wire.HeldAck, error) {
-	q.Partition, q.Clock, q.Salt = h.Partition, clockHash(h.Partition, h.look.Clock), h.Salt
-	resp, err := h.Ask(ctx, name, q.Append(nil))
-	if err != nil {
-		return wire.HeldAck{}, err
-	}
-	ack, err := wire.ParseHeldAck(resp)
-	if err == nil && ack.Code != wire.TreeOK {
-		err = errNotLevel
-	}
-	if err == nil && len(q.Keys) > 0 && len(ack.Objects) != len(q.Keys) {
-		err = errLies
-	}
-	return ack, err
-}
-
-// ballots asks every owner what it holds of the keys.
-func (h *Healer) ballots(ctx context.Context, e core.Heal, keys []string) ([][]core.Ballot, error) {
-	out := make([][]core.Ballot, len(keys))
-	if len(keys) == 0 {
-		return out, nil
-	}
-	asked := make([][]byte, len(keys))
-	for i, k := range keys {
-		asked[i] = []byte(k)
-	}
-	mine, err := h.Shard.Held(h.look.Clock, asked)
-	if err != nil {
-		return nil, err
-	}
-	for i := range mine {
-		out[i] = append(out[i], core.Ballot{Name: h.Self, Fit: h.look.Fit(), Versions: heldVersions(&mine[i])})
-	}
-	answered := 0
-	for _, name := range e.Owners {
-		ack, err := h.held(ctx, name, wire.Held{Keys: asked})
-		h.noteLie(name, err)
-		if err != nil {
-			continue
-		}
-		answered++
-		for i := range ack.Objects {
-			if string(ack.Objects[i].Key) != keys[i] {
-				h.noteLie(name, errLies)
-				return nil, errLies
-			}
-			out[i] = append(out[i], core.Ballot{Name: name, Fit: ack.Fit, Versions: ack.Objects[i].Versions})
-		}
-	}
-	if answered == 0 || e.All && answered < len(e.Owners) {
-		return nil, errNotLevel
-	}
-	return out, nil
 }
 
 // told is what is said of an attempt.
@@ -358,6 +204,7 @@ type told struct {
 	keys                           []string
 	changed                        int
 	restored, dropped, lost, short int
+	moved                          int // dots that may only be on their way
 }
 
 func (t *told) note(key, what string, d kv.Dot) {
@@ -386,14 +233,15 @@ func (t *told) text(fit bool) string {
 	return strings.Join(out, ", ")
 }
 
-// decide turns the votes into fixes of this copy, and fetches what is to be put in.
-func (h *Healer) decide(ctx context.Context, keys []string, ballots [][]core.Ballot) ([]partition.Fix, told) {
+// decide turns the verdicts into fixes of this copy, and fetches what is to be put in.
+func (h *Healer) decide(ctx context.Context, keys []string, verdicts []core.Verdict) ([]partition.Fix, told) {
 	var out []partition.Fix
 	var t told
 	for i, key := range keys {
-		v := core.Vote(h.Self, ballots[i])
+		v := &verdicts[i]
 		fix := partition.Fix{Key: []byte(key), Drop: v.Drop}
 		t.lost += len(v.Lost)
+		t.moved += len(v.Moved)
 		missing := 0
 		for _, take := range v.Take {
 			got, ok := h.fetch(ctx, key, take)
@@ -406,7 +254,7 @@ func (h *Healer) decide(ctx context.Context, keys []string, ballots [][]core.Bal
 		}
 		t.short += missing
 		_, suspect := slices.BinarySearch(h.look.Suspects, key)
-		if missing > 0 || len(v.Lost) > 0 || !suspect && len(fix.Put)+len(fix.Drop) == 0 {
+		if missing+len(v.Lost)+len(v.Moved) > 0 || !suspect && len(fix.Put)+len(fix.Drop) == 0 {
 			continue
 		}
 		for _, p := range fix.Put {

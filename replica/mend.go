@@ -20,6 +20,12 @@ func (r *Replica) heal(ctx context.Context, e core.Heal) {
 	h := Healer{
 		Self: r.cfg.Self, Partition: e.Partition, Shard: sh, Salt: r.cfg.Jitter(),
 		Pace: func(int) error { return ctx.Err() }, Ask: r.call, Lied: r.breach,
+		Pause: func(ctx context.Context) error {
+			if !sleep(ctx, twiceApart) {
+				return ctx.Err()
+			}
+			return nil
+		},
 	}
 	out := h.Heal(ctx, e)
 	r.stats.HealLies.Add(int64(h.Lies))

@@ -22,7 +22,7 @@ func AnswerTree(ctx context.Context, set *partition.Set, request []byte) ([]byte
 	if code != wire.TreeOK {
 		return wire.TreeAck{Code: code}.Append(nil), nil
 	}
-	a, err := sh.Answer(ctx, clock, q.Ask)
+	a, err := answerTree(ctx, sh, clock, q.Ask)
 	if errors.Is(err, partition.ErrMoved) {
 		return wire.TreeAck{Code: wire.TreeMoved}.Append(nil), nil
 	}
@@ -33,7 +33,7 @@ func AnswerTree(ctx context.Context, set *partition.Set, request []byte) ([]byte
 	if len(q.Ranges) == 0 {
 		return ack.Append(nil), nil
 	}
-	items, upto, err := sh.Items(clock, q.Ranges, q.Ask.Salt, wire.MaxTreeItems-wire.MaxVersions)
+	items, upto, err := itemsOf(sh, clock, q.Ranges, q.Ask.Salt, wire.MaxTreeItems-wire.MaxVersions)
 	if errors.Is(err, partition.ErrMoved) {
 		return wire.TreeAck{Code: wire.TreeMoved}.Append(nil), nil
 	}
@@ -48,17 +48,38 @@ func AnswerTree(ctx context.Context, set *partition.Set, request []byte) ([]byte
 }
 
 // level returns the copy that is asked about, if it is at the clock whose hash is
-// given and nothing of it goes beyond that clock.
-func level(set *partition.Set, p kv.Partition, hash uint64) (*partition.Shard, kv.Clock, wire.TreeCode) {
+// given and nothing of it goes beyond that clock. With hash 0 no clock is asked for, and
+// the clock is nil.
+func level(set *partition.Set, p kv.Partition, hash uint64) (*partition.Shard, *kv.Clock, wire.TreeCode) {
 	sh := set.Shard(p)
 	if sh == nil {
-		return nil, kv.Clock{}, wire.TreeNone
+		return nil, nil, wire.TreeNone
+	}
+	if hash == 0 {
+		if sh.Quarantined() {
+			return nil, nil, wire.TreeMoved
+		}
+		return sh, nil, wire.TreeOK
 	}
 	st := sh.Status()
 	if !st.Comparable() || clockHash(p, st.Clock) != hash {
-		return nil, kv.Clock{}, wire.TreeMoved
+		return nil, nil, wire.TreeMoved
 	}
-	return sh, st.Clock, wire.TreeOK
+	return sh, &st.Clock, wire.TreeOK
+}
+
+func answerTree(ctx context.Context, sh *partition.Shard, at *kv.Clock, q merkle.Question) (partition.TreeAnswer, error) {
+	if at == nil {
+		return sh.AnswerNow(ctx, q)
+	}
+	return sh.Answer(ctx, *at, q)
+}
+
+func itemsOf(sh *partition.Shard, at *kv.Clock, ranges []merkle.Range, salt uint64, limit int) ([]partition.Item, uint64, error) {
+	if at == nil {
+		return sh.ItemsNow(ranges, salt, limit)
+	}
+	return sh.Items(*at, ranges, salt, limit)
 }
 
 // AnswerHeld answers a HELD from a node's copies.
@@ -81,14 +102,14 @@ func AnswerHeld(ctx context.Context, set *partition.Set, request []byte) ([]byte
 	return ack.Append(nil), nil
 }
 
-func heldBy(ctx context.Context, sh *partition.Shard, clock kv.Clock, q wire.Held) (wire.HeldAck, error) {
+func heldBy(ctx context.Context, sh *partition.Shard, at *kv.Clock, q wire.Held) (wire.HeldAck, error) {
 	keys := q.Keys
 	if len(q.Items) > 0 {
 		wanted := map[uint64]bool{}
 		for _, s := range q.Items {
 			wanted[s] = true
 		}
-		items, _, err := sh.Items(clock, q.Ranges, q.Salt, wire.MaxTreeItems)
+		items, _, err := itemsOf(sh, at, q.Ranges, q.Salt, wire.MaxTreeItems)
 		if err != nil {
 			return wire.HeldAck{}, err
 		}
@@ -99,18 +120,25 @@ func heldBy(ctx context.Context, sh *partition.Shard, clock kv.Clock, q wire.Hel
 			}
 		}
 	}
-	a, err := sh.Answer(ctx, clock, merkle.Question{})
+	a, err := answerTree(ctx, sh, at, merkle.Question{})
 	if err != nil {
 		return wire.HeldAck{}, err
 	}
-	found, err := sh.Held(clock, keys)
+	ack := wire.HeldAck{Fit: a.Fit, Told: at == nil}
+	var found []partition.FoundObject
+	if at == nil {
+		found, ack.Clock, err = sh.HeldNow(keys)
+	} else {
+		found, err = sh.Held(*at, keys)
+	}
 	if err != nil {
 		return wire.HeldAck{}, err
 	}
-	ack := wire.HeldAck{Fit: a.Fit}
 	for i := range found {
 		versions := heldVersions(&found[i])
-		ack.Objects = append(ack.Objects, wire.HeldObject{Key: found[i].Key, Versions: versions[:min(len(versions), wire.MaxVersions)]})
+		ack.Objects = append(ack.Objects, wire.HeldObject{
+			Key: found[i].Key, Beyond: found[i].Beyond, Versions: versions[:min(len(versions), wire.MaxVersions)],
+		})
 	}
 	return ack, nil
 }

@@ -8,10 +8,12 @@ import (
 	"edged.dev/edged/transport/wire"
 )
 
-// Ballot is what one owner, at the clock in question, really holds of a key.
+// Ballot is what one owner really holds of a key, at a clock.
 type Ballot struct {
 	Name     string
 	Fit      bool // what its copy holds agrees with its own record
+	Clock    kv.Clock
+	Beyond   bool // the object's context goes beyond that clock
 	Versions []wire.HeldVersion
 }
 
@@ -27,6 +29,9 @@ type Verdict struct {
 	Take []Take
 	Drop []kv.Dot
 	Lost []kv.Dot // held, and verified by nobody: there is nothing to restore it from
+	// Moved are dots of which owners differ and that may only be on their way: nothing
+	// is decided of them.
+	Moved []kv.Dot
 }
 
 // Vote decides about a key by what all owners hold of it at one clock (L4). A dot
@@ -55,6 +60,45 @@ func Vote(self string, ballots []Ballot) Verdict {
 		}
 	}
 	return out
+}
+
+// VoteTwice decides about a key of which the owners, whose clocks never meet, held
+// what first says, and some time later second. The owners are the same, in the same
+// order, and each has seen by then all that any had seen at first, which is seen. What
+// differs is decided as by Vote if it is no more than a difference in time: an owner
+// that lacks a version and had seen it knows it superseded, by something that is in
+// seen, so that no other may hold it any more. A version that an owner had at first,
+// or has not seen before, has moved, and is left to the next time.
+func VoteTwice(self string, first, second []Ballot, seen kv.Clock) Verdict {
+	var out Verdict
+	moved := map[kv.Dot]bool{}
+	for _, d := range dotsOf(second) {
+		if !seen.Has(d) {
+			moved[d] = true // it came since
+			continue
+		}
+		if hasMoved(first, second, d) {
+			moved[d] = true
+			out.Moved = append(out.Moved, d)
+		}
+	}
+	v := Vote(self, second)
+	has := func(d kv.Dot) bool { return moved[d] }
+	out.Drop, out.Lost = slices.DeleteFunc(v.Drop, has), slices.DeleteFunc(v.Lost, has)
+	out.Take = slices.DeleteFunc(v.Take, func(t Take) bool { return moved[t.Version.Dot] })
+	return out
+}
+
+func hasMoved(first, second []Ballot, d kv.Dot) bool {
+	for i := range second {
+		if _, holds := second[i].version(d); holds {
+			continue
+		}
+		if _, held := first[i].version(d); held || first[i].Beyond || !first[i].Clock.Has(d) {
+			return true
+		}
+	}
+	return false
 }
 
 func dotsOf(ballots []Ballot) []kv.Dot {

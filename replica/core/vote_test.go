@@ -58,19 +58,24 @@ func TestVote(t *testing.T) {
 			for _, b := range x.ballots {
 				ballots = append(ballots, ballot(d, b))
 			}
-			v := core.Vote("a", ballots)
-			got := ""
-			switch {
-			case len(v.Drop) > 0:
-				got = "drop"
-			case len(v.Lost) > 0:
-				got = "lost"
-			case len(v.Take) > 0:
-				got = string(rune(v.Take[0].Version.Hash)) + " " + strings.Join(v.Take[0].From, ",")
-			}
-			require.Equal(t, x.want, got)
+			require.Equal(t, x.want, told(core.Vote("a", ballots)))
 		})
 	}
+}
+
+// told is a verdict in words.
+func told(v core.Verdict) string {
+	switch {
+	case len(v.Drop) > 0:
+		return "drop"
+	case len(v.Lost) > 0:
+		return "lost"
+	case len(v.Take) > 0:
+		return string(rune(v.Take[0].Version.Hash)) + " " + strings.Join(v.Take[0].From, ",")
+	case len(v.Moved) > 0:
+		return "moved"
+	}
+	return ""
 }
 
 // What each owner makes of its own copy by the same votes is the same everywhere.
@@ -123,4 +128,47 @@ func withSelf(v core.Verdict, name string) (out []string) {
 		}
 	}
 	return out
+}
+
+// TestVoteTwice is decided for a. A form at two moments is "x>-"; of a dot that an owner
+// had not seen at first it begins with *, of an object whose context went beyond its
+// clock then with +.
+func TestVoteTwice(t *testing.T) {
+	t.Parallel()
+	d := kv.Dot{Actor: actorOf("n1", 1), Seq: 3}
+	var seen kv.Clock
+	seen.Add(d)
+	for name, x := range map[string]struct {
+		ballots []string
+		want    string
+	}{
+		"lost at one":                         {[]string{"a ->-", "b x>x", "c x>x"}, "x b,c"},
+		"there again at one":                  {[]string{"a x>x", "b ->-", "c ->-"}, "drop"},
+		"on its way to one, and there":        {[]string{"a *->x", "b x>x", "c x>x"}, ""},
+		"on its way to one all the time":      {[]string{"a *->-", "b x>x", "c x>x"}, "moved"},
+		"just superseded at two":              {[]string{"a x>x", "b x>-", "c x>-"}, "moved"},
+		"just superseded here":                {[]string{"a x>-", "b x>x", "c x>x"}, "moved"},
+		"superseded before it was seen":       {[]string{"a x>x", "b *->-", "c ->-"}, "moved"},
+		"superseded by what was not seen":     {[]string{"a x>x", "b +->-", "c ->-"}, "moved"},
+		"gone everywhere":                     {[]string{"a x>-", "b x>-", "c x>-"}, ""},
+		"damaged, and just superseded at two": {[]string{"a! x?>x?", "b x>-", "c x>-"}, "moved"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var first, second []core.Ballot
+			for _, b := range x.ballots {
+				who, forms, _ := strings.Cut(b, " ")
+				was, is, _ := strings.Cut(forms, ">")
+				unseen, beyond := strings.HasPrefix(was, "*"), strings.HasPrefix(was, "+")
+				f := ballot(d, who+" "+strings.TrimLeft(was, "*+"))
+				f.Beyond = beyond
+				if !unseen {
+					f.Clock = seen
+				}
+				first, second = append(first, f), append(second, ballot(d, who+" "+is))
+			}
+			require.Equal(t, x.want, told(core.VoteTwice("a", first, second, seen)))
+			require.Empty(t, told(core.VoteTwice("a", first, second, kv.Clock{})), "what came since is no difference")
+		})
+	}
 }

@@ -22,7 +22,7 @@ const (
 // tree, or, with Ranges, the items in them. With neither it asks for the root.
 type Tree struct {
 	Partition kv.Partition
-	Clock     uint64          // hash of the clock at which copies are compared
+	Clock     uint64          // hash of the clock at which copies are compared; 0: at whatever clock it is
 	Ask       merkle.Question // its Salt is the items' too
 	Ranges    []merkle.Range  // ascending
 }
@@ -44,23 +44,26 @@ type TreeAck struct {
 // items in Ranges that Items names.
 type Held struct {
 	Partition kv.Partition
-	Clock     uint64
+	Clock     uint64 // as in Tree
 	Salt      uint64
 	Ranges    []merkle.Range
 	Items     []uint64
 	Keys      [][]byte
 }
 
-// HeldAck answers Held.
+// HeldAck answers Held. One that was asked for no clock tells its own.
 type HeldAck struct {
 	Code    TreeCode
 	Fit     bool
+	Told    bool     // Clock, and Beyond of the objects
+	Clock   kv.Clock // of the moment; it may not be on stable storage yet
 	Objects []HeldObject
 }
 
 // HeldObject is what a copy holds of a key: its values, tombstones left out.
 type HeldObject struct {
 	Key      []byte
+	Beyond   bool // its context goes beyond Clock
 	Versions []HeldVersion
 }
 
@@ -223,10 +226,16 @@ func ParseHeld(frame []byte) (Held, error) {
 func (h HeldAck) Append(dst []byte) []byte {
 	e := newEncoder(dst, TypeHeldAck)
 	e.byte(byte(h.Code))
-	e.byte(b2u(h.Fit))
+	e.byte(b2u(h.Fit) | b2u(h.Told)<<1)
+	if h.Told {
+		e.clock(h.Clock)
+	}
 	e.uvarint(uint64(len(h.Objects)))
 	for _, o := range h.Objects {
 		e.bytes(o.Key)
+		if h.Told {
+			e.byte(b2u(o.Beyond))
+		}
 		e.uvarint(uint64(len(o.Versions)))
 		for _, v := range o.Versions {
 			e.byte(b2u(v.Verified))
@@ -243,10 +252,18 @@ func (h HeldAck) Append(dst []byte) []byte {
 // ParseHeldAck reads a HELD_ACK.
 func ParseHeldAck(frame []byte) (HeldAck, error) {
 	r := newDictReader(frame, TypeHeldAck)
-	h := HeldAck{Code: r.treeCode(), Fit: r.byte()&1 == 1}
+	h := HeldAck{Code: r.treeCode()}
+	flags := r.byte()
+	h.Fit, h.Told = flags&1 == 1, flags&2 == 2
+	if h.Told {
+		h.Clock = r.clock()
+	}
 	n := r.count("objects", MaxHeldKeys, 3)
 	for range n {
 		o := HeldObject{Key: bytes.Clone(r.key())}
+		if h.Told {
+			o.Beyond = r.byte()&1 == 1
+		}
 		m := r.count("versions", MaxVersions, 20)
 		for range m {
 			v := HeldVersion{Verified: r.byte()&1 == 1, Dot: kv.Dot{Actor: r.issuer(), Seq: r.seq()}}

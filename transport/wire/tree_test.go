@@ -68,8 +68,11 @@ func drawHeld(t *rapid.T) wire.Held {
 
 func drawHeldAck(t *rapid.T) wire.HeldAck {
 	h := wire.HeldAck{Code: wire.TreeCode(rapid.IntRange(0, 2).Draw(t, "code")), Fit: rapid.Bool().Draw(t, "fit")}
+	if h.Told = rapid.Bool().Draw(t, "told"); h.Told {
+		h.Clock = drawClock(t)
+	}
 	for range rapid.IntRange(0, 5).Draw(t, "objects") {
-		o := wire.HeldObject{Key: drawKey(t)}
+		o := wire.HeldObject{Key: drawKey(t), Beyond: h.Told && rapid.Bool().Draw(t, "beyond")}
 		for range rapid.IntRange(0, 3).Draw(t, "versions") {
 			o.Versions = append(o.Versions, wire.HeldVersion{
 				Dot: kv.Dot{Actor: drawActor(t), Seq: rapid.Uint64Range(1, 1<<40).Draw(t, "seq")},

@@ -1,0 +1,321 @@
+package replica_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/cache"
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/merkle"
+	"edged.dev/edged/replica"
+	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
+)
+
+// hot is a partition that is always written: before every question about what a copy
+// holds something in it is written, so that no two copies are ever found at one clock.
+type hot struct {
+	c       *cluster
+	keys    []string
+	mu      sync.Mutex
+	rng     *rand.Rand
+	writes  int
+	notes   map[string][]string
+	stopped bool
+	writer  sync.WaitGroup
+}
+
+// heat writes without end to the partition of a key, to some other keys of it.
+func (c *cluster) heat(key string) *hot {
+	h := &hot{c: c, rng: rand.New(rand.NewPCG(4, 7)), notes: map[string][]string{}}
+	for i := 0; len(h.keys) < 12; i++ {
+		if k := fmt.Sprintf("hot%d", i); c.partOf(k) == c.partOf(key) {
+			h.keys = append(h.keys, k)
+		}
+	}
+	c.wires.with(func(w *wires) {
+		w.call = func(_, _ string, t wire.Type) error {
+			if t == wire.TypeTree || t == wire.TypeHeld {
+				h.write()
+			}
+			return nil
+		}
+	})
+	return h
+}
+
+// write writes or deletes a key at some node, and waits for the acknowledgement.
+func (h *hot) write() {
+	h.mu.Lock()
+	h.writes++
+	req := &kv.Request{Op: kv.OpSet, Key: []byte(h.keys[h.rng.IntN(len(h.keys))]), Value: fmt.Appendf(nil, "w%d", h.writes)}
+	if h.rng.IntN(4) == 0 {
+		req.Op, req.Value = kv.OpDelete, nil
+	}
+	name, stopped := h.c.names[h.rng.IntN(len(h.c.names))], h.stopped
+	h.mu.Unlock()
+	if stopped {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	done := make(chan struct{})
+	h.c.nodes[name].replica.Start(ctx, req, func(*kv.Response, error) { close(done) })
+	<-done
+}
+
+// goOn writes every few milliseconds until the writing is stopped.
+func (h *hot) goOn() {
+	h.writer.Go(func() {
+		for !h.over() {
+			h.write()
+			time.Sleep(7 * time.Millisecond)
+		}
+	})
+	h.c.t.Cleanup(h.stop) // a test that fails leaves nobody behind
+}
+
+func (h *hot) over() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stopped
+}
+
+func (h *hot) stop() {
+	h.mu.Lock()
+	h.stopped = true
+	h.mu.Unlock()
+	h.writer.Wait()
+}
+
+func (h *hot) note(n core.Note) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notes[n.Kind] = append(h.notes[n.Kind], n.Text)
+}
+
+func (h *hot) noted(kind, text string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.notes[kind], func(s string) bool { return strings.Contains(s, text) })
+}
+
+// Damage of a partition whose clocks never meet is healed by what differs twice, and
+// alarmed, while writes go on.
+func TestAPartitionThatIsAlwaysWrittenIsHealed(t *testing.T) {
+	for name, x := range map[string]struct {
+		rot  func(n3 *member)
+		says string
+	}{
+		"a byte of a value":           {func(n3 *member) { n3.rot("k7", "d", flip) }, "restored by their checksums"},
+		"a missing entry":             {func(n3 *member) { n3.rot("k7", "de", lose) }, "1 versions restored"},
+		"a byte of a directory's sum": {func(n3 *member) { n3.rot("k7", "e", flip) }, "1 versions restored"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newCluster(t, "n1", "n2", "n3")
+				var h *hot
+				c.nodes["n3"].cfg = func(cfg *replica.Config) {
+					cfg.Events.Note = func(n core.Note) {
+						if h != nil {
+							h.note(n)
+						}
+					}
+				}
+				c.up()
+				for i := range 60 {
+					c.set("n1", fmt.Sprintf("k%d", i), fmt.Sprintf("v%d", i))
+				}
+				c.crowd("k7")
+				h = c.heat("k7")
+				h.goOn()
+				x.rot(c.nodes["n3"])
+				out, err := c.nodes["n3"].replica.Scrub(t.Context(), c.partOf("k7"))
+				require.NoError(t, err)
+				require.False(t, out.Fit)
+				c.wait("healed while writes go on", func() bool { return h.noted("corruption", x.says) })
+				c.wait("live again while writes go on", func() bool {
+					p, ok := c.nodes["n3"].replica.Part(c.partOf("k7"))
+					return ok && p.State == kv.Live
+				})
+				require.True(t, h.noted("alarm", "corruption"))
+				require.Equal(t, "v7", c.nodes["n3"].holds("k7"))
+				h.stop()
+				c.whole()
+				for _, n := range c.names {
+					l, err := c.nodes[n].set.Shard(c.partOf("k7")).Look(nil)
+					require.NoError(t, err)
+					require.True(t, l.Fit(), n)
+				}
+				require.Len(t, h.notes["corruption"], 1, "and nothing else was")
+			})
+		})
+	}
+}
+
+// A copy that agrees with its own record, and lacks what two others have, is healed too.
+func TestWhatDiffersTwiceIsVotedOn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		p := c.partOf("k7")
+		n3 := c.nodes["n3"]
+		item := n3.item("k7")
+		n3.kill()
+		n3.rot("k7", "de", lose)
+		n3.rerecord(p, func(x *cache.Copy) {
+			d := merkle.DigestOf(x.Count, x.Sum).Sub(item)
+			x.Count, x.Sum = d.Count, d.Bytes()
+		})
+		n3.start()
+		h := c.heat("k7")
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		c.wait("healed", func() bool { return n3.holds("k7") == "v7" })
+		h.stop()
+		c.whole()
+	})
+}
+
+// twice has n3 heal its copy of the hot partition, with writes before every question and
+// in the pause.
+func (c *cluster) twice(h *hot, salt uint64) core.Healed {
+	c.t.Helper()
+	x := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+		h.write()
+		return c.nodes[name].replica.Serve(ctx, "n3", slices.Clone(request))
+	})
+	x.Salt = salt
+	x.Pause = func(context.Context) error {
+		for range 20 {
+			h.write()
+			time.Sleep(100 * time.Millisecond)
+		}
+		return nil
+	}
+	return x.Heal(c.t.Context(), core.Heal{Partition: x.Partition, Owners: []string{"n1", "n2"}, All: true})
+}
+
+// Without damage nothing is healed, whatever is on its way when copies are looked at.
+func TestNothingIsHealedThatOnlyMoves(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		h := c.heat("k7")
+		h.goOn()
+		done := 0
+		for i := range uint64(25) {
+			out := c.twice(h, i)
+			require.Zero(t, out.Changed, "%+v", out)
+			require.Empty(t, out.Text)
+			if !out.Failed {
+				done++
+			}
+		}
+		require.Positive(t, done, "some attempts came to their end")
+		h.stop()
+		c.whole()
+	})
+}
+
+// apart lets nothing more reach n3 but by sessions, and writes all hot keys at n1.
+func (h *hot) apart() {
+	h.c.wires.with(func(w *wires) {
+		w.live = func(_, to string) liveFate {
+			if to == "n3" {
+				return swallow
+			}
+			return deliver
+		}
+	})
+	h.writeAll()
+}
+
+func (h *hot) writeAll() {
+	for _, k := range h.keys {
+		h.writes++
+		h.c.set("n1", k, fmt.Sprintf("w%d", h.writes))
+	}
+}
+
+// again lets writes through, and waits until n3 has them.
+func (h *hot) again() {
+	h.c.wires.with(func(w *wires) { w.live = nil })
+	h.c.equal(h.c.names...)
+}
+
+// What differs at both looks and has been equal between them was written twice. And what
+// differs at both since a copy has not seen it yet is not damaged either.
+func TestWhatIsOnItsWayTwiceIsNotHealed(t *testing.T) {
+	for name, x := range map[string]struct {
+		pause  func(h *hot)
+		failed bool
+	}{
+		"equal between": {func(h *hot) { h.again(); h.apart() }, false},
+		"never equal":   {func(h *hot) { h.writeAll() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				key := c.keyFirstAt("n1")
+				h := c.heat(key)
+				h.stopped = true // this test says what is written when
+				h.writeAll()
+				c.equal(c.names...)
+				h.apart()
+				out := c.healed3(key, func(context.Context) error { x.pause(h); return nil }, nil)
+				require.Equal(t, x.failed, out.Failed, "%+v", out)
+				require.Zero(t, out.Changed, "%+v", out)
+				h.again()
+				c.whole()
+				for _, k := range h.keys {
+					require.Equal(t, c.nodes["n1"].holds(k), c.nodes["n3"].holds(k))
+				}
+			})
+		})
+	}
+}
+
+// healed3 has n3 heal its copy of the partition of a key.
+func (c *cluster) healed3(key string, pause func(context.Context) error, asked func(wire.Type)) core.Healed {
+	p := c.partOf(key)
+	h := replica.Healer{Self: "n3", Partition: p, Shard: c.nodes["n3"].set.Shard(p), Salt: 1, Pause: pause}
+	h.Ask = func(ctx context.Context, name string, request []byte) ([]byte, error) {
+		resp, err := c.nodes[name].replica.Serve(ctx, "n3", slices.Clone(request))
+		if typ, _ := wire.TypeOf(request); asked != nil {
+			asked(typ)
+		}
+		return resp, err
+	}
+	return h.Heal(c.t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, All: true})
+}
+
+// What was decided of a key that is written before it is done is not done.
+func TestAKeyThatIsWrittenMeanwhileIsLeftAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n1")
+		h := c.heat(key)
+		c.set("n1", key, "old")
+		c.equal(c.names...)
+		n3 := c.nodes["n3"]
+		n3.rot(key, "de", lose)
+		out := c.healed3(key, func(context.Context) error { c.equal("n1", "n2"); return nil }, func(typ wire.Type) {
+			if typ != wire.TypeRead {
+				h.write()
+				return
+			}
+			c.set("n1", key, "new") // the owners have voted, and the old value was fetched
+			c.wait("n3 has it", func() bool { return n3.holds(key) == "new" })
+		})
+		require.True(t, out.Failed, "%+v", out)
+		require.Equal(t, "new", string(n3.version(key).Value))
+	})
+}
