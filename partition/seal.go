@@ -1,11 +1,8 @@
 package partition
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-
-	"github.com/zeebo/xxh3"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition/state"
@@ -24,35 +21,11 @@ var (
 	ErrQuarantined = errors.New("the copy has lost its clock")
 )
 
-// Former is what a copy has seen of a node's former processes. Two copies whose sums
-// are equal have seen the same.
-type Former struct {
-	None   bool // nothing at all
-	Sealed bool // all of it, by a seal
-	Sum    uint64
-}
-
-func formerOf(c *kv.Clock, seal kv.Dot) Former {
-	spans := c.Former(seal)
-	f := Former{None: len(spans) == 0, Sealed: c.Has(seal)}
-	var b []byte
-	for _, s := range spans {
-		b = s.Actor.Append(b)
-		b = binary.AppendUvarint(b, s.Base)
-		b = binary.AppendUvarint(b, uint64(len(s.Runs)))
-		for _, r := range s.Runs {
-			b = binary.AppendUvarint(binary.AppendUvarint(b, r.From), r.To)
-		}
-	}
-	f.Sum = xxh3.Hash(b)
-	return f
-}
-
 // Former returns what the published clock has of the actors that a seal covers.
-func (s *Shard) Former(seal kv.Dot) Former {
+func (s *Shard) Former(seal kv.Dot) state.Former {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return formerOf(&s.copy.Now().Clock, seal)
+	return state.FormerOf(&s.copy.Now().Clock, seal)
 }
 
 // Seals counts the seals in the published clock.
@@ -110,7 +83,7 @@ func (s *Shard) Seal(seal kv.Dot, found uint64, done func()) error {
 		return err
 	}
 	var ch *state.Change
-	switch f := formerOf(s.copy.PlannedClock(), seal); {
+	switch f := state.FormerOf(s.copy.PlannedClock(), seal); {
 	case f.Sealed:
 		ch = s.copy.Noop()
 	case !s.copy.Fenced(seal) || f.Sum != found:

@@ -102,18 +102,9 @@ func (r *Replica) sealState(over kv.Dot, s *wire.SealState, closing bool) {
 	if sh == nil { // dropped meanwhile, and with it the promise
 		return
 	}
-	f := sh.Former(over)
-	s.Whole = sh.Trust() == kv.Whole
-	switch {
-	case f.Sealed:
-		s.Promise = wire.SealClosed
-		if closing {
-			r.stats.Sealed.Add(1)
-		}
-	case f.None:
-		s.Promise = wire.SealNothing
-	default:
-		s.Promise, s.Sum = wire.SealFenced, f.Sum
+	*s = core.SealState(s.Partition, sh.Former(over), sh.Trust())
+	if closing && s.Promise == wire.SealClosed {
+		r.stats.Sealed.Add(1)
 	}
 }
 

@@ -142,12 +142,11 @@ func (w *World) Promise(n *Node) bool {
 	if w.mix.Relaxed {
 		n.Sync()
 	}
-	f := sh.Former(s.over)
-	told := wire.SealState{Partition: s.part, Promise: wire.SealFenced, Whole: !n.lost, Sum: f.Sum}
-	if f.Sealed {
-		told.Promise = wire.SealClosed
+	trust := kv.Whole
+	if n.lost {
+		trust = kv.New
 	}
-	s.told[ownerName(n.index)], s.lives[n.index] = told, n.life
+	s.told[ownerName(n.index)], s.lives[n.index] = core.SealState(s.part, sh.Former(s.over), trust), n.life
 	seen := formerIn(sh, s.over)
 	s.seen = append(s.seen, seen)
 	w.log("n%d promises and has seen %v", n.index, seen)
@@ -175,11 +174,11 @@ func (w *World) CloseSeal() {
 	w.bury(s)
 	for _, n := range w.nodes[:Nodes] {
 		told, asked := s.told[ownerName(n.index)]
-		if !n.up || !asked || told.Promise != wire.SealFenced {
+		if !n.up || !asked || told.Promise != wire.SealFenced && (ok || told.Promise != wire.SealNothing) {
 			continue
 		}
-		if !ok {
-			sum = told.Sum
+		if !ok { // each closes what it has seen itself
+			sum = n.shard(s.part).Former(s.over).Sum
 		}
 		w.close(n, s, sum)
 	}

@@ -114,19 +114,10 @@ func (m *member) sealState(over kv.Dot, s *wire.SealState, closing bool) {
 	if sh == nil { // dropped meanwhile, and with it the promise
 		return
 	}
-	f := sh.Former(over)
-	s.Whole = sh.Trust() == kv.Whole
-	switch {
-	case f.Sealed:
-		s.Promise = wire.SealClosed
-		if closing {
-			m.c.stats.Sealed++
-			m.c.log("%s seals up to %v of p%d", m.name(), over.Actor, s.Partition)
-		}
-	case f.None:
-		s.Promise = wire.SealNothing
-	default:
-		s.Promise, s.Sum = wire.SealFenced, f.Sum
+	*s = core.SealState(s.Partition, sh.Former(over), sh.Trust())
+	if closing && s.Promise == wire.SealClosed {
+		m.c.stats.Sealed++
+		m.c.log("%s seals up to %v of p%d", m.name(), over.Actor, s.Partition)
 	}
 }
 

@@ -1,10 +1,38 @@
 package state
 
 import (
+	"encoding/binary"
 	"slices"
+
+	"github.com/zeebo/xxh3"
 
 	"edged.dev/edged/internal/kv"
 )
+
+// Former is what a copy has seen of a node's former processes. Two copies whose sums
+// are equal have seen the same.
+type Former struct {
+	None   bool // nothing at all
+	Sealed bool // all of it, by a seal
+	Sum    uint64
+}
+
+// FormerOf returns what a clock has of the actors that a seal covers.
+func FormerOf(c *kv.Clock, seal kv.Dot) Former {
+	spans := c.Former(seal)
+	f := Former{None: len(spans) == 0, Sealed: c.Has(seal)}
+	var b []byte
+	for _, s := range spans {
+		b = s.Actor.Append(b)
+		b = binary.AppendUvarint(b, s.Base)
+		b = binary.AppendUvarint(b, uint64(len(s.Runs)))
+		for _, r := range s.Runs {
+			b = binary.AppendUvarint(binary.AppendUvarint(b, r.From), r.To)
+		}
+	}
+	f.Sum = xxh3.Hash(b)
+	return f
+}
 
 // PlanFence plans the promise that of the actors that a seal covers nothing more is
 // taken that comes late: objects of which this copy has not seen the version, by

@@ -7,6 +7,7 @@ import (
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/internal/layout"
+	"edged.dev/edged/partition/state"
 	"edged.dev/edged/transport/wire"
 )
 
@@ -279,6 +280,21 @@ func (m *Machine) closeSeal(r *sealRound) {
 		slices.Sort(owners)
 		m.ask(next, owners, func(p kv.Partition) uint64 { return found[p] })
 	}
+}
+
+// SealState is what a copy answers to SEAL once its promise, or its close, is durable:
+// what it has seen of the processes asked about, and whether it counts.
+func SealState(p kv.Partition, seen state.Former, trust kv.Trust) wire.SealState {
+	s := wire.SealState{Partition: p, Promise: wire.SealFenced, Whole: trust == kv.Whole}
+	switch {
+	case seen.Sealed:
+		s.Promise = wire.SealClosed
+	case seen.None:
+		s.Promise = wire.SealNothing
+	default:
+		s.Sum = seen.Sum
+	}
+	return s
 }
 
 // Unanimous returns what all owners of a partition have seen of the processes asked
