@@ -138,6 +138,7 @@ func (n *Node) open() error {
 	store := cache.Default(n.storeDir())
 	store.Events = n.storeEvents()
 	var err error
+	store.Fault = n.fault
 	if n.store, err = cache.Open(store); err != nil {
 		return err
 	}

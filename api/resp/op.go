@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"slices"
+	"sync/atomic"
 
 	"edged.dev/edged/internal/kv"
 )
@@ -18,16 +19,30 @@ type op struct {
 	// heavy ones answer with a value.
 	heavy bool
 
-	done chan struct{} // one token when resp and err are there
-	fin  func(*kv.Response, error)
-	resp *kv.Response
-	err  error
+	done  chan struct{} // one token when resp and err are there
+	fin   func(*kv.Response, error)
+	state atomic.Int32 // running, answered or left
+	late  *leftover    // once left
+	resp  *kv.Response
+	err   error
 }
+
+// The states of an op. Of the store that answers and the connection that leaves it,
+// whoever is first decides.
+const (
+	running = iota
+	answered
+	left
+)
 
 func newOp() *op {
 	o := &op{done: make(chan struct{}, 1)}
 	o.fin = func(r *kv.Response, err error) {
 		o.resp, o.err = r, err
+		if !o.state.CompareAndSwap(running, answered) {
+			o.late.done()
+			return
+		}
 		o.done <- struct{}{} // never blocks: the one token of this request
 	}
 	return o
@@ -50,6 +65,7 @@ func (c *conn) op(kind kv.Op, key []byte) *op {
 		o = newOp()
 	}
 	o.req = kv.Request{Op: kind, Key: key}
+	o.state.Store(running)
 	o.hash, o.heavy = hash, false
 	return o
 }
@@ -91,12 +107,15 @@ func (c *conn) settle() {
 	early := c.out
 	c.out = c.spare[:0]
 	from := 0
+	c.await(c.ctx, c.pending)
 	for _, o := range c.pending {
-		<-o.done
 		c.out = append(c.out, early[from:o.at]...)
 		from = o.at
 		if resp := c.finish(o); resp != nil {
 			o.as(c, resp)
+		}
+		if o.late != nil { // the store's still
+			continue
 		}
 		o.resp, o.err, o.req = nil, nil, kv.Request{}
 		c.free = append(c.free, o)
@@ -111,8 +130,8 @@ func (c *conn) settle() {
 // finish looks at an op that is done: it writes the reply of one that failed
 // and returns nil, or remembers what the connection must know of a write.
 func (c *conn) finish(o *op) *kv.Response {
-	if o.err != nil {
-		c.storeError(o.err)
+	if err := o.failed(); err != nil {
+		c.storeError(err)
 		return nil
 	}
 	if o.req.Writes() {
@@ -181,9 +200,9 @@ func (c *conn) round(kind kv.Op, items [][]byte, stride int, fn func(*kv.Respons
 		c.srv.cfg.Store.Start(ctx, &o.req, o.fin)
 	}
 	var first error
+	c.await(ctx, ops[:n])
 	for _, o := range ops[:n] {
-		<-o.done
-		err := o.err
+		err := o.failed()
 		if err == nil {
 			if o.req.Writes() {
 				c.noteWrite(o.hash, o.resp)
