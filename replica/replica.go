@@ -245,7 +245,12 @@ func (c copies) Covers(p kv.Partition, clock kv.Clock) bool {
 }
 
 const (
+	// passEvery is how finely the machine sees time while it has something to do.
 	passEvery = 20 * time.Millisecond
+	// calmPasses is every how many of them it is told of the time when it has nothing to
+	// do: a twentieth of a lease is soon enough to see one lapse. A pass looks at every
+	// partition.
+	calmPasses = 5
 )
 
 // Run keeps the copies equal until ctx ends, and returns when everything it
@@ -272,6 +277,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	defer ping.Stop()
 	defer keep.Stop()
 	defer r.keepKnown() // committed yet: the committer stops after this
+	calm := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -282,11 +288,20 @@ func (r *Replica) Run(ctx context.Context) error {
 		case <-keep.C:
 			r.keepKnown()
 		case <-pass.C:
-			r.step(core.Passed{})
+			if calm++; calm >= calmPasses || !r.calm() {
+				calm = 0
+				r.step(core.Passed{})
+			}
 			r.expireStale()
 			r.ackLate()
 		}
 	}
+}
+
+func (r *Replica) calm() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.Calm()
 }
 
 // step hands one event to the machine. What requests go by is replaced before

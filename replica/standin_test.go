@@ -308,10 +308,15 @@ func TestADisplacedOwnerDropsItsCopy(t *testing.T) {
 			}
 		}
 		require.NotZero(t, moved)
-		time.Sleep(time.Duration(core.Promise))
-		for p := range kv.Partition(testPartitions) {
-			require.False(t, c.holdsCopy("n5", p))
-		}
+		time.Sleep(time.Duration(core.Promise) / 2)
+		c.wait("n5 holds nothing", func() bool {
+			for p := range kv.Partition(testPartitions) {
+				if c.holdsCopy("n5", p) {
+					return false
+				}
+			}
+			return true
+		})
 	})
 }
 

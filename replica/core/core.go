@@ -138,6 +138,8 @@ type Machine struct {
 	offers   uint64 // last number of one
 	seals    sealing
 	damaged  map[kv.Partition]bool // quarantined when this process began
+
+	serving, live, marked []string // room for servingOrder
 }
 
 type peer struct {

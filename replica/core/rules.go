@@ -432,7 +432,7 @@ func (m *Machine) systemLive(x *part) bool {
 // and LIVE, and since then its durable clock has covered those that N-W other
 // LIVE owners reported.
 func (m *Machine) lead(x *part) {
-	x.First, x.Serving, x.Live = m.servingOrder(x)
+	m.servingOrder(x)
 	if x.State != kv.Live || x.First != m.cfg.Self {
 		x.first, x.Lead, x.leadClock = 0, false, nil
 		return
@@ -462,10 +462,11 @@ func (m *Machine) doubted(p kv.Partition) {
 	}
 }
 
-// servingOrder returns who serves a partition in this node's view: LIVE owners
-// in rendezvous order, then those that serve marked.
-func (m *Machine) servingOrder(x *part) (first string, serving, live []string) {
-	var marked []string
+// servingOrder notes who serves a partition in this node's view: LIVE owners in
+// rendezvous order, then those that serve marked. The lists are made anew where they
+// change alone: what was shown keeps them.
+func (m *Machine) servingOrder(x *part) {
+	serving, live, marked := m.serving[:0], m.live[:0], m.marked[:0]
 	for _, name := range x.Owners {
 		s := wire.NotServing
 		if name == m.cfg.Self {
@@ -484,8 +485,15 @@ func (m *Machine) servingOrder(x *part) (first string, serving, live []string) {
 		}
 	}
 	serving = append(serving, marked...)
-	if len(serving) > 0 {
-		first = serving[0]
+	m.serving, m.live, m.marked = serving, live, marked
+	if !slices.Equal(x.Serving, serving) {
+		x.Serving = slices.Clone(serving)
 	}
-	return first, serving, live
+	if !slices.Equal(x.Live, live) {
+		x.Live = slices.Clone(live)
+	}
+	x.First = ""
+	if len(serving) > 0 {
+		x.First = serving[0]
+	}
 }

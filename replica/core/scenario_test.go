@@ -232,6 +232,8 @@ func (s *scenario) do(words []string) {
 				s.effects = append(s.effects, fmt.Sprintf("%6.2fs leased: %t", float64(s.now-s.began)/float64(second), s.now <= p.Until))
 			}
 		}
+	case "calm": // whether nothing is under way that goes by time
+		s.effects = append(s.effects, fmt.Sprintf("%6.2fs calm: %t", float64(s.now-s.began)/float64(second), s.machine.Calm()))
 	case "fenced":
 		s.step(core.Fenced{})
 	case "looked": // fit|damaged

@@ -36,6 +36,18 @@ func (m *Machine) content() bool {
 	return m.layout != nil
 }
 
+// Calm reports whether nothing is under way that goes by time: every copy of this node
+// is LIVE, no lease has lapsed, no partition is streamed, and where this node is first
+// it has the lead.
+func (m *Machine) Calm() bool {
+	for _, x := range m.parts {
+		if x.pull != "" || x.suspect != 0 || x.first != 0 && !x.Lead {
+			return false
+		}
+	}
+	return m.content()
+}
+
 // verify has the digests compared of what is LIVE and could not be compared yet,
 // since its clock was moving.
 func (m *Machine) verify(p *peer) {
