@@ -33,6 +33,8 @@ type Healer struct {
 	Lies int
 	Lied func(name string, err error)
 
+	// Give sends an object to another owner, as a replicated write. nil: nothing is given.
+	Give func(name string, key []byte, o kv.Object)
 	// Pause lets some time pass between two looks at copies whose clocks do not meet;
 	// nil: they are not looked at.
 	Pause func(ctx context.Context) error

@@ -7,6 +7,7 @@ import (
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
 )
 
 // heal runs one attempt to heal a copy, as core asks for it.
@@ -20,6 +21,12 @@ func (r *Replica) heal(ctx context.Context, e core.Heal) {
 	h := Healer{
 		Self: r.cfg.Self, Partition: e.Partition, Shard: sh, Salt: r.cfg.Jitter(),
 		Pace: func(int) error { return ctx.Err() }, Ask: r.call, Lied: r.breach,
+		Give: func(name string, key []byte, o kv.Object) {
+			if p := r.remote(name); p != nil {
+				w := wire.Write{Partition: e.Partition, Copy: wire.Copy{Key: key, Object: o}}
+				r.sendWrite(p, w, sh.Status().Floor, nil)
+			}
+		},
 		Pause: func(ctx context.Context) error {
 			if !sleep(ctx, twiceApart) {
 				return ctx.Err()

@@ -1,0 +1,41 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+
+	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/merkle"
+)
+
+// Sound calls fn with every object whose records all verify, filled with the copy's
+// base, as they are at one moment. Its error ends the walk.
+func (s *Shard) Sound(fn func(key []byte, o kv.Object) error) error {
+	snap, err := s.set.cfg.Store.Snapshot()
+	if err != nil {
+		return fmt.Errorf("read sound objects of partition %d: %w", s.id, err)
+	}
+	c, err := s.copyIn(snap)
+	if err == nil {
+		base := c.Clock.Base()
+		err = s.foundIn(snap, merkle.Range{To: ^uint64(0)}, func(_ uint64, f *FoundObject) error {
+			if !f.sound() {
+				return nil
+			}
+			e := f.Entry
+			e.Object.Versions = make([]kv.Version, len(f.Versions))
+			for i := range f.Versions {
+				e.Object.Versions[i] = f.Versions[i].Version
+			}
+			o, err := s.loadIn(snap, base, e)
+			if err != nil {
+				return err
+			}
+			return fn(f.Key, o.Filled(base))
+		})
+	}
+	if err = errors.Join(err, snap.Close()); err != nil {
+		return fmt.Errorf("read sound objects of partition %d: %w", s.id, err)
+	}
+	return nil
+}

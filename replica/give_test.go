@@ -1,0 +1,121 @@
+package replica_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"edged.dev/edged/internal/kv"
+)
+
+// aloneAndDamaged has n3 write alone, over and over, what nobody else sees, and lose an
+// entry that all had. It is ISOLATED then, and not connected.
+func aloneAndDamaged(c *cluster) (p kv.Partition) {
+	c.t.Helper()
+	n3 := c.nodes["n3"]
+	p = c.partOf("k7")
+	for _, name := range c.names {
+		if name != "n3" {
+			c.wires.disconnect("n3", name)
+		}
+	}
+	c.wait("isolated", func() bool {
+		x, ok := n3.replica.Part(p)
+		return ok && x.State == kv.Isolated
+	})
+	for _, v := range []string{"one", "two", "three"} { // all but the last are superseded
+		c.set("n3", "k8"+suffix(c, "k8", p), v)
+		c.set("n3", "alone"+suffix(c, "alone", p), v)
+	}
+	n3.rot("k7", "de", lose)
+	out, err := n3.replica.Scrub(c.t.Context(), p)
+	require.NoError(c.t, err)
+	require.False(c.t, out.Fit)
+	return p
+}
+
+// suffix makes a key of a partition.
+func suffix(c *cluster, key string, p kv.Partition) string {
+	for i := range 10_000 {
+		s := string(rune('a'+i%26)) + string(rune('a'+i/26%26)) + string(rune('a'+i/676))
+		if c.partOf(key+s) == p {
+			return s
+		}
+	}
+	require.FailNow(c.t, "no key")
+	return ""
+}
+
+// What a damaged copy alone has seen reaches the others, and it is healed by their vote
+// though their clocks do not reach its own.
+func TestADamagedCopyGivesWhatItAloneHas(t *testing.T) {
+	for _, wiped := range []string{"", "n2"} {
+		t.Run("wiped "+wiped, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				p := aloneAndDamaged(c)
+				if wiped != "" { // its new copy is NEW, and must be level with all
+					c.nodes[wiped].kill()
+					c.nodes[wiped].wipe()
+					c.nodes[wiped].start()
+					c.wires.connect("n1", wiped)
+				}
+				c.wires.connect("n1", "n3")
+				c.wires.connect("n2", "n3")
+				c.healed("n3", "k7")
+				c.wait("all live", func() bool { return c.isLive(c.names...) })
+				c.whole()
+				for _, n := range c.names {
+					require.Equal(t, "three", c.nodes[n].holds("alone"+suffix(c, "alone", p)), n)
+					require.Equal(t, "three", c.nodes[n].holds("k8"+suffix(c, "k8", p)), n)
+				}
+			})
+		})
+	}
+}
+
+// Of two owners one is damaged and the other was wiped: what verifies reaches it.
+func TestADamagedCopyGivesAWipedOneWhatVerifies(t *testing.T) {
+	for name, x := range map[string]struct {
+		kinds string
+		fn    func(byte, []byte) []byte
+		heals bool
+	}{
+		"an entry is lost":  {"de", lose, true},
+		"a byte of a value": {"d", flip, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2")
+				n1, n2 := c.nodes["n1"], c.nodes["n2"]
+				c.crowd("k7")
+				n2.kill()
+				n2.wipe()
+				n1.rot("k7", x.kinds, x.fn)
+				out, err := n1.replica.Scrub(t.Context(), c.partOf("k7"))
+				require.NoError(t, err)
+				require.False(t, out.Fit)
+				n2.start()
+				c.wires.connect("n1", "n2")
+				p := c.partOf("k7")
+				c.wait("what verifies is there", func() bool {
+					return n2.set.Add(p).Count() == n1.set.Add(p).Count()-uint64(len(out.Damaged)) || x.heals && c.isLive("n1", "n2")
+				})
+				if x.heals { // nobody has it any more: it was told, and is over
+					c.wait("both live", func() bool { return c.isLive("n1", "n2") })
+					c.equal(c.names...)
+					return
+				}
+				time.Sleep(5 * time.Minute) // virtual
+				l, err := n1.set.Shard(p).Look(nil)
+				require.NoError(t, err)
+				require.Equal(t, []string{"k7"}, l.Suspects, "it stays as it is")
+				require.True(t, n1.set.Shard(p).Unfit())
+				require.Empty(t, n2.holds("k7"), "what does not verify is given to nobody")
+				part, _ := n2.replica.Part(p)
+				require.False(t, part.State.Serves(), "and does not show it as deleted")
+			})
+		})
+	}
+}
