@@ -18,13 +18,13 @@ func plants() []plant {
 	return []plant{
 		{sim.BugSkipTail, sim.Hot},
 		{sim.BugClockPerChunk, sim.Hot},
-		{sim.BugHalfSession, sim.Lossy},
+		{sim.BugHalfSession, tearing},
 		{sim.BugKeepForgotten, sim.Hot},
 		{sim.BugFirstBase, sim.Hot},
 		{sim.BugLateBase, sim.Hot},
 		{sim.BugLateEnd, sim.Hot},
 		{sim.BugEcho, sim.Hot},
-		{sim.BugUnsyncedEnd, sim.Relaxed},
+		{sim.BugUnsyncedEnd, unsynced},
 		{sim.BugOnlyNewDot, sim.Stock},
 		{sim.BugSiblingsCut, sim.Stock},
 		{sim.BugForeignToken, sim.Stock},
@@ -40,11 +40,11 @@ func plants() []plant {
 		{sim.BugOwnClock, sim.TTL},
 		{sim.BugReapRaw, sim.TTL},
 		{sim.BugNoLiveDots, sim.Collecting},
-		{sim.BugFloorForgotten, sim.Collecting},
+		{sim.BugFloorForgotten, erasing},
 		{sim.BugHealByJoin, sim.Rotting},
 		{sim.BugSeqForgotten, comeBacks},
 		{sim.BugSeqKept, comeBacks},
-		{sim.BugCheckThenDrop, dropsAtOnce},
+		{sim.BugCheckThenDrop, dropsAndWrites},
 		{sim.BugDropEarly, dropsAtOnce},
 		{sim.BugPromiseBroken, dropsBoth},
 		{sim.BugStandInCounts, disksDie},
@@ -52,7 +52,7 @@ func plants() []plant {
 		{sim.BugSealUnlike, oftenSealed},
 		{sim.BugSealLiving, oftenSealed},
 		{sim.BugLateJoined, lateAndSealed},
-		{sim.BugHeldKept, sim.Quarantining},
+		{sim.BugHeldKept, erasedWithoutClock},
 		{sim.BugHeldClaimed, sim.Quarantining},
 		{sim.BugHeldNotThere, sim.Quarantining},
 		{sim.BugDonorWithout, withoutClock},
@@ -70,6 +70,23 @@ func plants() []plant {
 func breaking() sim.Mix {
 	m := sim.Lossy()
 	m.Abort, m.BlindPM, m.Begin = 12, 400, 24
+	return m
+}
+
+// tearing has sessions that break in the middle and have much to bring, for nodes that
+// live on.
+func tearing() sim.Mix {
+	m := breaking()
+	m.DropPM, m.Crash, m.LossPM, m.RestorePM, m.System = 900, 1, 0, 0, false
+	return m
+}
+
+// unsynced has machines that lose power, and whose disks are written when a session
+// ends alone.
+func unsynced() sim.Mix {
+	m := sim.Relaxed()
+	m.Sync, m.Crash, m.Boot, m.LossPM, m.RestorePM = 0, 10, 30, 0, 0
+	m.Catch, m.Barrier, m.System = 20, 0, false
 	return m
 }
 
@@ -117,6 +134,14 @@ func withoutClock() sim.Mix {
 	return m
 }
 
+// erasedWithoutClock has copies that lose their clocks and hold what others have deleted
+// and forgotten.
+func erasedWithoutClock() sim.Mix {
+	m := withoutClock()
+	m.DeletePM, m.Collect, m.ForcePM = 500, 20, 1000
+	return m
+}
+
 // dropsAtOnce has owners that want to drop their copies at the same time, and disks
 // that are lost then.
 func dropsAtOnce() sim.Mix {
@@ -125,10 +150,18 @@ func dropsAtOnce() sim.Mix {
 	return m
 }
 
+// dropsAndWrites has writes that arrive while a copy is dropped, and not everywhere.
+func dropsAndWrites() sim.Mix {
+	m := dropsAtOnce()
+	m.Write, m.DropPM, m.AckDropPM, m.Catch, m.Begin, m.Barrier = 20, 300, 0, 6, 0, 0
+	return m
+}
+
 // dropsBoth has all owners level when they drop, and disks that are lost soon after.
 func dropsBoth() sim.Mix {
 	m := dropsAtOnce()
-	m.Offer, m.Crash, m.Write, m.DropPM, m.Catch, m.Begin = 120, 8, 4, 0, 10, 0
+	m.Offer, m.Crash, m.Boot, m.Write, m.DropPM, m.Catch, m.Begin = 300, 8, 4, 8, 0, 10, 0
+	m.Donate, m.Receive, m.Backup = 0, 0, 0
 	return m
 }
 
@@ -143,7 +176,8 @@ func comeBacks() sim.Mix {
 // have, and disks that are lost soon after.
 func disksDie() sim.Mix {
 	m := sim.StandIn()
-	m.LossPM, m.Crash, m.Boot, m.Write, m.Deliver = 600, 12, 9, 12, 70
+	m.LossPM, m.RestorePM, m.DropPM = 600, 0, 250
+	m.Crash, m.Boot, m.Write, m.Deliver, m.Commit = 16, 12, 24, 100, 50
 	m.Begin, m.Donate, m.Receive, m.Offer, m.Barrier, m.Break = 1, 2, 2, 0, 0, 0
 	return m
 }
@@ -153,7 +187,7 @@ func disksDie() sim.Mix {
 func lateWords() sim.Mix {
 	m := sim.TTL()
 	m.LossPM, m.RestorePM, m.DropPM, m.DoublePM, m.TokenPM, m.BlindPM = 0, 0, 0, 0, 0, 100
-	m.Deliver, m.Commit, m.Crash, m.Boot, m.Abort, m.Break = 24, 60, 0, 60, 0, 30
+	m.Deliver, m.Commit, m.Crash, m.Boot, m.Abort, m.Break = 24, 60, 0, 60, 0, 60
 	m.MaxSessions, m.Begin = 2, 20
 	return m
 }
