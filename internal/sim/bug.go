@@ -31,6 +31,8 @@ const (
 	BugOwnClock        Bug = "each copy forgets by its own clock what has expired"
 	BugReapRaw         Bug = "an expiry takes with it what of its actor lies below"
 	BugHealByJoin      Bug = "what rotted at equal clocks is healed by the join rule"
+	BugHealOnce        Bug = "what is on its way when copies are healed counts as lost"
+	BugGiveDamaged     Bug = "a damaged copy gives what does not verify"
 	BugSeqForgotten    Bug = "the actor of a dropped copy is kept and counts anew"
 	BugSeqKept         Bug = "the actor of a dropped copy is kept and counts on"
 	BugCheckThenDrop   Bug = "a copy is dropped that was covered when it was looked at"

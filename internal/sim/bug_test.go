@@ -42,6 +42,8 @@ func plants() []plant {
 		{sim.BugNoLiveDots, sim.Collecting},
 		{sim.BugFloorForgotten, erasing},
 		{sim.BugHealByJoin, sim.Rotting},
+		{sim.BugHealOnce, sim.Rotting},
+		{sim.BugGiveDamaged, sim.Rotting},
 		{sim.BugSeqForgotten, comeBacks},
 		{sim.BugSeqKept, comeBacks},
 		{sim.BugCheckThenDrop, dropsAndWrites},

@@ -21,6 +21,9 @@ type copyState struct {
 // check looks at all copies of a node, as published, and holds them against the
 // oracle and against each other.
 func (w *World) check(n *Node) {
+	if n.rotten {
+		return
+	}
 	for _, p := range w.parts {
 		if !n.holds(p) {
 			continue

@@ -198,6 +198,8 @@ func otherSchedules() []schedule {
 			p.Spoil(p.a, 0, sim.RotObjectLost)
 			p.Mend(0)
 		}},
+		{sim.BugHealOnce, sim.Rotting, "I3", lostWhileWritten},
+		{sim.BugGiveDamaged, sim.Rotting, "I5", lostWhileWritten},
 		{sim.BugTokenOwnActors, sim.Stock, "I3", func(p *play) {
 			x := p.put(p.c, sim.Put{Key: 0})
 			p.tell(x, 0)
@@ -211,6 +213,18 @@ func otherSchedules() []schedule {
 			p.Catch(p.b, p.c, 0)
 		}},
 	}
+}
+
+// lostWhileWritten has an object rot away, and its copy healed while others write, and
+// itself has written what has reached nobody.
+func lostWhileWritten(p *play) {
+	for k := range 2 {
+		op := p.put(p.a, sim.Put{Key: k})
+		p.tell(op, 1)
+		p.tell(op, 2)
+	}
+	p.Spoil(p.a, 0, sim.RotObjectLost)
+	p.MendWritten(0, []*sim.Node{p.a}, []int{1, 2})
 }
 
 // TestDirectedSchedulesCatchPlantedBugs walks straight to each planted bug; the

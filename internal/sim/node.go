@@ -39,6 +39,7 @@ type Node struct {
 	salvaged
 	spoilt   map[kv.Partition]bool // records that were damaged since it stopped
 	adopting []kv.Partition        // whose quarantine ends with a commit under way
+	rotten   bool                  // its copy rotted, and is healed while others write
 	hollow   bool                  // a broken run: it says that it holds what is not there
 
 	backup    Backup

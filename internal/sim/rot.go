@@ -150,15 +150,22 @@ func (w *World) randomRot() {
 	if w.chance(400) {
 		rotten = append(rotten, w.nodes[(first+1)%Nodes])
 	}
-	any := false
+	var spoilt []int
 	for _, n := range rotten {
 		for range 1 + w.rng.IntN(2) {
-			any = w.Spoil(n, keys[w.rng.IntN(len(keys))], Rot(w.rng.IntN(int(rots)))) || any
+			if k := keys[w.rng.IntN(len(keys))]; w.Spoil(n, k, Rot(w.rng.IntN(int(rots)))) {
+				spoilt = append(spoilt, k)
+			}
 		}
 	}
-	if any {
-		w.Mend(p)
+	if len(spoilt) == 0 {
+		return
 	}
+	free := slices.DeleteFunc(keys, func(k int) bool { return slices.Contains(spoilt, k) })
+	if len(free) > 1 && w.bug != BugHealByJoin && w.chance(500) {
+		w.MendWritten(p, rotten, free)
+	}
+	w.Mend(p)
 }
 
 // mendRounds is how often every node tries: one that is damaged needs the others to
@@ -192,14 +199,10 @@ func (w *World) Mend(p kv.Partition) {
 	}
 }
 
-func (w *World) healOne(n *Node, p kv.Partition) {
-	var others []string
-	for _, m := range w.owners() {
-		if m != n {
-			others = append(others, nodeName(m))
-		}
-	}
-	h := replica.Healer{
+func (w *World) healOne(n *Node, p kv.Partition) { w.heal(w.healer(n, p), n, p) }
+
+func (w *World) healer(n *Node, p kv.Partition) *replica.Healer {
+	return &replica.Healer{
 		Self: nodeName(n), Partition: p, Shard: n.shard(p), Salt: w.rng.Uint64(), Ask: w.ask,
 		Wait: func(context.Context, <-chan struct{}) error {
 			_, err := n.set.Committer().CommitGroup()
@@ -208,6 +211,15 @@ func (w *World) healOne(n *Node, p kv.Partition) {
 			}
 			return err
 		},
+	}
+}
+
+func (w *World) heal(h *replica.Healer, n *Node, p kv.Partition) {
+	var others []string
+	for _, m := range w.owners() {
+		if m != n {
+			others = append(others, nodeName(m))
+		}
 	}
 	out := h.Heal(context.Background(), core.Heal{Partition: p, Owners: others, All: true})
 	w.log("n%d heals partition %d: %+v", n.index, p, out)
@@ -218,10 +230,14 @@ func (w *World) healOne(n *Node, p kv.Partition) {
 
 func nodeName(n *Node) string { return fmt.Sprintf("n%d", n.index) }
 
+func (w *World) named(name string) *Node {
+	return w.nodes[slices.IndexFunc(w.nodes, func(n *Node) bool { return nodeName(n) == name })]
+}
+
 // ask brings a question to a node and returns its answer, at once.
 func (w *World) ask(ctx context.Context, name string, request []byte) ([]byte, error) {
 	w.hash(request)
-	m := w.nodes[slices.IndexFunc(w.nodes, func(n *Node) bool { return nodeName(n) == name })]
+	m := w.named(name)
 	t, err := wire.TypeOf(request)
 	if err != nil {
 		return nil, err

@@ -60,6 +60,7 @@ type Stats struct {
 	Reaps     int // removals of what has expired
 	Evictions int // removals of what has not
 	L4        int // copies that rotted, and were healed
+	Given     int // objects that a damaged copy gave
 	Jumps     int // of a wall clock
 	StoodIn   int // copies opened by nodes that stand in
 	HandedOff int // sessions that brought an owner what such a node held
@@ -93,6 +94,7 @@ func (s *Stats) Add(t Stats) {
 	s.Reaps += t.Reaps
 	s.Evictions += t.Evictions
 	s.L4 += t.L4
+	s.Given += t.Given
 	s.Jumps += t.Jumps
 	s.StoodIn += t.StoodIn
 	s.HandedOff += t.HandedOff
