@@ -34,7 +34,9 @@ func (k *known) setLost(lost bool) {
 	k.lost = lost
 }
 
-// know remembers what a peer said is durable there, for R8.
+// know remembers what a peer said is durable there, for R8. A process that only answers
+// HELLOs says none itself: what it holds beyond that of an earlier one would be
+// remembered of neither.
 func (m *Machine) know(name string, copies []wire.CopyClock) {
 	of := m.knownOf(name)
 	for _, c := range copies {
@@ -43,9 +45,11 @@ func (m *Machine) know(name string, copies []wire.CopyClock) {
 		case m.noSuch(c.Partition):
 		case k == nil:
 			of[c.Partition] = &known{actor: c.Actor, clock: c.Clock.Clone(), dirty: true}
-		case k.actor == c.Actor: // of another incarnation only a HELLO may tell
+		case k.actor == c.Actor:
 			k.clock.Join(c.Clock)
 			k.dirty = true
+		case !k.lost && m.runs(name, c.Actor) && c.Clock.Covers(k.clock): // that it holds less, only a HELLO may tell
+			k.actor, k.clock, k.dirty = c.Actor, c.Clock.Clone(), true
 		}
 	}
 }
