@@ -32,6 +32,8 @@ type Mix struct {
 
 	SkewMS int64 // clocks are wrong by up to so much; a step takes 10
 	RotPM  int   // of barriers: a copy rots, and is healed
+	// WrittenPM is of those: others write while it is healed.
+	WrittenPM int
 
 	MaxSessions int
 	Relaxed     bool // durability: publish first, sync later
@@ -108,6 +110,13 @@ func Rotting() Mix {
 	return m
 }
 
+// RottingWritten has others write while what rotted is healed.
+func RottingWritten() Mix {
+	m := Rotting()
+	m.Name, m.WrittenPM = "written", 1000
+	return m
+}
+
 // StandIn has owners down so often that others take their writes.
 func StandIn() Mix {
 	m := Stock()
@@ -148,5 +157,5 @@ func Quarantining() Mix {
 
 // Mixes returns all of them.
 func Mixes() []Mix {
-	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting(), StandIn(), Dropping(), Sealing(), Quarantining()}
+	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting(), RottingWritten(), StandIn(), Dropping(), Sealing(), Quarantining()}
 }

@@ -162,7 +162,7 @@ func (w *World) randomRot() {
 		return
 	}
 	free := slices.DeleteFunc(keys, func(k int) bool { return slices.Contains(spoilt, k) })
-	if len(free) > 1 && w.bug != BugHealByJoin && w.chance(500) {
+	if len(free) > 1 && w.mix.WrittenPM > 0 && w.chance(w.mix.WrittenPM) {
 		w.MendWritten(p, rotten, free)
 	}
 	w.Mend(p)

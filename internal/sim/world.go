@@ -61,6 +61,7 @@ type Stats struct {
 	Evictions int // removals of what has not
 	L4        int // copies that rotted, and were healed
 	Given     int // objects that a damaged copy gave
+	Written   int // copies that were healed while others wrote
 	Jumps     int // of a wall clock
 	StoodIn   int // copies opened by nodes that stand in
 	HandedOff int // sessions that brought an owner what such a node held
@@ -95,6 +96,7 @@ func (s *Stats) Add(t Stats) {
 	s.Evictions += t.Evictions
 	s.L4 += t.L4
 	s.Given += t.Given
+	s.Written += t.Written
 	s.Jumps += t.Jumps
 	s.StoodIn += t.StoodIn
 	s.HandedOff += t.HandedOff
