@@ -41,6 +41,7 @@ type Node struct {
 	name    string
 	files   string // what its files are called
 	route   Route  // empty where the node tells the address it listens on
+	env     []string
 
 	mu     sync.Mutex
 	ports  admin.Ports // as last seen; a restart asks for the same
@@ -60,6 +61,10 @@ func newNode(c *Cluster, name string) *Node { return &Node{cluster: c, name: nam
 
 // Name returns the node's name in the cluster.
 func (n *Node) Name() string { return n.name }
+
+// SetEnv adds NAME=VALUE pairs to the environment of the node's next processes, in
+// place of those added before.
+func (n *Node) SetEnv(pairs ...string) { n.env = pairs }
 
 // DataDir returns the data directory's path.
 func (n *Node) DataDir() string { return filepath.Join(n.cluster.dir, n.files+"-data") }
@@ -106,7 +111,7 @@ func (n *Node) Start(ctx context.Context) (time.Time, error) {
 	}
 	defer log.Close()                              // the child has its own
 	cmd := exec.Command(n.cluster.binary, args...) //nolint:noctx // it ends by Stop or Kill, never by a caller's deadline
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = environ(), log, log, sysProcAttr()
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = append(environ(), n.env...), log, log, sysProcAttr()
 	p := &process{cmd: cmd, exited: make(chan struct{}), execAt: time.Now()}
 	if err := n.cluster.starter.start(cmd); err != nil {
 		return time.Time{}, fmt.Errorf("start %s: %w", n.name, err)
