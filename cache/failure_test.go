@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -273,12 +274,14 @@ func TestAStoreThatWasJustOpenedPutsMergingOff(t *testing.T) {
 		name   string
 		since  time.Duration
 		tables int
+		pairs  []string // of each
 		merges bool
 	}{
-		{"at once, at ease", 0, 9, false},
-		{"at once, under pressure", 0, 12, true},
-		{"to the last", 2*time.Second - 1, 9, false},
-		{"later", 2 * time.Second, 9, true},
+		{"at once, at ease", 0, 9, nil, false},
+		{"at once, most of it deleted", 0, 9, deletes(1000), false},
+		{"at once, under pressure", 0, 12, nil, true},
+		{"to the last", 2*time.Second - 1, 9, nil, false},
+		{"later", 2 * time.Second, 9, nil, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -291,7 +294,7 @@ func TestAStoreThatWasJustOpenedPutsMergingOff(t *testing.T) {
 			defer func() { require.NoError(t, s.Close()) }()
 			since.Store(int64(tc.since))
 			for range tc.tables {
-				commit(t, s, false, "a=1", "z=1") // each table meets those before
+				commit(t, s, false, append(tc.pairs, "a=1", "z=1")...) // each table meets those before
 				require.NoError(t, s.Flush())
 			}
 			if tc.merges {
@@ -301,6 +304,14 @@ func TestAStoreThatWasJustOpenedPutsMergingOff(t *testing.T) {
 			require.Never(t, func() bool { return s.Compactions() > 0 }, 300*time.Millisecond, 10*time.Millisecond)
 		})
 	}
+}
+
+// deletes are of n keys.
+func deletes(n int) (pairs []string) {
+	for i := range n {
+		pairs = append(pairs, fmt.Sprintf("-k%04d", i))
+	}
+	return pairs
 }
 
 // TestRunFlushesALongLog needs no clock: the commit that passes the size asks.

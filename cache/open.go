@@ -117,6 +117,7 @@ func (s *Store) options(fs vfs.FS) *pebble.Options {
 		Logger:                      engineLog{s},
 	}
 	opts.Experimental.L0CompactionConcurrency = moreCompactAt
+	opts.Experimental.CompactionGarbageFractionForMaxConcurrency = s.garbageForMore
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
 	}
@@ -126,11 +127,23 @@ func (s *Store) options(fs vfs.FS) *pebble.Options {
 // compactions returns how many may run at once at ease and under pressure. The
 // engine asks whenever its tables change.
 func (s *Store) compactions() (least, most int) {
-	if s.cfg.Now().Sub(s.opened) < settleFor {
+	if s.settles() {
 		return 0, 2
 	}
 	return 1, 2
 }
+
+// garbageForMore returns the share of deleted bytes at which as many may run as under
+// pressure; 0: they are no reason.
+func (s *Store) garbageForMore() float64 {
+	if s.settles() {
+		return 0
+	}
+	return 0.4
+}
+
+// settles reports whether the store was just opened, so that merging waits.
+func (s *Store) settles() bool { return s.cfg.Now().Sub(s.opened) < settleFor }
 
 // prepareDir makes the directory, for its owner alone.
 func prepareDir(fs vfs.FS, dir string, onDisk bool) error {

@@ -159,6 +159,33 @@ func seekFrom(r pebble.Reader, dst, key []byte, opts *pebble.IterOptions) (value
 	return value, found, nil
 }
 
+// seekMany reads keys, which ascend, through an iterator.
+func seekMany(r pebble.Reader, keys [][]byte, opts *pebble.IterOptions, fn func(i int, value []byte) error) error {
+	it, err := r.NewIter(opts)
+	if err != nil {
+		return fmt.Errorf("get many: %w", corruption(err))
+	}
+	for i, key := range keys {
+		if !it.SeekPrefixGE(orNil(key)) || !bytes.Equal(it.Key(), key) {
+			if it.Error() != nil {
+				break
+			}
+			continue
+		}
+		value, err := it.ValueAndErr()
+		if err == nil {
+			err = fn(i, value)
+		}
+		if err != nil {
+			return errors.Join(corruption(err), it.Close())
+		}
+	}
+	if err := it.Close(); err != nil {
+		return fmt.Errorf("get many: %w", corruption(err))
+	}
+	return nil
+}
+
 // newIter opens an iterator over the range.
 func newIter(r pebble.Reader, lower, upper []byte) (*pebble.Iterator, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: orNil(lower), UpperBound: orNil(upper)})

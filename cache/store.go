@@ -66,6 +66,18 @@ func (s *Store) Get(dst, key []byte) (value []byte, found bool, err error) {
 	return getFrom(s.db, dst, key, &s.getOpts)
 }
 
+// GetMany looks up keys, which ascend, as they were at one moment, and calls fn for
+// each that is there, until fn fails; it returns that error. One iterator goes from key
+// to key, so that many of one partition cost half of as many Gets. value is valid until
+// fn returns.
+func (s *Store) GetMany(keys [][]byte, fn func(i int, value []byte) error) error {
+	if err := s.enter(); err != nil {
+		return fmt.Errorf("get many: %w", err)
+	}
+	defer s.gate.leave()
+	return seekMany(s.db, keys, &s.getOpts, fn)
+}
+
 // Scan calls fn for every pair with lower <= key < upper in the order of the
 // keys, as they were when Scan began, until fn says there is no more to do or
 // fails; it returns that error. An empty upper has no end. The slices are valid

@@ -16,6 +16,7 @@ import (
 // has one of its own.
 type Store interface {
 	Get(dst, key []byte) (value []byte, found bool, err error)
+	GetMany(keys [][]byte, fn func(i int, value []byte) error) error // keys ascend
 	Scan(lower, upper []byte, fn func(key, value []byte) (more bool, err error)) error
 	Snapshot() (cache.Snapshot, error)
 	Commit(b *cache.Batch, sync bool) error

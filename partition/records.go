@@ -75,15 +75,35 @@ func (s *Shard) copyRecord(dst []byte, p state.Published) []byte {
 // key's stripe, so that nobody plans on the key meanwhile. Without values, those
 // that would need a read of their own are left out.
 func (s *Shard) load(hash uint64, key []byte, values bool) (state.Entry, error) {
-	s.mu.Lock()
-	p := s.overlay[string(key)]
-	if p != nil {
-		e := p.entry
-		s.mu.Unlock()
+	if e, planned := s.loadPlanned(key); planned {
 		return e, nil
 	}
-	s.mu.Unlock()
 	return s.loadPublished(hash, key, values)
+}
+
+// loadPlanned returns the newest planned entry of a key that has changes in flight.
+func (s *Shard) loadPlanned(key []byte) (state.Entry, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.overlay[string(key)]; p != nil {
+		return p.entry, true
+	}
+	return state.Entry{}, false
+}
+
+// loadNear returns the entry of a key as it is planned or as the tier has it; known is
+// false where the store is to be asked.
+func (s *Shard) loadNear(hash uint64, key []byte) (e state.Entry, known bool, err error) {
+	if e, known = s.loadPlanned(key); known {
+		return e, true, nil
+	}
+	if t := s.set.cfg.Tier; t != nil {
+		if rec, ok := t.Get(nil, uint32(s.id), hash, key); ok {
+			e, _, err := cache.ParseEntry(rec, s.set.actors)
+			return state.Entry(e), true, err
+		}
+	}
+	return state.Entry{}, false, nil
 }
 
 // getter is what a Store and a Snapshot have in common.

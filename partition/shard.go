@@ -259,11 +259,19 @@ func (s *Shard) apply(r state.Received, logged, done func()) error {
 	stripe.Lock()
 	defer stripe.Unlock()
 	cur, err := s.load(hash, r.Key, false)
-	if err == nil && lacksValues(cur.Object, r.Object) {
-		cur, err = s.load(hash, r.Key, true)
-	}
 	if err != nil {
 		return fmt.Errorf("apply to partition %d: %w", s.id, err)
+	}
+	return s.join(r, hash, cur, logged, done)
+}
+
+// join plans a received object on what its key has. The caller holds the gate and the
+// key's stripe.
+func (s *Shard) join(r state.Received, hash uint64, cur state.Entry, logged, done func()) (err error) {
+	if lacksValues(cur.Object, r.Object) {
+		if cur, err = s.load(hash, r.Key, true); err != nil {
+			return fmt.Errorf("apply to partition %d: %w", s.id, err)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

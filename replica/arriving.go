@@ -330,21 +330,47 @@ func (r *Replica) applyBatch(ctx context.Context, a *arriving, in *partition.Inc
 	if err := r.checkBatch(a.part, &b); err != nil {
 		return err
 	}
-	for i := range b.Copies {
-		c := &b.Copies[i]
-		n := int64(len(c.Key) + c.Object.Bytes())
-		if err := r.admit(ctx, a, n); err != nil {
+	for left := b.Copies; len(left) > 0; {
+		n := runOf(left)
+		if err := r.applyRun(ctx, a, in, left[:n], partition.Batch{Base: b.Base, Floor: b.Floor, Logged: a.taken.wrote}); err != nil {
 			return err
 		}
-		a.taken.hand()
-		batch := partition.Batch{Base: b.Base, Floor: b.Floor, Logged: a.taken.wrote}
-		if err := in.Apply(c.Key, c.Object, batch, func() { r.applies.wrote(n) }); err != nil {
-			r.applies.wrote(n)
-			return err
-		}
+		left = left[n:]
 	}
 	r.stats.EntriesIn.Add(int64(len(b.Copies)))
 	return nil
+}
+
+// runBytes ends a run of objects that are handed to the copy together: an eighth of what
+// may wait for the store, or one object.
+const runBytes = applyQueueBytes / 8
+
+// runOf returns how many objects make the next run.
+func runOf(copies []wire.Copy) (n int) {
+	for bytes := 0; n < len(copies) && n < partition.MaxRun && bytes < runBytes; n++ {
+		bytes += copies[n].Object.Bytes()
+	}
+	return n
+}
+
+// applyRun hands a run of a batch's objects to the copy, once there is room for them.
+func (r *Replica) applyRun(ctx context.Context, a *arriving, in *partition.Incoming, copies []wire.Copy, b partition.Batch) error {
+	objects, bytes, all := make([]partition.KeyObject, len(copies)), make([]int64, len(copies)), int64(0)
+	for i := range copies {
+		c := &copies[i]
+		objects[i] = partition.KeyObject{Key: c.Key, Object: c.Object}
+		bytes[i] = int64(len(c.Key) + c.Object.Bytes())
+		all += bytes[i]
+	}
+	if err := r.admit(ctx, a, all); err != nil {
+		return err
+	}
+	a.taken.hand(len(objects))
+	taken, err := in.ApplyRun(objects, b, func(i int) { r.applies.wrote(bytes[i]) })
+	for _, n := range bytes[taken:] {
+		r.applies.wrote(n)
+	}
+	return err
 }
 
 // admit waits until the store has written enough of what sessions brought. Its lane

@@ -188,11 +188,11 @@ type taken struct {
 	handed uint64 // objects of them
 }
 
-// hand notes an object that is given to the store.
-func (t *taking) hand() {
+// hand notes n objects that are given to the store.
+func (t *taking) hand(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.handed++
+	t.handed += uint64(n)
 }
 
 // wrote notes that the store has written one.

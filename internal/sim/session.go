@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"slices"
 
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
@@ -336,14 +337,19 @@ func (s *Session) apply(b wire.Batch, g *ghost) {
 	if s.w.bug == BugRecordGrows {
 		s.growRecord(b)
 	}
-	for _, c := range b.Copies {
-		s.w.saw(c.Key, c.Object)
-		key := s.w.keyOf(c.Key)
-		s.to.planned[key].join(&g[key])
-		s.w.must(s.in.Apply(c.Key, c.Object, partition.Batch{Base: b.Base, Floor: b.Floor}, nil))
-		for _, v := range c.Object.Versions {
-			s.sofar.Add(v.Dot)
+	for run := range slices.Chunk(b.Copies, partition.MaxRun) {
+		objects := make([]partition.KeyObject, len(run))
+		for i, c := range run {
+			objects[i] = partition.KeyObject{Key: c.Key, Object: c.Object}
+			s.w.saw(c.Key, c.Object)
+			key := s.w.keyOf(c.Key)
+			s.to.planned[key].join(&g[key])
+			for _, v := range c.Object.Versions {
+				s.sofar.Add(v.Dot)
+			}
 		}
+		_, err := s.in.ApplyRun(objects, partition.Batch{Base: b.Base, Floor: b.Floor}, func(int) {})
+		s.w.must(err)
 	}
 	s.w.log("s%d arrives: %d objects", s.id, len(b.Copies))
 	if s.w.bug == BugClockPerChunk {

@@ -46,6 +46,21 @@ func (s *Store) Get(dst, key []byte) (value []byte, found bool, err error) {
 	return get(s.now(), dst, key)
 }
 
+// GetMany calls fn for the keys that are there, which ascend, as of one moment.
+func (s *Store) GetMany(keys [][]byte, fn func(i int, value []byte) error) error {
+	pairs := s.now()
+	for i, key := range keys {
+		value, found, err := get(pairs, nil, key)
+		if err == nil && found {
+			err = fn(i, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Scan calls fn for the pairs with lower <= key < upper, in order.
 func (s *Store) Scan(lower, upper []byte, fn func(key, value []byte) (more bool, err error)) error {
 	return scan(s.now(), lower, upper, fn)
