@@ -122,7 +122,7 @@ func (o operator) Forgetting(name string) (admin.Forgetting, error) {
 	case m.Status != layout.Active:
 		f.Refused = "it is " + m.Status.String() + " already"
 	}
-	for _, p := range o.n.replica.Parts() {
+	for p := range o.n.replica.Parts() {
 		if p.Partition == kv.System || !slices.Contains(p.Owners, name) {
 			continue
 		}

@@ -47,7 +47,7 @@ func (d dumper) Scrub(ctx context.Context, part int) (admin.Scrubbed, error) {
 // healed tells which copies were healed by the owners' vote, and of what.
 func (n *Node) healed() []admin.HealedCopy {
 	var out []admin.HealedCopy
-	for _, p := range n.replica.Parts() {
+	for p := range n.replica.Parts() {
 		if p.Path == "L4" && p.Self && p.Partition != kv.System {
 			out = append(out, admin.HealedCopy{Partition: uint32(p.Partition), Reason: p.Reason})
 		}

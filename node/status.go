@@ -42,8 +42,8 @@ func count(c *admin.PartitionCounts, p core.Part) {
 }
 
 func (s status) counts() (c admin.PartitionCounts) {
-	for _, p := range s.n.replica.Parts() {
-		count(&c, p)
+	for p := range s.n.replica.Parts() {
+		count(&c, *p)
 		if sh := s.n.set.Shard(p.Partition); p.Held && sh != nil {
 			c.StandIn++
 			c.StandInKeys += sh.Count()
@@ -113,7 +113,7 @@ func (s status) Status() admin.Status {
 	if l := n.replica.Layout(); l != nil {
 		st.Layout = n.layoutStatus(l)
 	}
-	for _, p := range n.replica.Parts() {
+	for p := range n.replica.Parts() {
 		if sh := n.set.Shard(p.Partition); sh != nil && p.Self && p.Partition != kv.System {
 			st.Keys += sh.Count()
 		}
@@ -184,7 +184,7 @@ func (s status) Nodes() []admin.Node {
 func (s status) Partitions() []admin.Partition {
 	n := s.n
 	var out []admin.Partition
-	for _, p := range n.replica.Parts() {
+	for p := range n.replica.Parts() {
 		a := admin.Partition{ID: uint32(p.Partition), Owners: p.Owners, Owned: p.Self, StandIns: p.StandIns}
 		if sh := n.set.Shard(p.Partition); sh != nil {
 			st := sh.Status()
@@ -235,7 +235,7 @@ func (s status) rejoin() admin.Rejoin {
 		Factor: float64(g.Factor) / 1000, QuietP99MS: float64(g.QuietP99US) / 1000, P99MS: float64(g.P99US) / 1000,
 		RateBytes: g.RateBytes, Slowed: g.Slowed,
 	}
-	for _, p := range n.replica.Parts() {
+	for p := range n.replica.Parts() {
 		if p.Self && p.Path != "" && p.Partition != kv.System {
 			out.PerStep[p.Path]++
 		}

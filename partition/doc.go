@@ -15,12 +15,17 @@ import (
 // Store is the durable ordered store below: package cache has it, the simulator
 // has one of its own.
 type Store interface {
+	Reader
+	Commit(b *cache.Batch, sync bool) error
+	Sync() error
+}
+
+// Reader is what is read of it.
+type Reader interface {
 	Get(dst, key []byte) (value []byte, found bool, err error)
 	GetMany(keys [][]byte, fn func(i int, value []byte) error) error // keys ascend
 	Scan(lower, upper []byte, fn func(key, value []byte) (more bool, err error)) error
 	Snapshot() (cache.Snapshot, error)
-	Commit(b *cache.Batch, sync bool) error
-	Sync() error
 }
 
 // Tier is the bounded memory in front of it. Records are entries with values.

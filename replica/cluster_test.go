@@ -204,7 +204,7 @@ func (c *cluster) wait(what string, cond func() bool) {
 	}
 	for _, name := range c.names {
 		if r := c.nodes[name].replica; r != nil {
-			for _, p := range r.Parts() {
+			for p := range r.Parts() {
 				st := c.nodes[name].set.Add(p.Partition).Status()
 				c.t.Logf("%s: %d %v serving=%v reason=%s %v %v %d beyond, leans %v", name, p.Partition, p.State, p.Serving, p.Reason, st.Clock, st.Digest.Count, len(st.Beyond), st.Leans)
 			}
@@ -215,7 +215,7 @@ func (c *cluster) wait(what string, cond func() bool) {
 
 func (c *cluster) isLive(names ...string) bool {
 	for _, name := range names {
-		for _, p := range c.nodes[name].replica.Parts() {
+		for p := range c.nodes[name].replica.Parts() {
 			if p.Self && p.State != kv.Live {
 				return false
 			}

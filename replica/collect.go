@@ -45,7 +45,7 @@ func (r *Replica) collect(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, p := range r.Parts() {
+		for p := range r.Parts() {
 			if ctx.Err() == nil && p.Self && p.State == kv.Live {
 				if kept[p.Partition] == nil {
 					kept[p.Partition] = &collector{}

@@ -109,7 +109,7 @@ func TestDeletesStayDeletedPastTheHorizon(t *testing.T) {
 			require.Equal(t, i >= 30, found, "k%d", i)
 		}
 		c.live("n3")
-		for _, p := range c.nodes["n3"].replica.Parts() {
+		for p := range c.nodes["n3"].replica.Parts() {
 			below[p.Path] = true
 		}
 		require.True(t, below["L2"], "%v", below)

@@ -85,7 +85,7 @@ func (r *Replica) noteProgress() {
 		return
 	}
 	owned, live, verified := 0, 0, 0
-	for _, p := range r.Parts() {
+	for p := range r.Parts() {
 		if !p.Self || p.Partition == kv.System {
 			continue
 		}

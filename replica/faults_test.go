@@ -176,7 +176,7 @@ func TestLaneOvertakesTheAnswerToItsHello(t *testing.T) {
 		c.live("n2")
 		require.Equal(t, int64(1), hellos.Load(), "nothing was asked for twice")
 		require.Equal(t, int64(1), done.Load()-others.Load(), "one DONE, and it was understood")
-		for _, p := range c.nodes["n2"].replica.Parts() {
+		for p := range c.nodes["n2"].replica.Parts() {
 			require.True(t, p.Verified || p.Partition == kv.System, "partition %d", p.Partition)
 		}
 	})

@@ -82,7 +82,7 @@ func returnBytes(t *testing.T, keys int, below bool) (bytes int64, entries uint6
 	c.live("n3")
 	c.equal(c.names...)
 	steps = map[string]int{}
-	for _, p := range c.nodes["n3"].replica.Parts() {
+	for p := range c.nodes["n3"].replica.Parts() {
 		if p.Self && p.Partition != kv.System {
 			steps[p.Path]++
 			entries += c.nodes["n3"].set.Add(p.Partition).Status().Digest.Count

@@ -38,7 +38,7 @@ func (r *Replica) Level(ctx context.Context) error {
 // levelRound asks every owner that is not level yet, and returns what is missing.
 func (r *Replica) levelRound(ctx context.Context, mark map[kv.Partition]*kv.Clock, told, level map[string]bool) error {
 	of := map[string][]kv.Partition{}
-	for _, p := range r.Parts() {
+	for p := range r.Parts() {
 		if !p.Self {
 			continue
 		}
@@ -79,7 +79,7 @@ func (r *Replica) levelRound(ctx context.Context, mark map[kv.Partition]*kv.Cloc
 		}
 		level[name] = true
 	}
-	for _, p := range r.Parts() {
+	for p := range r.Parts() {
 		if p.Self && p.State != kv.Live {
 			return fmt.Errorf("partition %d is %s here", p.Partition, p.State)
 		}

@@ -371,7 +371,7 @@ func (r *Replica) sendWrite(p *remote, w wire.Write, floor kv.VV, wait *waiting)
 // LiveOf returns how many partitions each connected peer says it serves as LIVE.
 func (r *Replica) LiveOf() map[string]int {
 	out := map[string]int{}
-	for _, p := range r.Parts() {
+	for p := range r.Parts() {
 		if p.Partition == kv.System {
 			continue
 		}

@@ -78,7 +78,7 @@ func TestQuarantinedCopyRejoinsByL3(t *testing.T) {
 			require.Equal(t, i >= keys/2, found, "k%d", i)
 		}
 		c.live("n3")
-		for _, p := range n3.replica.Parts() {
+		for p := range n3.replica.Parts() {
 			if p.Partition != kv.System {
 				require.Equal(t, "L3", p.Path, "partition %d: %s", p.Partition, p.Reason)
 				require.Contains(t, p.Reason, "clock was lost")

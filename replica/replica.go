@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -386,18 +387,18 @@ func (r *Replica) part(p kv.Partition) *core.Part {
 	return nil
 }
 
-// Parts returns every partition's state, in no order.
-func (r *Replica) Parts() []core.Part {
-	out := make([]core.Part, 0, len(r.parts.data)+1)
-	if p := r.parts.system.Load(); p != nil {
-		out = append(out, *p)
-	}
-	for i := range r.parts.data {
-		if p := r.parts.data[i].Load(); p != nil {
-			out = append(out, *p)
+// Parts are every partition's state, in no order, which nobody changes any more.
+func (r *Replica) Parts() iter.Seq[*core.Part] {
+	return func(yield func(*core.Part) bool) {
+		if p := r.parts.system.Load(); p != nil && !yield(p) {
+			return
+		}
+		for i := range r.parts.data {
+			if p := r.parts.data[i].Load(); p != nil && !yield(p) {
+				return
+			}
 		}
 	}
-	return out
 }
 
 // Part returns one partition's state.

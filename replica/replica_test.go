@@ -250,7 +250,7 @@ func TestRejoinIsCompleteFromTheFirstAnswer(t *testing.T) {
 				c.live("n3")
 				c.equal(c.names...)
 				c.wait("verified", func() bool {
-					for _, p := range c.nodes["n3"].replica.Parts() {
+					for p := range c.nodes["n3"].replica.Parts() {
 						if p.Self && !p.Verified {
 							return false
 						}

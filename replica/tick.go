@@ -43,7 +43,7 @@ func (r *Replica) tick(ctx context.Context, name string) {
 // system partition last.
 func (r *Replica) shared(name string) []kv.Partition {
 	var out []kv.Partition
-	for _, p := range r.Parts() {
+	for p := range r.Parts() {
 		if p.Self && slices.Contains(p.Owners, name) {
 			out = append(out, p.Partition)
 		}

@@ -18,6 +18,7 @@ import (
 // Store is what a partition asks of its store.
 type Store interface {
 	Get(dst, key []byte) (value []byte, found bool, err error)
+	GetMany(keys [][]byte, fn func(i int, value []byte) error) error
 	Snapshot() (cache.Snapshot, error)
 	Scan(lower, upper []byte, fn func(key, value []byte) (more bool, err error)) error
 	Commit(b *cache.Batch, sync bool) error
@@ -34,6 +35,7 @@ func TestStore(t *testing.T, open func(t testing.TB) Store) {
 		{"GetAppendsToDst", testGetAppends},
 		{"GetOfMissingKeyLeavesDst", testGetMissing},
 		{"EmptyValueIsFound", testEmptyValue},
+		{"GetManyFindsWhatIsThere", testGetMany},
 		{"LaterOperationWins", testLaterWins},
 		{"BatchIsReusable", testBatchReuse},
 		{"EmptyBatchCommits", testEmptyBatch},
@@ -96,6 +98,36 @@ func testGetMissing(t *testing.T, s Store) {
 	require.NoError(t, err)
 	require.False(t, found)
 	require.Equal(t, "p:", string(got))
+}
+
+func testGetMany(t *testing.T, s Store) {
+	set(t, s, "a=1", "b=", "d=4", "da=5")
+	get := func(fail int, keys ...string) (found []string, err error) {
+		var asked [][]byte
+		for _, k := range keys {
+			asked = append(asked, []byte(k))
+		}
+		err = s.GetMany(asked, func(i int, value []byte) error {
+			found = append(found, keys[i]+"="+string(value))
+			if i == fail {
+				return errors.New("enough")
+			}
+			return nil
+		})
+		return found, err
+	}
+	found, err := get(-1, "", "a", "aa", "b", "c", "d", "db", "e")
+	require.NoError(t, err)
+	require.Equal(t, []string{"a=1", "b=", "d=4"}, found)
+	found, err = get(-1, "d", "d", "da")
+	require.NoError(t, err)
+	require.Equal(t, []string{"d=4", "d=4", "da=5"}, found, "one key twice")
+	found, err = get(1, "a", "b", "d")
+	require.EqualError(t, err, "enough")
+	require.Equal(t, []string{"a=1", "b="}, found)
+	found, err = get(-1)
+	require.NoError(t, err)
+	require.Empty(t, found)
 }
 
 func testEmptyValue(t *testing.T, s Store) {
