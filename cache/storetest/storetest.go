@@ -17,12 +17,17 @@ import (
 
 // Store is what a partition asks of its store.
 type Store interface {
+	Reader
+	Commit(b *cache.Batch, sync bool) error
+	Sync() error
+}
+
+// Reader is what is read of it.
+type Reader interface {
 	Get(dst, key []byte) (value []byte, found bool, err error)
 	GetMany(keys [][]byte, fn func(i int, value []byte) error) error
 	Snapshot() (cache.Snapshot, error)
 	Scan(lower, upper []byte, fn func(key, value []byte) (more bool, err error)) error
-	Commit(b *cache.Batch, sync bool) error
-	Sync() error
 }
 
 // TestStore runs the conformance tests; open returns a new and empty store, and
