@@ -256,7 +256,7 @@ func (r *Replica) ownState() repair.State {
 	if r.leaving.Load() {
 		return repair.Draining
 	}
-	for _, p := range r.Parts() {
+	for p := range r.Parts() {
 		if p.Self && p.State != kv.Live {
 			return repair.Rejoining
 		}
