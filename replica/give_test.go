@@ -1,12 +1,15 @@
 package replica_test
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition/state"
 )
 
 // aloneAndDamaged has n3 write alone, over and over, what nobody else sees, and lose an
@@ -118,4 +121,59 @@ func TestADamagedCopyGivesAWipedOneWhatVerifies(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A damaged copy whose directory of a key forgot a version that others have does not
+// give that key: what it has seen would say that the version is dead.
+func TestADamagedCopyGivesNoKeyOfWhichItLostAPart(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		n3, p := c.nodes["n3"], c.partOf("k7")
+		key := "beside" + suffix(c, "beside", p)
+		for _, name := range []string{"n1", "n2"} {
+			c.wires.disconnect("n3", name)
+		}
+		c.wait("isolated", func() bool {
+			x, ok := n3.replica.Part(p)
+			return ok && x.State == kv.Isolated
+		})
+		c.set("n3", key, "alone")
+		var at, directory []byte
+		lower, upper := cache.Range('e', p, 0)
+		require.NoError(t, n3.store.Scan(lower, upper, func(rec, value []byte) (bool, error) {
+			if k, _, _ := cache.KeyOf(rec); string(k) == key {
+				at, directory = bytes.Clone(rec), bytes.Clone(value)
+			}
+			return true, nil
+		}))
+		require.NotNil(t, at)
+		c.set("n1", key, "theirs")
+		c.wait("n2 has it", func() bool { return c.nodes["n2"].holds(key) == "theirs" })
+		o, base, err := c.nodes["n1"].set.Shard(p).Read([]byte(key))
+		require.NoError(t, err)
+		done := make(chan struct{})
+		require.NoError(t, n3.set.Shard(p).Apply(state.Received{Key: []byte(key), Object: o.Filled(base), From: c.nodes["n1"].id}, func() { close(done) }))
+		<-done
+		o, _, err = n3.set.Shard(p).Read([]byte(key))
+		require.NoError(t, err)
+		require.Len(t, o.Versions, 2)
+		var b cache.Batch // the directory as it was before; the version itself is there
+		b.Set(at, directory)
+		require.NoError(t, n3.store.Commit(&b, true))
+		out, err := n3.replica.Scrub(t.Context(), p)
+		require.NoError(t, err)
+		require.False(t, out.Fit)
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		c.healed("n3", "k7")
+		for _, n := range c.names {
+			var has []string
+			o, _, err := c.nodes[n].set.Shard(p).Read([]byte(key))
+			require.NoError(t, err)
+			for _, v := range o.Versions {
+				has = append(has, string(v.Value))
+			}
+			require.Contains(t, has, "theirs", n)
+		}
+	})
 }

@@ -256,7 +256,8 @@ func (h *Healer) decide(ctx context.Context, keys []string, verdicts []core.Verd
 		}
 		t.short += missing
 		_, suspect := slices.BinarySearch(h.look.Suspects, key)
-		if missing+len(v.Lost)+len(v.Moved) > 0 || !suspect && len(fix.Put)+len(fix.Drop) == 0 {
+		fixes := len(fix.Put) + len(fix.Drop) // beside what moved: each dot is decided by itself
+		if missing+len(v.Lost) > 0 || fixes == 0 && (!suspect || len(v.Moved) > 0) {
 			continue
 		}
 		for _, p := range fix.Put {
