@@ -90,7 +90,7 @@ func (h *Healer) descend(ctx context.Context, name string) ([]merkle.Range, erro
 		return nil, err
 	}
 	h.answered++
-	if root.Fit {
+	if root.Fit && h.watch == nil {
 		h.fitPeers++
 	}
 	mine := h.look.Tree

@@ -43,7 +43,7 @@ type Healer struct {
 	watch    *partition.Watch // while copies are compared whose clocks do not meet, nil: they meet
 	more     bool
 	answered int // owners at this clock, or at theirs
-	fitPeers int // of them, those whose copy agrees with its own record
+	fitPeers int // of them, those whose copy agrees with its own record and has seen what this one has
 }
 
 // maxToldKeys bounds the keys that an event names.
@@ -104,7 +104,8 @@ func (h *Healer) cure(ctx context.Context, e core.Heal, keys []string, verdicts 
 	// A record may follow the content only where all that differs was decided, by
 	// somebody whose word counts: else what is lost would be lost on record too, and
 	// the copy would vote against those that have it.
-	whole := !h.more && told.lost+told.short+told.moved == 0 && (h.fitPeers > 0 || h.answered == len(e.Owners))
+	everybody := h.answered == len(e.Owners) && (e.All || h.watch == nil)
+	whole := !h.more && told.lost+told.short+told.moved == 0 && (h.fitPeers > 0 || everybody)
 	if len(fixes) == 0 && (h.look.Fit() || !whole) {
 		out.Failed = !h.look.Fit()
 		return out, nil

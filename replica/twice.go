@@ -27,10 +27,15 @@ func (h *Healer) voteTwice(ctx context.Context, e core.Heal) (core.Healed, error
 	if h.Shard.Quarantined() {
 		return core.Healed{}, errNotLevel
 	}
+	ahead := 0
+	if !e.All {
+		ahead = h.ahead(ctx, e.Owners)
+	}
 	keys, err := h.differing(ctx, e)
 	if err != nil {
 		return core.Healed{}, err
 	}
+	h.fitPeers = ahead
 	first, err := h.ballots(ctx, e, keys)
 	if err != nil {
 		return core.Healed{}, err
@@ -55,6 +60,18 @@ func (h *Healer) voteTwice(ctx context.Context, e core.Heal) (core.Healed, error
 		verdicts[i] = core.VoteTwice(h.Self, first[i], second[i], seen)
 	}
 	return h.cure(ctx, e, keys, verdicts)
+}
+
+// ahead counts the owners that have seen all that this copy has, and agree with their own
+// records. One that has not seen what is lost here knows nothing of it, and another that
+// does not answer may have it.
+func (h *Healer) ahead(ctx context.Context, owners []string) (n int) {
+	for _, name := range owners {
+		if ack, err := h.held(ctx, name, wire.Held{}); err == nil && ack.Fit && ack.Clock.Covers(h.look.Clock) {
+			n++
+		}
+	}
+	return n
 }
 
 // followed returns what all owners together had seen at first, and whether the same

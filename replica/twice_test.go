@@ -319,3 +319,39 @@ func TestAKeyThatIsWrittenMeanwhileIsLeftAlone(t *testing.T) {
 		require.Equal(t, "new", string(n3.version(key).Value))
 	})
 }
+
+// What a damaged copy lost, and the one owner that answers has never seen, is not lost on
+// record: another that is away has it, and must not be outvoted by the two.
+func TestWhatAnOwnerThatIsAwayHoldsIsNotVotedOut(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		n1, n3 := c.nodes["n1"], c.nodes["n3"]
+		p := c.partOf("k7")
+		key := "acked" + suffix(c, "acked", p)
+		c.wires.disconnect("n1", "n2")
+		c.wires.disconnect("n3", "n2")
+		c.wait("isolated", func() bool {
+			x, ok := c.nodes["n2"].replica.Part(p)
+			return ok && x.State == kv.Isolated
+		})
+		c.set("n1", key, "v")
+		c.wait("n3 has it", func() bool { return n3.holds(key) == "v" })
+		n1.kill()
+		n3.rot(key, "de", lose)
+		out, err := n3.replica.Scrub(t.Context(), p)
+		require.NoError(t, err)
+		require.False(t, out.Fit)
+		c.wires.connect("n2", "n3")
+		time.Sleep(5 * time.Minute) // virtual; n1 is away
+		n1.start()
+		require.Equal(t, "v", n1.holds(key))
+		c.wires.connect("n1", "n2")
+		c.wires.connect("n1", "n3")
+		c.wait("all live", func() bool { return c.isLive(c.names...) })
+		c.equal(c.names...)
+		time.Sleep(5 * time.Minute)
+		for _, n := range c.names {
+			require.Equal(t, "v", c.nodes[n].holds(key), n)
+		}
+	})
+}
