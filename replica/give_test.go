@@ -2,6 +2,10 @@ package replica_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +14,7 @@ import (
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition/state"
+	"edged.dev/edged/replica/core"
 )
 
 // aloneAndDamaged has n3 write alone, over and over, what nobody else sees, and lose an
@@ -175,5 +180,41 @@ func TestADamagedCopyGivesNoKeyOfWhichItLostAPart(t *testing.T) {
 			}
 			require.Contains(t, has, "theirs", n)
 		}
+	})
+}
+
+// What a damaged copy gives and does not arrive is not given over and over.
+func TestGivingEndsWhereNothingArrives(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		n3, p := c.nodes["n3"], c.partOf("k7")
+		for _, name := range []string{"n1", "n2"} {
+			c.wires.disconnect("n3", name)
+		}
+		c.wait("isolated", func() bool {
+			x, ok := n3.replica.Part(p)
+			return ok && x.State == kv.Isolated
+		})
+		for i := range 12 {
+			key := fmt.Sprintf("big%d", i)
+			c.set("n3", key+suffix(c, key, p), strings.Repeat("v", 500_000))
+		}
+		n3.rot("k7", "de", lose)
+		n3.stop()
+		given, rounds := 0, 0
+		h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+			return c.nodes[name].replica.Serve(ctx, "n3", request)
+		})
+		h.Give = func(_ string, key []byte, o kv.Object) { given += len(key) + o.Bytes() }
+		h.Pause = func(context.Context) error {
+			if rounds++; rounds > 100 {
+				return errors.New("enough")
+			}
+			return nil
+		}
+		out := h.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, All: true})
+		require.True(t, out.Failed)
+		require.Less(t, rounds, 100)
+		require.Less(t, given, 4*12*500_000, "each owner is not sent all of it again and again")
 	})
 }

@@ -18,6 +18,10 @@ const twiceApart = 2 * time.Second
 // mebibyte or so a second, beside what clients write.
 const maxGivenBytes = 4 << 20
 
+// maxGiveWaits is for how many pauses what was given may take to arrive before the attempt
+// is over: on a link that is full it would only be sent again, ahead of what clients write.
+const maxGiveWaits = 5
+
 // voteTwice heals what differs between copies that are always written, whose clocks
 // therefore never meet. What differs now is looked at again once every owner has seen
 // all that any has seen by now: what only was on its way has arrived by then.
@@ -114,13 +118,27 @@ func (h *Healer) give(ctx context.Context, e core.Heal) (*kv.Clock, error) {
 	if h.Give == nil || h.look.Fit() {
 		return nil, h.Pause(ctx)
 	}
-	for {
+	sent := map[string]*kv.Clock{}
+	for waits := 0; waits < maxGiveWaits; {
 		lack := map[string]*lacking{}
+		arrived := true
 		for _, name := range e.Owners {
 			if ack, err := h.held(ctx, name, wire.Held{}); err == nil {
 				lack[name] = &lacking{clock: ack.Clock}
+				if sent[name] == nil {
+					sent[name] = &kv.Clock{}
+				}
+				arrived = arrived && ack.Clock.Covers(*sent[name])
 			}
 		}
+		if !arrived {
+			waits++
+			if err := h.Pause(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		waits = 0
 		var given kv.Clock
 		more := false
 		err := h.Shard.Sound(func(key []byte, o kv.Object) error {
@@ -132,6 +150,9 @@ func (h *Healer) give(ctx context.Context, e core.Heal) (*kv.Clock, error) {
 					if l.bytes += len(key) + o.Bytes(); l.bytes > maxGivenBytes {
 						more = true
 						continue
+					}
+					for _, v := range o.Versions {
+						sent[name].Add(v.Dot)
 					}
 					h.Give(name, key, o)
 				}
@@ -145,6 +166,7 @@ func (h *Healer) give(ctx context.Context, e core.Heal) (*kv.Clock, error) {
 			return &given, err
 		}
 	}
+	return nil, errNotLevel
 }
 
 func (h *Healer) pace(n int) error {
