@@ -170,8 +170,13 @@ func (h *Healer) held(ctx context.Context, name string, q wire.Held) (wire.HeldA
 	if err == nil && ack.Code != wire.TreeOK {
 		err = errNotLevel
 	}
-	if err == nil && len(q.Keys) > 0 && len(ack.Objects) != len(q.Keys) {
+	if err == nil && (len(q.Keys) > 0 && len(ack.Objects) != len(q.Keys) || ack.Told != (q.Clock == 0)) {
 		err = errLies
+	}
+	if err == nil {
+		own := claims{p: h.Partition, issued: h.Shard.Issued()}
+		own.clock(ack.Clock)
+		err = own.err
 	}
 	return ack, err
 }

@@ -355,3 +355,41 @@ func TestWhatAnOwnerThatIsAwayHoldsIsNotVotedOut(t *testing.T) {
 		}
 	})
 }
+
+// A clock that names dots which this copy has not given out is a breach, and holds nobody up.
+func TestAForgedClockHoldsNoHealingUp(t *testing.T) {
+	for name, lie := range map[string]func(n3 *member, a *wire.HeldAck){
+		"forged": func(n3 *member, a *wire.HeldAck) {
+			d := n3.set.Shard(n3.c.partOf("k7")).Issued()
+			a.Clock.Add(kv.Dot{Actor: d.Actor, Seq: d.Seq + 1000})
+		},
+		"not told": func(_ *member, a *wire.HeldAck) { a.Told, a.Clock = false, kv.Clock{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				h, n3 := c.heat("k7"), c.nodes["n3"]
+				n3.rot("k7", "de", lose)
+				x := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+					h.write()
+					resp, err := c.nodes[name].replica.Serve(ctx, "n3", slices.Clone(request))
+					if typ, _ := wire.TypeOf(request); err == nil && name == "n1" && typ == wire.TypeHeld {
+						a, err := wire.ParseHeldAck(resp)
+						require.NoError(t, err)
+						if a.Told {
+							lie(n3, &a)
+							resp = a.Append(nil)
+						}
+					}
+					return resp, err
+				})
+				x.Pause = func(context.Context) error { time.Sleep(time.Second); return nil }
+				out := x.Heal(t.Context(), core.Heal{Partition: x.Partition, Owners: []string{"n1", "n2"}})
+				require.False(t, out.Failed, "%+v", out)
+				require.Positive(t, x.Lies)
+				require.Equal(t, "v7", n3.holds("k7"))
+				h.stop()
+			})
+		})
+	}
+}
