@@ -2,8 +2,10 @@ package node_test
 
 import (
 	"bufio"
+	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,4 +55,40 @@ func TestWhileTheDiskSyncsNoDoorKeepsAClientWaiting(t *testing.T) {
 			return status == http.StatusOK && body == want
 		}, time.Minute, 5*time.Millisecond)
 	}
+}
+
+// A client whose write finds the store's queue full, since the disk stands still, is
+// answered by its deadline like any other.
+func TestAFullQueueKeepsNoClientWaiting(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "n1")
+	opts := node.Options{Exit: func(code int) { t.Errorf("the process would end with %d", code) }, Fault: &fault.Set{}}
+	n1 := l.startWith(l.config("n1"), opts).ready()
+	dial := func() (net.Conn, *bufio.Reader) {
+		conn, err := net.Dial("tcp", n1.ports.RESP)
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		return conn, bufio.NewReader(conn)
+	}
+	reached, release := opts.Fault.Hold("cache.commit")
+	defer release()
+	first, _ := dial()
+	_, err := first.Write([]byte("SET a 1\r\n"))
+	require.NoError(t, err)
+	<-reached
+	value := strings.Repeat("v", 1<<20)
+	for i := range 36 {
+		conn, _ := dial()
+		_, err := fmt.Fprintf(conn, "*3\r\n$3\r\nSET\r\n$4\r\nb%03d\r\n$%d\r\n%s\r\n", i, len(value), value)
+		require.NoError(t, err)
+	}
+	time.Sleep(time.Second)
+	conn, replies := dial()
+	began := time.Now()
+	_, err = conn.Write([]byte("SET c 1\r\n"))
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(6*time.Second)))
+	got, err := replies.ReadString('\n')
+	require.NoError(t, err, "after %v", time.Since(began))
+	require.Regexp(t, "^-", got)
 }

@@ -122,6 +122,28 @@ func (c *Committer) admit() {
 	}
 }
 
+// admitBy is admit for as long as ctx lasts; false: the queue is over its bound still.
+func (c *Committer) admitBy(ctx context.Context) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bytes <= maxQueueBytes || c.closed {
+		return true
+	}
+	stop := context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.wake.Broadcast()
+	})
+	defer stop()
+	for c.bytes > maxQueueBytes && !c.closed {
+		if ctx.Err() != nil {
+			return false
+		}
+		c.wake.Wait()
+	}
+	return true
+}
+
 // enqueue takes a planned change. The caller holds the shard's mu, so that the
 // order here is the order of planning.
 func (c *Committer) enqueue(o *op) {

@@ -9,6 +9,8 @@
 package partition
 
 import (
+	"errors"
+
 	"edged.dev/edged/cache"
 )
 
@@ -39,6 +41,9 @@ type Tier interface {
 
 // ErrFull refuses a client's write while the disk is at its watermark.
 var ErrFull = cache.ErrDiskFull
+
+// ErrBusy refuses a write for which there was no room in the committer's queue in time.
+var ErrBusy = errors.New("the store does not keep up")
 
 // Snapshot is a view of the store that sessions share.
 type Snapshot = cache.Snapshot

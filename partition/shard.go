@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -173,11 +174,19 @@ func (s *Shard) SetTrust(t kv.Trust, done func()) {
 // to write nothing. done is called once what decide saw or wrote is published,
 // with the change (nil if there was none), from the committer.
 func (s *Shard) Write(key []byte, decide func(held kv.Object) (*Mutation, error), done func(*state.Change, error)) {
+	s.WriteBy(context.Background(), key, decide, done)
+}
+
+// WriteBy is Write that waits for room in the committer's queue no longer than ctx lasts.
+func (s *Shard) WriteBy(ctx context.Context, key []byte, decide func(held kv.Object) (*Mutation, error), done func(*state.Change, error)) {
 	if full := s.set.cfg.Full; full != nil && full() {
 		done(nil, ErrFull)
 		return
 	}
-	s.set.committer.admit()
+	if !s.set.committer.admitBy(ctx) {
+		done(nil, ErrBusy)
+		return
+	}
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	if s.gone.Load() {

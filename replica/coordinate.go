@@ -176,7 +176,7 @@ func (w *write) start() {
 		return
 	}
 	r.stats.Writes.Add(1)
-	sh.Write(w.req.Key, w.decide, w.planned)
+	sh.WriteBy(w.ctx, w.req.Key, w.decide, w.planned)
 }
 
 // reachable counts the owners that a write could reach now, this node included.
@@ -291,6 +291,9 @@ func (r *Replica) storeError(part *core.Part, err error) error {
 	}
 	if errors.Is(err, partition.ErrFull) {
 		return kv.Errorf(kv.CodeFull, "the disk of the node that would write is nearly full; reads go on, nothing was written: free some space there")
+	}
+	if errors.Is(err, partition.ErrBusy) {
+		return kv.Errorf(kv.CodeUnavailable, "the disk does not keep up; nothing was written")
 	}
 	return kv.Errorf(kv.CodeInternal, "store: %v", err)
 }
