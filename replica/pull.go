@@ -73,7 +73,8 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 		ack, err = r.askHello(ctx, e.Name, h)
 	}
 	if h.AsksHeat && err == nil {
-		peer.heat.Store(&ack.Heat)
+		heat := ack.Heat // not the answer, which has the clocks of all copies
+		peer.heat.Store(&heat)
 	}
 	answered := core.HelloAnswered{Name: e.Name, Session: e.Session, Wants: e.Wants, Ack: ack, AskAt: at}
 	if err != nil || ack.Code == wire.HelloBusy || !pl.take(ack) {
