@@ -104,7 +104,7 @@ func (h *Healer) cure(ctx context.Context, e core.Heal, keys []string, verdicts 
 	// A record may follow the content only where all that differs was decided, by
 	// somebody whose word counts: else what is lost would be lost on record too, and
 	// the copy would vote against those that have it.
-	everybody := h.answered == len(e.Owners) && (e.All || h.watch == nil)
+	everybody := h.answered == len(e.Owners) && (e.Sole || h.watch == nil)
 	whole := !h.more && told.lost+told.short+told.moved == 0 && (h.fitPeers > 0 || everybody)
 	if len(fixes) == 0 && (h.look.Fit() || !whole) {
 		out.Failed = !h.look.Fit()

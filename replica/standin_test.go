@@ -378,3 +378,39 @@ func TestAQuarantinedStandInKeepsWhatNoOwnerHas(t *testing.T) {
 		})
 	}
 }
+
+// A write that one owner and a stand-in have survives that the owner's record is damaged,
+// whoever is back first.
+func TestWhatAStandInAloneHasIsNotLostOnRecord(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c, key, owners, next := fiveNodes(t)
+		first, away := owners[0], owners[1:]
+		c.set(first, key, "old")
+		c.levelAt(partOf(key), owners...)
+		for _, name := range away {
+			c.nodes[name].kill()
+		}
+		c.wait("alone", func() bool { return slices.Equal(c.part(first, partOf(key)).StandIns, []string{next}) })
+		resp := c.set(first, key, "new")
+		require.Equal(t, []int{1, 1, 3}, []int{resp.Copies, resp.StandIns, resp.Wanted})
+		c.nodes[next].kill()
+		c.nodes[first].rot(key, "de", lose)
+		out, err := c.nodes[first].replica.Scrub(t.Context(), partOf(key))
+		require.NoError(t, err)
+		require.False(t, out.Fit)
+		for _, name := range away {
+			c.nodes[name].start()
+			c.rejoin(name)
+		}
+		time.Sleep(2 * time.Minute)
+		c.nodes[next].start()
+		c.rejoin(next)
+		time.Sleep(5 * time.Minute) // attempts are a minute apart
+		c.live(owners...)
+		time.Sleep(time.Minute)
+		c.levelAt(partOf(key), owners...)
+		for _, name := range owners {
+			require.Equal(t, "new", c.nodes[name].holds(key), name)
+		}
+	})
+}

@@ -32,7 +32,7 @@ func (h *Healer) voteTwice(ctx context.Context, e core.Heal) (core.Healed, error
 		return core.Healed{}, errNotLevel
 	}
 	ahead := 0
-	if !e.All {
+	if !e.Sole {
 		ahead = h.ahead(ctx, e.Owners)
 	}
 	keys, err := h.differing(ctx, e)

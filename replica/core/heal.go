@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"edged.dev/edged/internal/kv"
@@ -41,11 +42,12 @@ type (
 	}
 	// Heal compares a copy with those of the owners named, has all of them vote on
 	// what differs, and makes this node's copy what they decided. All: nothing is
-	// decided while one of them does not answer.
+	// decided while one of them does not answer. Sole: they are all owners, and no other
+	// member has a copy, so that what none of them has is lost.
 	Heal struct {
 		Partition kv.Partition
 		Owners    []string // this node left out
-		All       bool
+		All, Sole bool
 	}
 	// Healed brings what came of it.
 	Healed struct {
@@ -121,8 +123,20 @@ func (m *Machine) heals() {
 		}
 		x.heal.running = true
 		all := x.heal.tries < patience
-		m.emit(Heal{Partition: id, Owners: up, All: all})
+		m.emit(Heal{Partition: id, Owners: up, All: all, Sole: all && m.sole(x)})
 	}
+}
+
+// sole reports whether every other member has told what it holds, and none but owners
+// has a copy.
+func (m *Machine) sole(x *part) bool {
+	for _, name := range m.parts[kv.System].others {
+		p := m.peers[name]
+		if p == nil || !p.up || !p.answered || reported(x, p) && !slices.Contains(x.others, name) {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *Machine) healed(e Healed) {
