@@ -339,10 +339,10 @@ func (c *Cluster) rest() {
 func (c *Cluster) level() bool {
 	first := c.members[0].shard().Status()
 	for _, m := range c.members {
-		if sh := m.shard(); m.index >= Nodes && sh != nil && !m.fromDisk {
-			return false
-		}
 		if m.index >= Nodes {
+			if sh := m.shard(); sh != nil && (!m.fromDisk || !first.Clock.Covers(sh.Clock())) {
+				return false // it has not handed over what it holds
+			}
 			continue
 		}
 		if st := m.shard().Status(); m.part.State != kv.Live || !st.Clock.Equal(first.Clock) {
