@@ -4,8 +4,8 @@
 // durable, a group at a time, and publishes it.
 //
 // Locks, outermost first: a shard's gate (planners share it, a session's end has
-// it alone), one key stripe, the shard's mu. Store reads happen under gate and
-// stripe, never under mu. DESIGN.md tells why.
+// it alone), one key stripe (a run takes several, and waits for none), the shard's
+// mu. Store reads happen under gate and stripe, never under mu. DESIGN.md tells why.
 package partition
 
 import (

@@ -22,32 +22,51 @@ const MaxRun = 64
 // place, when it is published. With an error it says how many were taken; done is called
 // for these alone.
 func (in *Incoming) ApplyRun(objects []KeyObject, b Batch, done func(i int)) (taken int, err error) {
+	in.shard.set.committer.admit()
+	all, taken, err := in.applyAtOnce(objects, b, done)
+	if all {
+		return taken, err
+	}
+	for i, o := range objects {
+		if err := in.Apply(o.Key, o.Object, b, func() { done(i) }); err != nil {
+			return i, err
+		}
+	}
+	return len(objects), nil
+}
+
+// applyAtOnce is ApplyRun where nobody else plans on one of the keys: who waits for one
+// key would hold up what clients write to the others. all is false where somebody does.
+func (in *Incoming) applyAtOnce(objects []KeyObject, b Batch, done func(i int)) (all bool, taken int, err error) {
 	s := in.shard
-	s.set.committer.admit()
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	if s.gone.Load() {
-		return 0, fmt.Errorf("apply to partition %d: %w", s.id, ErrDropped)
+		return true, 0, fmt.Errorf("apply to partition %d: %w", s.id, ErrDropped)
 	}
 	run := s.runOf(objects)
-	defer s.lockAll(run)()
+	unlock, ok := s.tryLockAll(run)
+	if !ok {
+		return false, 0, nil
+	}
+	defer unlock()
 	entries, err := s.loadRun(run)
 	if err != nil {
-		return 0, fmt.Errorf("apply to partition %d: %w", s.id, err)
+		return true, 0, fmt.Errorf("apply to partition %d: %w", s.id, err)
 	}
 	for i, o := range objects {
 		cur := entries[i]
 		if run.again>>i&1 != 0 {
 			if cur, err = s.load(run.hashes[i], o.Key, false); err != nil {
-				return i, fmt.Errorf("apply to partition %d: %w", s.id, err)
+				return true, i, fmt.Errorf("apply to partition %d: %w", s.id, err)
 			}
 		}
 		r := state.Received{Key: o.Key, Object: o.Object, Floor: b.Floor, From: in.in.Peer, In: in.in, Base: b.Base}
 		if err := s.join(r, run.hashes[i], cur, b.Logged, func() { done(i) }); err != nil {
-			return i, err
+			return true, i, err
 		}
 	}
-	return len(objects), nil
+	return true, len(objects), nil
 }
 
 // run is a few objects by the order of their keys in the store.
@@ -81,20 +100,27 @@ func (s *Shard) runOf(objects []KeyObject) *run {
 	return r
 }
 
-// lockAll takes the stripes of a run, in the order of their numbers, and returns what
-// gives them back. Whoever else plans holds one, and waits for no other.
-func (s *Shard) lockAll(r *run) (unlock func()) {
-	var held uint64
+// tryLockAll takes the stripes of a run, if all are free, and returns what gives them
+// back.
+func (s *Shard) tryLockAll(r *run) (unlock func(), ok bool) {
+	var wanted, held uint64
 	for _, h := range r.hashes {
-		held |= 1 << (h % stripes)
+		wanted |= 1 << (h % stripes)
 	}
-	each := func(do func(i int)) {
-		for left := held; left != 0; left &= left - 1 {
-			do(bits.TrailingZeros64(left))
+	unlock = func() {
+		for ; held != 0; held &= held - 1 {
+			s.stripes[bits.TrailingZeros64(held)].Unlock()
 		}
 	}
-	each(func(i int) { s.stripes[i].Lock() })
-	return func() { each(func(i int) { s.stripes[i].Unlock() }) }
+	for left := wanted; left != 0; left &= left - 1 {
+		i := bits.TrailingZeros64(left)
+		if !s.stripes[i].TryLock() {
+			unlock()
+			return nil, false
+		}
+		held |= 1 << i
+	}
+	return unlock, true
 }
 
 // loadRun returns what the keys of a run have, by the places of its objects, without

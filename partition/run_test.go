@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -127,4 +128,29 @@ func TestARunSaysHowMuchOfItWasTaken(t *testing.T) {
 	taken, err := in.ApplyRun(objects, partition.Batch{Base: base}, func(int) { t.Error("it was not taken") })
 	require.ErrorIs(t, err, partition.ErrDropped)
 	require.Zero(t, taken)
+}
+
+// What waits for a key, such as one whose policy is asked, holds no other up.
+func TestARunThatWaitsForAKeyHoldsNoOtherUp(t *testing.T) {
+	t.Parallel()
+	objects, base, _, b, _ := arrivals(t)
+	held, answer := make(chan struct{}), make(chan struct{})
+	go b.Write(objects[1].Key, func(kv.Object) (*partition.Mutation, error) {
+		close(held)
+		<-answer
+		return nil, nil
+	}, func(*state.Change, error) {})
+	<-held
+	in, _ := b.Begin(1, 1)
+	done, ran := make(chan int, len(objects)), make(chan error)
+	go func() {
+		_, err := in.ApplyRun(objects, partition.Batch{Base: base}, func(i int) { done <- i })
+		ran <- err
+	}()
+	require.Eventually(t, func() bool { b.commit(); return len(done) > 0 }, time.Minute, time.Millisecond)
+	require.Zero(t, <-done, "the first is there, and the second is waited for")
+	close(answer)
+	require.NoError(t, <-ran)
+	b.commit()
+	require.Len(t, done, len(objects)-1)
 }
