@@ -22,6 +22,9 @@ const MaxRun = 64
 // place, when it is published. With an error it says how many were taken; done is called
 // for these alone.
 func (in *Incoming) ApplyRun(objects []KeyObject, b Batch, done func(i int)) (taken int, err error) {
+	if len(objects) > MaxRun { // of whose keys more could not be told apart
+		return 0, fmt.Errorf("apply a run of %d objects to partition %d: the limit is %d", len(objects), in.shard.id, MaxRun)
+	}
 	in.shard.set.committer.admit()
 	all, taken, err := in.applyAtOnce(objects, b, done)
 	if all {
@@ -145,13 +148,16 @@ func (s *Shard) loadRun(r *run) ([]state.Entry, error) {
 	}
 	err := s.set.cfg.Store.GetMany(keys, func(n int, record []byte) error {
 		e, checks, err := cache.ParseEntry(record, s.set.actors)
+		if err != nil {
+			return fmt.Errorf("read key %q: %w", r.objects[at[n]].Key, err)
+		}
 		for v := range e.Object.Versions {
 			if checks[v].Bytes == 0 {
 				e.Object.Versions[v].Value = []byte{}
 			}
 		}
 		entries[at[n]] = state.Entry(e)
-		return err
+		return nil
 	})
 	if err == nil {
 		return entries, nil

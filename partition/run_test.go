@@ -124,8 +124,11 @@ func TestARunSaysHowMuchOfItWasTaken(t *testing.T) {
 	t.Parallel()
 	objects, base, _, b, _ := arrivals(t)
 	in, _ := b.Begin(1, 1)
+	taken, err := in.ApplyRun(append(objects, objects[0]), partition.Batch{Base: base}, func(int) { t.Error("one too many") })
+	require.ErrorContains(t, err, "the limit is 64")
+	require.Zero(t, taken)
 	b.committing(func() { require.NoError(t, b.set.Drop(part)) })
-	taken, err := in.ApplyRun(objects, partition.Batch{Base: base}, func(int) { t.Error("it was not taken") })
+	taken, err = in.ApplyRun(objects, partition.Batch{Base: base}, func(int) { t.Error("it was not taken") })
 	require.ErrorIs(t, err, partition.ErrDropped)
 	require.Zero(t, taken)
 }
