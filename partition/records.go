@@ -97,6 +97,11 @@ func (s *Shard) loadNear(hash uint64, key []byte) (e state.Entry, known bool, er
 	if e, known = s.loadPlanned(key); known {
 		return e, true, nil
 	}
+	return s.loadTier(hash, key)
+}
+
+// loadTier returns the entry of a key as the tier has it, if it does.
+func (s *Shard) loadTier(hash uint64, key []byte) (entry state.Entry, held bool, err error) {
 	if t := s.set.cfg.Tier; t != nil {
 		if rec, ok := t.Get(nil, uint32(s.id), hash, key); ok {
 			e, _, err := cache.ParseEntry(rec, s.set.actors)
@@ -113,11 +118,8 @@ type getter interface {
 
 // loadPublished returns the entry as the tier or the store has it.
 func (s *Shard) loadPublished(hash uint64, key []byte, values bool) (state.Entry, error) {
-	if t := s.set.cfg.Tier; t != nil {
-		if rec, ok := t.Get(nil, uint32(s.id), hash, key); ok {
-			e, _, err := cache.ParseEntry(rec, s.set.actors)
-			return state.Entry(e), err
-		}
+	if e, held, err := s.loadTier(hash, key); held {
+		return e, err
 	}
 	seen := s.changes.Load()
 	e, err := s.read(s.set.cfg.Store, hash, key, values)
