@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 )
 
@@ -30,7 +29,7 @@ type BenchRow struct {
 	EdgedCPU   float64   `json:"edged_cpu_us"` // microseconds of processor a command, medians
 	OtherCPU   float64   `json:"other_cpu_us"`
 
-	edged, other []benchRun
+	rates, cpus turns // of edged and of the other
 }
 
 // benchRun is one run of one server.
@@ -41,41 +40,17 @@ type benchRun struct {
 
 func (r *BenchRow) add(edged bool, run benchRun) {
 	if edged {
-		r.edged = append(r.edged, run)
+		r.rates.a, r.cpus.a = append(r.rates.a, run.rate), append(r.cpus.a, run.cpu)
 	} else {
-		r.other = append(r.other, run)
+		r.rates.b, r.cpus.b = append(r.rates.b, run.rate), append(r.cpus.b, run.cpu)
 	}
 }
 
 // settle takes the medians. Each run is held against the one beside it.
 func (r *BenchRow) settle() {
-	for i := range r.edged {
-		r.Ratios = append(r.Ratios, r.edged[i].rate/r.other[i].rate)
-	}
-	r.Edged, r.EdgedCPU = medians(r.edged)
-	r.Other, r.OtherCPU = medians(r.other)
-	r.Ratio = median(r.Ratios)
-}
-
-func medians(runs []benchRun) (rate, cpu float64) {
-	var rates, cpus []float64
-	for _, run := range runs {
-		rates, cpus = append(rates, run.rate), append(cpus, run.cpu)
-	}
-	return median(rates), median(cpus)
-}
-
-// median of an even number is the mean of the two in the middle.
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	mid := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[mid]
-	}
-	return (sorted[mid-1] + sorted[mid]) / 2
+	r.Ratios = r.rates.ratios()
+	r.Edged, r.Other, r.Ratio = r.rates.medians()
+	r.EdgedCPU, r.OtherCPU, _ = r.cpus.medians()
 }
 
 // ratio is that of an operation's first row.
@@ -96,9 +71,8 @@ func (r *BenchReport) writeTable(w io.Writer, p painter) error {
 		"least to most", "edged us", r.Vs+" us")
 	for i := range r.Rows {
 		row := &r.Rows[i]
-		spread := fmt.Sprintf("%.2f to %.2f", slices.Min(row.Ratios), slices.Max(row.Ratios))
 		fmt.Fprintf(&b, "  %-4s %-10s %-12s %12.0f %12.0f %7.2f   %-13s %11.2f %11.2f\n",
-			row.Op, row.Durability, row.Fsync, row.Edged, row.Other, row.Ratio, spread, row.EdgedCPU, row.OtherCPU)
+			row.Op, row.Durability, row.Fsync, row.Edged, row.Other, row.Ratio, leastToMost(row.Ratios), row.EdgedCPU, row.OtherCPU)
 	}
 	b.WriteString("  us: processor time of the server for one command, on however many processors\n")
 	_, err := io.WriteString(w, b.String())

@@ -168,14 +168,9 @@ func (r *rejoinRun) latencyFigure() figure {
 }
 
 func (v *Versus) figure() figure {
-	edged, other := series{name: "edged", draw: drawLine, colour: 1}, series{name: v.Server + ", partial resync", draw: drawLine, colour: 2}
-	for i, pair := range v.Pairs {
-		edged.points = append(edged.points, point{float64(i + 1), pair.EdgedMS})
-		other.points = append(other.points, point{float64(i + 1), pair.PartialMS})
-	}
-	p := &plot{xName: "pair", yName: "milliseconds", xMin: 1, series: []series{edged, other}}
 	return figure{
 		fmt.Sprintf("Beside %s %s", v.Server, v.Version),
-		fmt.Sprintf("Time until every change was there, in turn: %s. A full resync took %.0f ms.", v.timeText(), v.FullMS), p.svg("time of each return, in turn"),
+		fmt.Sprintf("Time until every change was there, in turn: %s. A full resync took %.0f ms.", v.timeText(), v.FullMS),
+		v.turns().svg(v.Server+", partial resync", "edged", "time of each return, in turn"),
 	}
 }

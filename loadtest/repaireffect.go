@@ -62,16 +62,22 @@ func (o *RepairOutcome) settle(returns []RepairReturn) {
 // settle takes the medians. Each return is held against the one beside it.
 func (e *RepairEffect) settle() {
 	var policy, builtin []RepairReturn
-	var hot, sent []float64
 	for _, p := range e.Pairs {
 		policy, builtin = append(policy, p.Policy), append(builtin, p.Builtin)
-		hot = append(hot, over(p.Policy.FirstHotKeyMS, p.Builtin.FirstHotKeyMS))
-		sent = append(sent, over(sum(p.Policy.Egress), sum(p.Builtin.Egress)))
 	}
 	e.Policy.settle(policy)
 	e.Builtin.settle(builtin)
-	e.HotKeyRatio, e.EgressRatio = median(hot), median(sent)
+	_, _, e.HotKeyRatio = e.hot().medians()
+	sent := turnsOf(e.Pairs, func(p RepairPair) (policy, builtin float64) { return sum(p.Policy.Egress), sum(p.Builtin.Egress) })
+	_, _, e.EgressRatio = sent.medians()
 	e.P99Ratio = over(e.Policy.DuringP99MS, e.Builtin.DuringP99MS)
+}
+
+// hot are the times to the hottest key, by the policy and by the built-in plan.
+func (e *RepairEffect) hot() turns {
+	return turnsOf(e.Pairs, func(p RepairPair) (policy, builtin float64) {
+		return p.Policy.FirstHotKeyMS, p.Builtin.FirstHotKeyMS
+	})
 }
 
 func sum(counts map[string]uint64) (total float64) {
@@ -148,16 +154,10 @@ func (e *RepairEffect) tell(t *sheet, policy string) {
 
 // figure draws the pairs.
 func (e *RepairEffect) figure(policy string) figure {
-	mine, other := series{name: policy, draw: drawLine, colour: 1}, series{name: "built-in plan", draw: drawLine, colour: 2}
-	for i, pair := range e.Pairs {
-		mine.points = append(mine.points, point{float64(i + 1), pair.Policy.FirstHotKeyMS})
-		other.points = append(other.points, point{float64(i + 1), pair.Builtin.FirstHotKeyMS})
-	}
-	p := &plot{xName: "pair", yName: "milliseconds", xMin: 1, series: []series{mine, other}}
 	return figure{
 		"What the repair policy changes",
 		fmt.Sprintf("Time until the node's own copy of the key that is read most was live, in turn: %.2f times that of the built-in plan. Clients of the other nodes waited %.2f times as long (p99 %.2f and %.2f ms), and the others sent %.2f times the bytes.",
 			e.HotKeyRatio, e.P99Ratio, e.Policy.DuringP99MS, e.Builtin.DuringP99MS, e.EgressRatio),
-		p.svg("time to the hottest key, by the policy and by the built-in plan"),
+		e.hot().svg(policy, "built-in plan", "time to the hottest key, by the policy and by the built-in plan"),
 	}
 }

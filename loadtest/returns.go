@@ -94,14 +94,6 @@ func waitsOf(returns []busyReturn) Waits {
 	return out
 }
 
-// over is a ratio, 0 where there is nothing to divide by.
-func over(a, b float64) float64 {
-	if b == 0 {
-		return 0
-	}
-	return a / b
-}
-
 // again measures the further returns.
 func (r *rejoinRun) again(ctx context.Context) error {
 	var all []busyReturn

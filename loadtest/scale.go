@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
-	"time"
 )
 
 // maxScale: with more, the smaller cluster has too few keys to change as many.
@@ -37,13 +35,15 @@ type ScalePair struct {
 
 // settle takes the medians. Each return is held against the one beside it.
 func (s *Scale) settle() {
-	var large, small, ratios []float64
-	for i := range s.Pairs {
-		p := &s.Pairs[i]
-		p.Ratio = over(p.LargeMS, p.SmallMS)
-		large, small, ratios = append(large, p.LargeMS), append(small, p.SmallMS), append(ratios, p.Ratio)
+	for i, ratio := range s.turns().ratios() {
+		s.Pairs[i].Ratio = ratio
 	}
-	s.LargeMS, s.SmallMS, s.Ratio = median(large), median(small), median(ratios)
+	s.LargeMS, s.SmallMS, s.Ratio = s.turns().medians()
+}
+
+// turns are the times of the larger and of the smaller cluster.
+func (s *Scale) turns() turns {
+	return turnsOf(s.Pairs, func(p ScalePair) (large, small float64) { return p.LargeMS, p.SmallMS })
 }
 
 // tell writes it for people.
@@ -54,12 +54,7 @@ func (s *Scale) tell(t *sheet) {
 
 // timeText says in one line for people how the times compare.
 func (s *Scale) timeText() string {
-	var ratios []float64
-	for _, p := range s.Pairs {
-		ratios = append(ratios, p.Ratio)
-	}
-	return fmt.Sprintf("%.1f ms with %d times the keys, %.1f ms without: %.2f times (median of %d pairs, %.2f to %.2f)",
-		s.LargeMS, s.Times, s.SmallMS, s.Ratio, len(s.Pairs), slices.Min(ratios), slices.Max(ratios))
+	return fmt.Sprintf("%.1f ms with %d times the keys, %.1f ms without: %.2f times (%s)", s.LargeMS, s.Times, s.SmallMS, s.Ratio, s.turns().spread())
 }
 
 // smaller is the run of the smaller cluster: the same number of changes, of fewer
@@ -134,33 +129,10 @@ func (r *rejoinRun) timedReturn(ctx context.Context, p plan) (ms float64, syncBy
 	return since(m.back, m.caughtUp), m.session.SyncBytesIn + m.session.SyncBytesOut, err
 }
 
-// inTurn measures one return after another; who begins changes with each pair.
-func (r *rejoinRun) inTurn(ctx context.Context, i int, turns ...func(context.Context) error) error {
-	if i%2 == 1 {
-		slices.Reverse(turns)
-	}
-	for _, turn := range turns {
-		if err := r.stepFor(ctx, r.opts.busyLimit(), turn); err != nil {
-			return err
-		}
-		if err := pause(ctx, settleWait); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// settleWait lets what one return left in the background end before the next is
-// measured.
-const settleWait = time.Second
-
 // figure draws the pairs.
 func (s *Scale) figure() figure {
-	large, small := series{name: fmt.Sprintf("%d keys", s.Keys*s.Times), draw: drawLine, colour: 1}, series{name: fmt.Sprintf("%d keys", s.Keys), draw: drawLine, colour: 2}
-	for i, pair := range s.Pairs {
-		large.points = append(large.points, point{float64(i + 1), pair.LargeMS})
-		small.points = append(small.points, point{float64(i + 1), pair.SmallMS})
+	return figure{
+		"As many changes among more keys", "Time until the node was caught up, in turn: " + s.timeText() + ".",
+		s.turns().svg(fmt.Sprintf("%d keys", s.Keys*s.Times), fmt.Sprintf("%d keys", s.Keys), "time of each return, in turn"),
 	}
-	p := &plot{xName: "pair", yName: "milliseconds", xMin: 1, series: []series{large, small}}
-	return figure{"As many changes among more keys", "Time until the node was caught up, in turn: " + s.timeText() + ".", p.svg("time of each return, in turn")}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 )
 
@@ -38,14 +37,17 @@ type VersusPair struct {
 
 // settle takes the medians. Each return is held against the one beside it.
 func (v *Versus) settle() {
-	var edged, partial, ratios []float64
-	for i := range v.Pairs {
+	for i, ratio := range v.turns().ratios() {
 		p := &v.Pairs[i]
-		p.Ratio = p.PartialMS / p.EdgedMS
-		edged, partial, ratios = append(edged, p.EdgedMS), append(partial, p.PartialMS), append(ratios, p.Ratio)
+		p.Ratio = ratio
 		v.EdgedBytes, v.PartialBytes = p.EdgedBytes, p.PartialBytes
 	}
-	v.EdgedMS, v.PartialMS, v.Ratio = median(edged), median(partial), median(ratios)
+	v.PartialMS, v.EdgedMS, v.Ratio = v.turns().medians()
+}
+
+// turns are the times of Redis and of the node.
+func (v *Versus) turns() turns {
+	return turnsOf(v.Pairs, func(p VersusPair) (partial, edged float64) { return p.PartialMS, p.EdgedMS })
 }
 
 // versus starts Redis with the same data and measures pairs of returns. Who
@@ -201,10 +203,5 @@ func (v *Versus) tell(t *sheet) {
 
 // timeText says in one line for people who was faster.
 func (v *Versus) timeText() string {
-	var ratios []float64
-	for _, p := range v.Pairs {
-		ratios = append(ratios, p.Ratio)
-	}
-	return fmt.Sprintf("%.1f ms, the node %.1f ms: %.2f times faster (median of %d pairs, %.2f to %.2f)",
-		v.PartialMS, v.EdgedMS, v.Ratio, len(v.Pairs), slices.Min(ratios), slices.Max(ratios))
+	return fmt.Sprintf("%.1f ms, the node %.1f ms: %.2f times faster (%s)", v.PartialMS, v.EdgedMS, v.Ratio, v.turns().spread())
 }
