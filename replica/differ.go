@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -170,7 +171,7 @@ func (h *Healer) held(ctx context.Context, name string, q wire.Held) (wire.HeldA
 	if err == nil && ack.Code != wire.TreeOK {
 		err = errNotLevel
 	}
-	if err == nil && (len(q.Keys) > 0 && len(ack.Objects) != len(q.Keys) || ack.Told != (q.Clock == 0)) {
+	if err == nil && (ack.Told != (q.Clock == 0) || len(q.Keys) > 0 && !slices.EqualFunc(ack.Objects, q.Keys, ofKey)) {
 		err = errLies
 	}
 	if err == nil {
@@ -180,6 +181,8 @@ func (h *Healer) held(ctx context.Context, name string, q wire.Held) (wire.HeldA
 	}
 	return ack, err
 }
+
+func ofKey(o wire.HeldObject, key []byte) bool { return bytes.Equal(o.Key, key) }
 
 // ballots asks every owner what it holds of the keys.
 func (h *Healer) ballots(ctx context.Context, e core.Heal, keys []string) ([][]core.Ballot, error) {
@@ -209,10 +212,6 @@ func (h *Healer) ballots(ctx context.Context, e core.Heal, keys []string) ([][]c
 		}
 		answered++
 		for i := range ack.Objects {
-			if string(ack.Objects[i].Key) != keys[i] {
-				h.noteLie(name, errLies)
-				return nil, errLies
-			}
 			o := &ack.Objects[i]
 			out[i] = append(out[i], core.Ballot{Name: name, Fit: ack.Fit, Clock: ack.Clock, Beyond: o.Beyond, Versions: o.Versions})
 		}

@@ -100,7 +100,7 @@ func TestHostileAnswersToHealing(t *testing.T) {
 			if len(q.Keys) > 0 {
 				a.Objects[0].Key = []byte("another")
 			}
-		}}, false, true},
+		}}, true, true},
 		"more objects than asked for": {lie{held: func(q wire.Held, a *wire.HeldAck) {
 			if len(q.Keys) > 0 {
 				a.Objects = append(a.Objects, wire.HeldObject{Key: []byte("x")})

@@ -393,3 +393,117 @@ func TestAForgedClockHoldsNoHealingUp(t *testing.T) {
 		})
 	}
 }
+
+// noFollower has n1 tell n3 clocks that never have what the others had seen, or that have
+// what nobody has.
+var noFollower = map[string]func(n1 *member, c *kv.Clock){
+	"has seen nothing": func(_ *member, c *kv.Clock) { *c = kv.Clock{} },
+	"has seen what nobody else has": func(n1 *member, c *kv.Clock) {
+		d := n1.set.Shard(n1.c.partOf("k7")).Issued()
+		c.Add(kv.Dot{Actor: d.Actor, Seq: d.Seq + 1000})
+	},
+}
+
+func (c *cluster) notFollowing(fn func(n1 *member, c *kv.Clock)) func(wire.Held, *wire.HeldAck) {
+	return func(_ wire.Held, a *wire.HeldAck) {
+		if a.Told {
+			fn(c.nodes["n1"], &a.Clock)
+		}
+	}
+}
+
+// An owner that has not followed is waited for as long as all owners are to decide, and
+// then left out as if it were away.
+func TestAnOwnerThatDoesNotFollowIsLeftOut(t *testing.T) {
+	for name, fn := range noFollower {
+		for _, all := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, all: %v", name, all), func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					c := filled(t, "n1", "n2", "n3")
+					h, n3 := c.heat("k7"), c.nodes["n3"]
+					n3.rot("k7", "de", lose)
+					ask := c.ask(lie{held: c.notFollowing(fn)})
+					x := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+						h.write()
+						return ask(ctx, name, request)
+					})
+					x.Pause = func(context.Context) error { time.Sleep(time.Second); return nil }
+					out := x.Heal(t.Context(), core.Heal{Partition: x.Partition, Owners: []string{"n1", "n2"}, All: all})
+					h.stop()
+					require.Equal(t, all, out.Failed, "%+v", out)
+					if !all {
+						require.True(t, out.Fit, "%+v", out)
+						require.Equal(t, "v7", n3.holds("k7"))
+						require.Equal(t, 1, out.Changed)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Such an owner holds no healing up, in a whole node.
+func TestAnOwnerThatNeverFollowsHoldsNoHealingUp(t *testing.T) {
+	for name, fn := range noFollower {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				h, n3 := c.heat("k7"), c.nodes["n3"]
+				tell := c.notFollowing(fn)
+				c.wires.with(func(w *wires) {
+					w.answer = func(from, to string, typ wire.Type, resp []byte) []byte {
+						if from != "n3" || to != "n1" || typ != wire.TypeHeld {
+							return resp
+						}
+						a, err := wire.ParseHeldAck(resp)
+						require.NoError(t, err)
+						tell(wire.Held{}, &a)
+						return a.Append(nil)
+					}
+				})
+				n3.rot("k7", "de", lose)
+				out, err := n3.replica.Scrub(t.Context(), c.partOf("k7"))
+				require.NoError(t, err)
+				require.False(t, out.Fit)
+				time.Sleep(15 * time.Minute) // virtual
+				require.False(t, n3.set.Shard(c.partOf("k7")).Unfit(), "it is healed")
+				require.Equal(t, "v7", n3.holds("k7"))
+				h.stop()
+				c.whole()
+			})
+		})
+	}
+}
+
+// What only the owner that is left out has, and this copy lost, is not lost on record.
+func TestWhatAnOwnerThatIsLeftOutHoldsIsNotVotedOut(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		n1, n3, p := c.nodes["n1"], c.nodes["n3"], c.partOf("k7")
+		key := "acked" + suffix(c, "acked", p)
+		c.wires.disconnect("n1", "n2")
+		c.wires.disconnect("n3", "n2")
+		c.wait("isolated", func() bool {
+			x, ok := c.nodes["n2"].replica.Part(p)
+			return ok && x.State == kv.Isolated
+		})
+		c.set("n1", key, "v")
+		c.wait("n3 has it", func() bool { return n3.holds(key) == "v" })
+		n3.rot(key, "de", lose)
+		heal := func(l lie, all bool) core.Healed {
+			x := c.healer(c.ask(l))
+			x.Pause = func(context.Context) error { return nil }
+			return x.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, All: all})
+		}
+		out := heal(lie{
+			tree: func(_ wire.Tree, a *wire.TreeAck) { a.Code = wire.TreeMoved },
+			held: c.notFollowing(noFollower["has seen nothing"]),
+		}, false)
+		require.True(t, out.Failed, "%+v", out)
+		require.True(t, n3.set.Shard(p).Unfit(), "it knows that it lost something")
+		out = heal(lie{}, false)
+		require.True(t, out.Fit, "%+v", out)
+		require.Equal(t, "v", n3.holds(key))
+		require.Equal(t, "v", n1.holds(key))
+	})
+}

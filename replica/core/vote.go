@@ -89,6 +89,71 @@ func VoteTwice(self string, first, second []Ballot, seen kv.Clock) Verdict {
 	return out
 }
 
+// Followed returns what the owners together had seen at the first ballot, and who must be
+// left out for the rest to have seen by the second all that any of the rest had seen at
+// the first: nobody, where all have followed. The first ballot is that of the copy that
+// it is decided for, which is never left out. An owner that lags is behind all others,
+// and all others are behind one that says it has seen what nobody else has: whoever does
+// not go together with the most is the one. given, if set, is what the others need have
+// seen of what this copy alone had.
+func Followed(first, second []Ballot, given *kv.Clock) (seen kv.Clock, behind []string) {
+	named := func(ballots []Ballot) map[string]Ballot {
+		out := map[string]Ballot{}
+		for _, b := range ballots {
+			out[b.Name] = b
+		}
+		return out
+	}
+	was, is := named(first), named(second)
+	var in []string
+	for _, b := range slices.Concat(first, second) {
+		_, voted := was[b.Name]
+		_, votes := is[b.Name]
+		switch {
+		case slices.Contains(in, b.Name) || slices.Contains(behind, b.Name):
+		case voted && votes:
+			in = append(in, b.Name)
+		default: // no word of it can be held against another
+			behind = append(behind, b.Name)
+		}
+	}
+	self := first[0].Name
+	covers := func(a, b string) bool {
+		want := was[b].Clock
+		if b == self && given != nil {
+			want = *given
+		}
+		have := is[a].Clock
+		return a == self && b == self || have.Covers(want)
+	}
+	for {
+		odd, most := "", 0
+		for _, a := range in[1:] {
+			n := 0
+			for _, b := range in {
+				if !covers(a, b) {
+					n++
+				}
+				if !covers(b, a) {
+					n++
+				}
+			}
+			if n > most {
+				odd, most = a, n
+			}
+		}
+		if most == 0 {
+			break
+		}
+		behind = append(behind, odd)
+		in = slices.DeleteFunc(in, func(n string) bool { return n == odd })
+	}
+	for _, n := range in {
+		seen.Join(was[n].Clock)
+	}
+	return seen, behind
+}
+
 func hasMoved(first, second []Ballot, d kv.Dot) bool {
 	for i := range second {
 		if _, holds := second[i].version(d); holds {

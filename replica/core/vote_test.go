@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -169,6 +170,63 @@ func TestVoteTwice(t *testing.T) {
 			}
 			require.Equal(t, x.want, told(core.VoteTwice("a", first, second, seen)))
 			require.Empty(t, told(core.VoteTwice("a", first, second, kv.Clock{})), "what came since is no difference")
+		})
+	}
+}
+
+// What an owner had seen at first, and by the second ballot, is the letters of the dots.
+// The first is the copy that it is decided for.
+func TestWhoDoesNotFollowIsLeftOut(t *testing.T) {
+	t.Parallel()
+	seen := func(text string) (c kv.Clock) {
+		for _, ch := range text {
+			c.Add(kv.Dot{Actor: actorOf("n1", 1), Seq: uint64(ch-'a') + 1})
+		}
+		return c
+	}
+	for name, x := range map[string]struct {
+		ballots []string
+		given   string
+		behind  string
+		seen    string
+	}{
+		"all have followed":                       {[]string{"a ab>abc", "b b>abc", "c ac>abc"}, "", "", "abc"},
+		"one lags":                                {[]string{"a ab>abc", "b b>abc", "c c>bc"}, "", "c", "ab"},
+		"one says that it has seen nothing":       {[]string{"a ab>abc", "b b>abc", "c >"}, "", "c", "ab"},
+		"one has seen what nobody has":            {[]string{"a ab>abc", "b b>abc", "c z>abcz"}, "", "c", "ab"},
+		"one takes back what it had seen":         {[]string{"a a>ab", "b a>ab", "c ab>a"}, "", "c", "a"},
+		"of two":                                  {[]string{"a ab>abc", "b b>bc"}, "", "b", "ab"},
+		"two lag":                                 {[]string{"a a>ab", "b b>ab", "c >", "d >b"}, "", "c d", "ab"},
+		"this one lags behind all":                {[]string{"a a>a", "b b>ab", "c b>ab"}, "", "b c", "a"},
+		"one is there at first":                   {[]string{"a a>ab", "b b>ab", "c z>-"}, "", "c", "ab"},
+		"one comes later":                         {[]string{"a a>ab", "b b>ab", "c ->ab"}, "", "c", "ab"},
+		"the rest does not lag behind who lags":   {[]string{"a a>ab", "b b>ab", "c c>c"}, "", "c", "ab"},
+		"given are fewer than were seen":          {[]string{"a abx>abx", "b b>ab", "c b>ab"}, "ab", "", "abx"},
+		"and one does not have what it was given": {[]string{"a abx>abx", "b b>ab", "c b>b"}, "ab", "c", "abx"},
+		"of what is not given a copy keeps count": {[]string{"a abx>abx", "b b>b", "c b>b"}, "b", "", "abx"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var first, second []core.Ballot
+			for _, b := range x.ballots {
+				who, clocks, _ := strings.Cut(b, " ")
+				was, is, _ := strings.Cut(clocks, ">")
+				if was != "-" {
+					first = append(first, core.Ballot{Name: who, Clock: seen(was)})
+				}
+				if is != "-" {
+					second = append(second, core.Ballot{Name: who, Clock: seen(is)})
+				}
+			}
+			var given *kv.Clock
+			if x.given != "" {
+				c := seen(x.given)
+				given = &c
+			}
+			got, behind := core.Followed(first, second, given)
+			slices.Sort(behind)
+			require.Equal(t, x.behind, strings.Join(behind, " "))
+			require.Equal(t, seen(x.seen), got)
 		})
 	}
 }
