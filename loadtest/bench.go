@@ -199,13 +199,13 @@ func (s *benchServer) run(ctx context.Context, o *benchOptions, op benchOp) (ben
 	n := strconv.Itoa
 	cmd := exec.CommandContext(ctx, o.redisClient, "-h", host, "-p", port, "-t", strings.ToLower(op.name), "-n", n(op.requests),
 		"-r", n(o.keys), "-d", n(o.valueBytes), "-c", n(o.clients), "-P", n(o.depth), "--csv")
-	before := s.processor()
+	before := processorUsed(s.pid)
 	out, err := cmd.Output()
 	if err != nil {
 		return benchRun{}, fmt.Errorf("run %s against %s: %w", o.redisClient, s.name, err)
 	}
 	rate, err := rateOf(string(out), op.name)
-	used := s.processor() - before
+	used := processorUsed(s.pid) - before
 	return benchRun{rate, float64(used.Nanoseconds()) / 1e3 / float64(op.requests)}, err
 }
 

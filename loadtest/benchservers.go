@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"edged.dev/edged/internal/testcluster"
@@ -27,35 +24,6 @@ type benchServer struct {
 	addr  string
 	pid   int
 	close func() error
-}
-
-// ticksPerSecond is the unit of /proc's processor times, the same on every Linux.
-const ticksPerSecond = 100
-
-// processor is what the server has used of the processors so far; 0 where the
-// kernel does not tell.
-func (s *benchServer) processor() time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.pid))
-	if err != nil {
-		return 0
-	}
-	return processorOf(string(text))
-}
-
-// processorOf reads the times in user and in system mode from a stat line.
-func processorOf(stat string) time.Duration {
-	_, rest, ok := strings.Cut(stat, ") ") // the name may hold spaces
-	fields := strings.Fields(rest)
-	const userTime, systemTime = 14 - 3, 15 - 3 // fields 14 and 15, counted from the one behind the name
-	if !ok || len(fields) <= systemTime {
-		return 0
-	}
-	user, userErr := strconv.ParseInt(fields[userTime], 10, 64)
-	system, systemErr := strconv.ParseInt(fields[systemTime], 10, 64)
-	if errors.Join(userErr, systemErr) != nil {
-		return 0
-	}
-	return time.Duration(user+system) * (time.Second / ticksPerSecond)
 }
 
 // startEdged runs one node, alone in its cluster.

@@ -45,6 +45,8 @@ type fleet struct {
 	back  func(context.Context) (time.Time, error)
 	// kill ends the target's process, where it is this run's own.
 	kill func() error
+	// pid is the target's process; nil where it is not this run's own.
+	pid func() int
 	// save copies the target's disk; nil where no copy is put back.
 	save func() error
 	// clone is a second node with a copy of the disk of original; nil where there
@@ -60,6 +62,14 @@ type fleet struct {
 }
 
 func (f *fleet) returning() door { return f.doors[f.target] }
+
+// processor is what the target's process has used so far; 0 where nobody tells.
+func (f *fleet) processor() time.Duration {
+	if f.pid == nil {
+		return 0
+	}
+	return processorUsed(f.pid())
+}
 
 // others are the nodes that stay.
 func (f *fleet) others() []door {
@@ -145,7 +155,7 @@ func fleetOf(cluster *testcluster.Cluster, outage, disk string) *fleet {
 	case diskCloned:
 		f.clones(n)
 	}
-	f.kill = n.Kill
+	f.kill, f.pid = n.Kill, n.PID
 	f.failed = func() error {
 		if n.Running() {
 			return nil

@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, sys system) int {
 	root.SetOut(sys.out)
 	root.SetErr(sys.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(rejoinCommand(sys), demoCommand(sys), benchCommand(sys))
+	root.AddCommand(rejoinCommand(sys), demoCommand(sys), benchCommand(sys), burnCommand())
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
 		fmt.Fprintf(sys.err, "loadtest: %v\n", err)

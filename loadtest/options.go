@@ -33,6 +33,7 @@ type rejoinOptions struct {
 	vs, redisServer string
 	pairs           int
 	scale, returns  int
+	control         bool
 	net             netProfile
 	interrupt       int
 	killDelay       time.Duration
@@ -44,10 +45,13 @@ func (o *rejoinOptions) relayed() bool {
 }
 
 // outages is how many outages there are: the one that is told in full, those with
-// clients alone, those in turn with another server, another policy and another
+// clients alone and their stand-ins, those in turn with another server, another policy and another
 // cluster, and the two of which one is cut.
 func (o *rejoinOptions) outages() int {
 	n := 1 + o.returns
+	if o.control {
+		n += o.returns
+	}
 	if o.vs != "" {
 		n += o.pairs
 	}
@@ -181,6 +185,7 @@ func (o *rejoinOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.dir, "dir", o.dir, "directory for the cluster's files, which is kept (default: a temporary one)")
 	f.StringVar(&o.repairPolicy, "repair-policy", "", "WebAssembly module of a repair policy, or built-in: deployed before, and its effect reported, beside that of the built-in plan in turn")
 	f.IntVar(&o.returns, "returns", 0, "further returns with nothing but clients of the other nodes beside them, over which their latency is taken")
+	f.BoolVar(&o.control, "control", false, "with --returns: in turn with them, a process that uses as much processor time and does nothing else, while the node stays away")
 	f.IntVar(&o.scale, "scale", 0, "a cluster of so many times fewer keys, from which as many are changed, to measure beside this one, in turn")
 	f.StringSliceVar(&o.attach, "attach", nil, "admin URLs of the nodes of a running cluster")
 	f.StringSliceVar(&o.resp, "resp", nil, "with --attach: RESP addresses in the same order (default: as the nodes say)")
@@ -237,6 +242,8 @@ func (o *rejoinOptions) validateOwn() error {
 		return fmt.Errorf("%w: --kill-delay goes with --interrupt", errUsage)
 	case (o.scale > 0 || o.returns > 0) && !o.repeatable():
 		return fmt.Errorf("%w: --scale and --returns go with --outage kill and --disk kept or wiped", errUsage)
+	case o.control && (o.returns == 0 || len(o.attach) > 0):
+		return fmt.Errorf("%w: --control goes with --returns, of a cluster that is started here", errUsage)
 	case o.interrupt > 0 && (o.outage != outageKill || o.disk != diskKept):
 		return fmt.Errorf("%w: --interrupt goes with --outage kill --disk kept", errUsage)
 	case o.relayed() && o.vs != "":

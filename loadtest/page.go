@@ -82,6 +82,9 @@ func (r *rejoinRun) page(table string) page {
 		out.Figures = append(out.Figures, r.countFigure(), r.partitionFigure(), r.bytesFigure())
 	}
 	out.Figures = append(out.Figures, r.latencyFigure())
+	if s.Waits != nil && s.Waits.Control != nil {
+		out.Figures = append(out.Figures, s.Waits.Control.figure())
+	}
 	if s.Versus != nil {
 		out.Figures = append(out.Figures, s.Versus.figure())
 	}

@@ -82,19 +82,20 @@ func median(values []float64) float64 {
 }
 
 // settleWait lets what one return left in the background end before the next is
-// measured.
+// measured, unless the run wants less quiet.
 const settleWait = time.Second
 
 // inTurn measures one thing after the other; who begins changes with each pair.
-func (r *rejoinRun) inTurn(ctx context.Context, i int, turns ...func(context.Context) error) error {
+func (r *rejoinRun) inTurn(ctx context.Context, i int, parts ...func(context.Context) error) error {
+	parts = slices.Clone(parts)
 	if i%2 == 1 {
-		slices.Reverse(turns)
+		slices.Reverse(parts)
 	}
-	for _, turn := range turns {
-		if err := r.stepFor(ctx, r.opts.busyLimit(), turn); err != nil {
+	for _, part := range parts {
+		if err := r.stepFor(ctx, r.opts.busyLimit(), part); err != nil {
 			return err
 		}
-		if err := pause(ctx, settleWait); err != nil {
+		if err := pause(ctx, min(settleWait, r.opts.quietBefore)); err != nil {
 			return err
 		}
 	}

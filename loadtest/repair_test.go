@@ -53,32 +53,3 @@ func TestRejoinByARepairPolicy(t *testing.T) {
 	require.Contains(t, talk, "no export edged_v1_repair")
 	require.NotContains(t, talk, "load keys", "it is refused before it costs anything")
 }
-
-// As many changes among more keys are measured in turn, and more returns beside
-// clients; all of it is verified.
-func TestRejoinOfMoreKeysAndOfMoreReturns(t *testing.T) {
-	page := filepath.Join(t.TempDir(), "page.html")
-	line := "rejoin --keys 4000 --scale 4 --pairs 2 --returns 2 --changed 100 --deleted 5 --conflicts 3 --quiet-before 0s --down 0s --measure 300ms --timeout 60s -o json --report " + page
-	code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
-	require.Zero(t, code, "%s\n%s", out, talk)
-	var r Report
-	require.NoError(t, json.Unmarshal([]byte(out), &r))
-	require.True(t, r.ok(), out)
-	require.Equal(t, 2, r.Waits.Returns)
-	require.Positive(t, r.Waits.CaughtUpMS)
-	require.Positive(t, r.Waits.P99Ratio)
-	require.GreaterOrEqual(t, r.Waits.BeforeRequests, 20, "of both returns")
-	s := r.Scale
-	require.Equal(t, 1000, s.Keys)
-	require.Len(t, s.Pairs, 2)
-	for _, p := range s.Pairs {
-		require.Positive(t, p.LargeMS)
-		require.Positive(t, p.SmallMS)
-		require.InEpsilon(t, p.SmallSyncBytes, p.LargeSyncBytes, 0.3, "as many changes take as many bytes")
-	}
-	require.Positive(t, s.Ratio)
-	text, err := os.ReadFile(page)
-	require.NoError(t, err)
-	require.Contains(t, string(text), "As many changes among more keys")
-	require.Contains(t, string(text), "2 more returns, beside clients of the other nodes")
-}

@@ -23,13 +23,10 @@ type busyReturn struct {
 // brings the node back, while the same clients go on and, where there is one,
 // meanwhile runs.
 func (r *rejoinRun) busyReturn(ctx context.Context, p plan, meanwhile func(context.Context)) (out busyReturn, err error) {
-	if err := waitEqual(ctx, r.fleet.doors); err != nil {
+	before, err := r.clientsBefore(ctx)
+	if err != nil {
 		return out, err
 	}
-	before := newTraffic(r.ledger, r.fleet.others(), r.opts.keys)
-	measuring, done := context.WithTimeout(ctx, r.opts.measure)
-	before.run(measuring)
-	done()
 	during := newTraffic(r.ledger, r.fleet.others(), r.opts.keys)
 	beside, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -51,14 +48,35 @@ func (r *rejoinRun) busyReturn(ctx context.Context, p plan, meanwhile func(conte
 	}
 	stop()
 	wg.Wait()
-	out.clients.before, out.errors = before.trace, before.errors+during.errors
-	out.clients.split(during.trace, out.caughtUp)
+	out.saw(before, during)
 	return out, nil
 }
 
-// busyLimit is how long a busy return may take.
+// clientsBefore measures clients while all nodes are there and level.
+func (r *rejoinRun) clientsBefore(ctx context.Context) (*traffic, error) {
+	if err := waitEqual(ctx, r.fleet.doors); err != nil {
+		return nil, err
+	}
+	t := newTraffic(r.ledger, r.fleet.others(), r.opts.keys)
+	measuring, done := context.WithTimeout(ctx, r.opts.measure)
+	defer done()
+	t.run(measuring)
+	return t, nil
+}
+
+// saw takes over what clients waited.
+func (b *busyReturn) saw(before, during *traffic) {
+	b.clients.before, b.errors = before.trace, before.errors+during.errors
+	b.clients.split(during.trace, b.caughtUp)
+}
+
+// busyLimit is how long a busy return may take, and before it a stand-in.
 func (o *rejoinOptions) busyLimit() time.Duration {
-	return o.timeout + o.quietBefore + o.down + 2*o.measure
+	limit := o.timeout + o.quietBefore + o.down + 2*o.measure
+	if o.control {
+		limit += o.timeout
+	}
+	return limit
 }
 
 // Waits is how long clients of the nodes that stay waited, over all requests of one
@@ -75,6 +93,8 @@ type Waits struct {
 	DuringRequests int     `json:"during_requests"`
 	AfterRequests  int     `json:"after_requests"`
 	ClientErrors   int     `json:"client_errors"`
+	// Control is there with --control.
+	Control *Control `json:"control,omitempty"`
 }
 
 // waitsOf pools returns.
@@ -94,18 +114,32 @@ func waitsOf(returns []busyReturn) Waits {
 	return out
 }
 
-// again measures the further returns.
+// again measures the further returns, with --control each in turn with a stand-in
+// that uses what the return before it did.
 func (r *rejoinRun) again(ctx context.Context) error {
-	var all []busyReturn
-	for i, p := range r.take(r.opts.returns) {
+	var returns, standIns []busyReturn
+	parts := []func(context.Context) error{func(ctx context.Context) error {
+		one, err := r.busyReturn(ctx, r.take(1)[0], nil)
+		returns = append(returns, one)
+		return err
+	}}
+	if r.opts.control {
+		parts = append(parts, func(ctx context.Context) error {
+			one, err := r.standIn(ctx, r.take(1)[0], returns[len(returns)-1])
+			standIns = append(standIns, one)
+			return err
+		})
+	}
+	for i := range r.opts.returns {
 		r.progress.begin(fmt.Sprintf("return %d of %d, beside clients", i+1, r.opts.returns), 0)
-		one, err := within(ctx, r.opts.busyLimit(), func(ctx context.Context) (busyReturn, error) { return r.busyReturn(ctx, p, nil) })
-		if err != nil {
+		if err := r.inTurn(ctx, i, parts...); err != nil {
 			return err
 		}
-		all = append(all, one)
 	}
-	waits := waitsOf(all)
+	waits := waitsOf(returns)
+	if r.opts.control {
+		waits.Control = controlOf(returns, standIns)
+	}
 	r.report.Waits = &waits
 	return nil
 }
@@ -116,4 +150,7 @@ func (w *Waits) tell(t *sheet) {
 	t.row("clients' p99, during", "%9.2f ms of %d requests: %.2f times that before", w.DuringP99MS, w.DuringRequests, w.P99Ratio)
 	t.row("  before", "%9.2f ms of %d", w.BeforeP99MS, w.BeforeRequests)
 	t.row("  after", "%9.2f ms of %d; %d errors in all", w.AfterP99MS, w.AfterRequests, w.ClientErrors)
+	if w.Control != nil {
+		w.Control.tell(t)
+	}
 }

@@ -63,7 +63,7 @@ func (r *rejoinRun) smaller() (*rejoinRun, error) {
 	o := *r.opts
 	o.keys /= o.scale
 	o.changed, o.deleted = amount{number: r.opts.changed.of(r.opts.keys)}, amount{number: r.opts.deleted.of(r.opts.keys)}
-	o.vs, o.repairPolicy, o.interrupt, o.returns, o.report = "", "", 0, 0, ""
+	o.vs, o.repairPolicy, o.interrupt, o.returns, o.control, o.report = "", "", 0, 0, false, ""
 	if o.dir != "" {
 		o.dir = filepath.Join(o.dir, "smaller")
 	}

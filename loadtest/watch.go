@@ -24,6 +24,9 @@ const (
 // moments are when a returning node reached what.
 type moments struct {
 	firstAnswer, caughtUp, verified time.Time
+	// processor is what the node's process had used by the time it was caught up; 0
+	// where the process is not this run's own.
+	processor time.Duration
 	// session is what the node said of its session once it was caught up: what
 	// is exchanged later is the tick of a running node.
 	session admin.Rejoin
@@ -81,6 +84,7 @@ func (w *watcher) run(ctx context.Context) (moments, error) {
 		if m.caughtUp, err = w.caughtUp(ctx); err != nil {
 			return err
 		}
+		m.processor = w.fleet.processor()
 		if m.session, err = w.fleet.returning().admin.Rejoin(ctx); err != nil {
 			return fmt.Errorf("read rejoin of %s: %w", w.fleet.returning().name, err)
 		}
