@@ -96,3 +96,6 @@ func (a *ApplyQueue) Admit(ctx context.Context, n int64) error { return a.q.admi
 
 // Wrote gives room back.
 func (a *ApplyQueue) Wrote(n int64) { a.q.wrote(n) }
+
+// MaxGivenBytes is what damaged copies give an owner between two pauses.
+const MaxGivenBytes = maxGivenBytes

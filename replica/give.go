@@ -2,13 +2,15 @@ package replica
 
 import (
 	"context"
+	"slices"
 
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/transport/wire"
 )
 
-// maxGivenBytes bounds what a damaged copy gives an owner between two pauses: a
-// mebibyte or so a second, beside what clients write.
+// maxGivenBytes bounds what a node's damaged copies together give an owner between two
+// pauses: a mebibyte or two a second, in the queue of what clients write. An object that
+// is larger goes alone.
 const maxGivenBytes = 4 << 20
 
 // maxGiveWaits is for how many pauses what was given may take to arrive before the attempt
@@ -38,24 +40,51 @@ func (h *Healer) give(ctx context.Context, owners []string) (given *kv.Clock, be
 		takers[i].name = name
 	}
 	for waits := 0; waits < maxGiveWaits; {
-		lack, late := h.lack(ctx, takers)
-		if behind = late; len(behind) > 0 {
+		var given kv.Clock
+		var more bool
+		if given, behind, more, err = h.giveTurn(ctx, takers); err != nil {
+			return nil, nil, err
+		}
+		switch {
+		case len(behind) > 0:
 			waits++
-			if err := h.Pause(ctx); err != nil {
-				return nil, nil, err
-			}
-			continue
-		}
-		waits = 0
-		given, more, err := h.giveSome(lack)
-		if err == nil {
-			err = h.Pause(ctx)
-		}
-		if err != nil || !more {
-			return &given, nil, err
+		case more:
+			waits = 0
+		default:
+			return &given, nil, nil
 		}
 	}
 	return nil, behind, errNotLevel
+}
+
+// giveTurn gives owners once what they lack, if what they were given before has arrived,
+// and pauses. No other copy of the node gives in between.
+func (h *Healer) giveTurn(ctx context.Context, takers []taker) (given kv.Clock, late []string, more bool, err error) {
+	paused := false
+	err = h.turn(ctx, func() error {
+		var lack []*taker
+		if lack, late = h.lack(ctx, takers); len(late) > 0 {
+			return nil
+		}
+		var err error
+		given, more, err = h.giveSome(lack)
+		if err != nil || !slices.ContainsFunc(lack, func(t *taker) bool { return t.bytes > 0 }) {
+			return err // another need not wait for what was not given
+		}
+		paused = true
+		return h.Pause(ctx)
+	})
+	if err == nil && !paused {
+		err = h.Pause(ctx)
+	}
+	return given, late, more, err
+}
+
+func (h *Healer) turn(ctx context.Context, fn func() error) error {
+	if h.Turn == nil {
+		return fn()
+	}
+	return h.Turn(ctx, fn)
 }
 
 // lack asks what the owners have seen by now. It returns those that answer, and of them
@@ -88,10 +117,11 @@ func (h *Healer) giveSome(lack []*taker) (given kv.Clock, more bool, err error) 
 			if !news(o, t.clock.Has) {
 				continue
 			}
-			if t.bytes += n; t.bytes > maxGivenBytes {
+			if t.bytes > 0 && t.bytes+n > maxGivenBytes {
 				more = true
 				continue
 			}
+			t.bytes += n
 			for _, v := range o.Versions {
 				t.sent.Add(v.Dot)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition/state"
+	"edged.dev/edged/replica"
 	"edged.dev/edged/replica/core"
 )
 
@@ -23,15 +25,7 @@ func aloneAndDamaged(c *cluster) (p kv.Partition) {
 	c.t.Helper()
 	n3 := c.nodes["n3"]
 	p = c.partOf("k7")
-	for _, name := range c.names {
-		if name != "n3" {
-			c.wires.disconnect("n3", name)
-		}
-	}
-	c.wait("isolated", func() bool {
-		x, ok := n3.replica.Part(p)
-		return ok && x.State == kv.Isolated
-	})
+	c.isolate("n3", p)
 	for _, v := range []string{"one", "two", "three"} { // all but the last are superseded
 		c.set("n3", "k8"+suffix(c, "k8", p), v)
 		c.set("n3", "alone"+suffix(c, "alone", p), v)
@@ -41,6 +35,20 @@ func aloneAndDamaged(c *cluster) (p kv.Partition) {
 	require.NoError(c.t, err)
 	require.False(c.t, out.Fit)
 	return p
+}
+
+// isolate cuts a node off, and waits until its copy of a partition knows.
+func (c *cluster) isolate(name string, p kv.Partition) {
+	c.t.Helper()
+	for _, other := range c.names {
+		if other != name {
+			c.wires.disconnect(name, other)
+		}
+	}
+	c.wait("isolated", func() bool {
+		x, ok := c.nodes[name].replica.Part(p)
+		return ok && x.State == kv.Isolated
+	})
 }
 
 // suffix makes a key of a partition.
@@ -135,13 +143,7 @@ func TestADamagedCopyGivesNoKeyOfWhichItLostAPart(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
 		n3, p := c.nodes["n3"], c.partOf("k7")
 		key := "beside" + suffix(c, "beside", p)
-		for _, name := range []string{"n1", "n2"} {
-			c.wires.disconnect("n3", name)
-		}
-		c.wait("isolated", func() bool {
-			x, ok := n3.replica.Part(p)
-			return ok && x.State == kv.Isolated
-		})
+		c.isolate("n3", p)
 		c.set("n3", key, "alone")
 		var at, directory []byte
 		lower, upper := cache.Range('e', p, 0)
@@ -188,13 +190,7 @@ func TestGivingEndsWhereNothingArrives(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
 		n3, p := c.nodes["n3"], c.partOf("k7")
-		for _, name := range []string{"n1", "n2"} {
-			c.wires.disconnect("n3", name)
-		}
-		c.wait("isolated", func() bool {
-			x, ok := n3.replica.Part(p)
-			return ok && x.State == kv.Isolated
-		})
+		c.isolate("n3", p)
 		for i := range 12 {
 			key := fmt.Sprintf("big%d", i)
 			c.set("n3", key+suffix(c, key, p), strings.Repeat("v", 500_000))
@@ -216,5 +212,126 @@ func TestGivingEndsWhereNothingArrives(t *testing.T) {
 		require.True(t, out.Failed)
 		require.Less(t, rounds, 100)
 		require.Less(t, given, 4*12*500_000, "each owner is not sent all of it again and again")
+	})
+}
+
+// givenBy are the bytes that n3 gives n1 before each pause of one attempt to heal.
+func (c *cluster) givenBy(p kv.Partition) (rounds []int) {
+	c.t.Helper()
+	given := 0
+	h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+		return c.nodes[name].replica.Serve(ctx, "n3", request)
+	})
+	h.Give = func(name string, key []byte, o kv.Object) {
+		require.Equal(c.t, "n1", name)
+		given += len(key) + o.Bytes()
+		done := make(chan struct{})
+		got := state.Received{Key: bytes.Clone(key), Object: o, From: c.nodes["n3"].id}
+		require.NoError(c.t, c.nodes["n1"].set.Shard(p).Apply(got, func() { close(done) }))
+		<-done
+	}
+	h.Pause = func(context.Context) error {
+		if rounds = append(rounds, given); len(rounds) > 9 {
+			return errors.New("enough")
+		}
+		given = 0
+		return nil
+	}
+	h.Heal(c.t.Context(), core.Heal{Partition: p, Owners: []string{"n1"}})
+	return rounds
+}
+
+// A damaged copy gives an owner so much between two pauses and not a byte more; a larger
+// object goes alone.
+func TestHowMuchIsGivenBetweenTwoPauses(t *testing.T) {
+	const n = 1_000_000
+	for name, x := range map[string]struct {
+		objects []int // the bytes of each: of its key and its versions
+		want    []int
+	}{
+		"at the bound":       {[]int{n, n, n, n, replica.MaxGivenBytes - 4*n}, []int{replica.MaxGivenBytes}},
+		"a byte over it":     {[]int{n, n, n, n, replica.MaxGivenBytes - 4*n + 1}, nil},
+		"an object above it": {[]int{replica.MaxGivenBytes + 1}, []int{replica.MaxGivenBytes + 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n3")
+				n3, p := c.nodes["n3"], c.partOf("k7")
+				c.isolate("n3", p)
+				total, seq := 0, uint64(0)
+				for i, size := range x.objects {
+					key := fmt.Sprintf("big%d", i)
+					key += suffix(c, key, p)
+					var o kv.Object
+					for left := size - len(key); left > 0; left -= kv.MaxValueBytes {
+						seq++
+						d := kv.Dot{Actor: kv.Actor{Node: 9, Boot: 1, Rand: 1}, Seq: seq} // of one that is gone
+						o.Versions = append(o.Versions, kv.Version{Dot: d, HLC: kv.HLC(seq), Value: make([]byte, min(left, kv.MaxValueBytes))})
+					}
+					done := make(chan struct{})
+					require.NoError(t, n3.set.Shard(p).Apply(state.Received{Key: []byte(key), Object: o, From: n3.id}, func() { close(done) }))
+					<-done
+					total += size
+				}
+				n3.rot("k7", "de", lose)
+				rounds := c.givenBy(p)
+				if x.want != nil {
+					require.Equal(t, x.want, rounds)
+					return
+				}
+				require.Len(t, rounds, 2)
+				require.Equal(t, total, rounds[0]+rounds[1])
+				require.LessOrEqual(t, max(rounds[0], rounds[1]), replica.MaxGivenBytes)
+			})
+		})
+	}
+}
+
+// Copies of several partitions that are damaged share that bound.
+func TestDamagedCopiesGiveInTurn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		n3 := c.nodes["n3"]
+		lost := []string{"k7", "k8"}
+		require.NotEqual(t, c.partOf(lost[0]), c.partOf(lost[1]))
+		c.isolate("n3", c.partOf("k7"))
+		for _, k := range lost {
+			for i := range 4 {
+				key := fmt.Sprintf("big%d", i)
+				c.set("n3", key+suffix(c, key, c.partOf(k)), strings.Repeat("v", 800_000))
+			}
+			n3.rot(k, "de", lose)
+			out, err := n3.replica.Scrub(t.Context(), c.partOf(k))
+			require.NoError(t, err)
+			require.False(t, out.Fit)
+		}
+		var mu sync.Mutex
+		second := map[int64]int{} // bytes that were given in each, and in the next
+		total := 0
+		c.wires.with(func(w *wires) {
+			w.seen = func(kind string, frame []byte) {
+				if kind != "live" || len(frame) < 800_000 {
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				now := time.Now().Unix()
+				second[now] += len(frame)
+				second[now-1] += len(frame)
+				total += len(frame)
+			}
+		})
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		for _, k := range lost {
+			c.healed("n3", k)
+		}
+		c.whole()
+		mu.Lock()
+		defer mu.Unlock()
+		require.Greater(t, total, 2*2*4*800_000, "each owner is given all of it")
+		for _, n := range second {
+			require.LessOrEqual(t, n, 2*replica.MaxGivenBytes)
+		}
 	})
 }

@@ -35,6 +35,8 @@ type Healer struct {
 
 	// Give sends an object to another owner, as a replicated write. nil: nothing is given.
 	Give func(name string, key []byte, o kv.Object)
+	// Turn calls fn while no other copy of the node gives; nil: no other does.
+	Turn func(ctx context.Context, fn func() error) error
 	// Pause lets some time pass between two looks at copies whose clocks do not meet;
 	// nil: they are not looked at.
 	Pause func(ctx context.Context) error

@@ -27,6 +27,8 @@ func (r *Replica) heal(ctx context.Context, e core.Heal) {
 				r.sendWrite(p, w, sh.Status().Floor, nil)
 			}
 		},
+
+		Turn: r.giving.take,
 		Pause: func(ctx context.Context) error {
 			if !sleep(ctx, twiceApart) {
 				return ctx.Err()
@@ -40,6 +42,19 @@ func (r *Replica) heal(ctx context.Context, e core.Heal) {
 		r.stats.Corruptions.Add(int64(out.Changed))
 	}
 	r.step(out)
+}
+
+// turn is taken by one at a time.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context, fn func() error) error {
+	select {
+	case t <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-t }()
+	return fn()
 }
 
 // lookAgain is how long reads that stumble over what is being healed, or cannot be,

@@ -144,6 +144,7 @@ type Replica struct {
 	heat        *heat
 	plans       plans
 	looking     looking
+	giving      turn // of copies that are damaged
 	drops       drops
 	favours     favours
 }
@@ -210,7 +211,7 @@ func New(cfg Config) (*Replica, error) {
 	if r.checkpoints, err = openCheckpoints(&cfg); err != nil {
 		return nil, err
 	}
-	r.looking.parts = map[kv.Partition]bool{}
+	r.looking.parts, r.giving = map[kv.Partition]bool{}, make(turn, 1)
 	r.machine = core.New(core.Config{
 		Self: cfg.Self, Node: cfg.Node, Boot: cfg.Boot, Copies: copies{cfg.Set}, W: cfg.W, Jitter: cfg.Jitter, Known: known, Held: held(&cfg),
 		Quarantined: cfg.Set.InQuarantine(),
