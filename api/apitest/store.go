@@ -108,6 +108,15 @@ func (s *Store) Release() {
 	}
 }
 
+// ReleaseFirst answers the held request that was started first, and goes on holding.
+func (s *Store) ReleaseFirst() {
+	s.mu.Lock()
+	first := s.held[0]
+	s.held = s.held[1:]
+	s.mu.Unlock()
+	first.done(s.run(first.req))
+}
+
 // Held returns how many requests are held.
 func (s *Store) Held() int {
 	s.mu.Lock()

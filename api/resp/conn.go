@@ -29,6 +29,8 @@ type conn struct {
 	free    []*op
 	ctx     context.Context // of the requests in pending, nil without any
 	cancel  context.CancelFunc
+	within  bool      // a command is under way
+	lent    *leftover // whose buffer it lies in, nil: in c.in
 	fences  fences
 	digits  int // width of the last value's length, the next one's guess
 
@@ -84,7 +86,9 @@ func (c *conn) serve(base context.Context) {
 		if len(c.parser.args) == 0 {
 			continue
 		}
+		c.within = true
 		c.dispatch(c.parser.args)
+		c.over()
 		if c.quit {
 			c.leave()
 			return

@@ -65,21 +65,51 @@ func (o *op) inTime(ctx context.Context) bool {
 // which nothing more is read.
 func (c *conn) leaveTo(ops []*op) {
 	l := &leftover{srv: c.srv, bytes: int64(cap(c.in))}
-	l.running.Store(1) // until all are told
+	l.running.Store(1) // until the command under way, whose bytes lie there too, is over
 	c.srv.buffered.Add(l.bytes)
 	for _, o := range ops {
-		l.running.Add(1)
-		o.late = l
+		if o.lent == nil {
+			l.running.Add(1)
+			o.lent = l
+		}
+		o.late = o.lent
 		if !o.state.CompareAndSwap(running, left) {
 			o.late = nil
-			l.running.Add(-1)
 			<-o.done // it is there, or is being put there
 		}
 	}
 	rest := c.in[c.r:c.w]
 	c.in = make([]byte, max(baseBufferBytes, len(rest)))
 	c.r, c.w = 0, copy(c.in, rest)
-	l.done()
+	if !c.within || c.lent != nil { // no command lies there, or in one that was left before
+		l.done()
+		return
+	}
+	c.lent = l
+}
+
+// borrow notes in which buffer the bytes of an op lie that is to begin.
+func (c *conn) borrow(o *op) {
+	if o.lent = c.lent; o.lent != nil {
+		o.lent.running.Add(1)
+	}
+}
+
+// giveBack is for an op that is done in time.
+func (o *op) giveBack() {
+	if o.lent != nil {
+		o.lent.done()
+		o.lent = nil
+	}
+}
+
+// over is for a command that was carried out, but for what is pending of it.
+func (c *conn) over() {
+	c.within = false
+	if c.lent != nil {
+		c.lent.done()
+		c.lent = nil
+	}
 }
 
 // failed is why an op that was waited for has no answer, nil if it has one.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"edged.dev/edged/api/resp"
+	"edged.dev/edged/internal/kv"
 )
 
 const unknown = "-UNKNOWN no answer in time: the write may or may not have taken effect\r\n"
@@ -72,4 +73,61 @@ func TestWhatIsLateCountsAsBuffered(t *testing.T) {
 	require.NoError(t, other.Close())
 	f.store.Release()
 	c.do("+OK\r\n", "SET", "l", strings.Repeat("v", size))
+}
+
+// A command that waited for one of its key that is late lies in the same buffer, which
+// counts until the store is done with both.
+func TestABufferCountsUntilTheLastThatLiesInIt(t *testing.T) {
+	t.Parallel()
+	const size = 300 << 10
+	f := start(t, impatient, func(cfg *resp.Config) { cfg.Limits.BufferBytes = 3 * size })
+	c := f.dial()
+	f.store.Hold()
+	both := command("SET", "k", strings.Repeat("v", size)) + command("SET", "k", "w")
+	c.send(both[:size]) // the end of the first comes together with the second
+	c.send(both[size:])
+	c.expect(unknown + unknown)
+	f.store.ReleaseFirst()
+	full := "-ERR Protocol error: the server's buffers are full; send and ask for less at once\r\n"
+	other := f.dial()
+	other.send(command("SET", "l", strings.Repeat("v", size)))
+	other.expect(full)
+	require.NoError(t, other.Close())
+	f.store.Release()
+	c.do("+OK\r\n", "SET", "l", strings.Repeat("v", size))
+	c.do(bulk("w"), "GET", "k")
+}
+
+// Of a write whose outcome is unknown no copy is known, nor are all writes since the last
+// WAIT on any other node. One that failed changes nothing.
+func TestWaitKnowsOfNoCopyOfAnUnknownWrite(t *testing.T) {
+	t.Parallel()
+	f := start(t, impatient)
+	c := f.dial()
+	fail := func(code kv.Code) {
+		f.store.Fail(func(q *kv.Request) error {
+			if string(q.Key) == "x" {
+				return kv.Errorf(code, "why")
+			}
+			return nil
+		})
+	}
+	for _, write := range [][]string{{"SET", "x", "v"}, {"MSET", "a", "v", "x", "v"}, {"DEL", "x"}} {
+		fail(kv.CodeFull)
+		c.do("+OK\r\n", "SET", "k", "v")
+		c.do("-OOM command not allowed: why\r\n", write...)
+		c.do(":2\r\n", "WAIT", "2", "100")
+		fail(kv.CodeUnknown)
+		c.do("-UNKNOWN why\r\n", write...)
+		c.do("+OK\r\n", "SET", "k", "v")
+		c.do(":0\r\n", "WAIT", "2", "100")
+		c.do(":0\r\n", "WAIT", "2", "100")
+		c.do("+OK\r\n", "SET", "k", "v")
+		c.do(":2\r\n", "WAIT", "2", "100")
+	}
+	f.store.Hold()
+	c.do(unknown, "SET", "x", "v")
+	c.do(":0\r\n", "WAIT", "2", "100")
+	f.store.Release()
+	c.do(":0\r\n", "WAIT", "2", "100")
 }

@@ -23,6 +23,7 @@ type op struct {
 	fin   func(*kv.Response, error)
 	state atomic.Int32 // running, answered or left
 	late  *leftover    // once left
+	lent  *leftover    // whose buffer its bytes lie in, nil: in the connection's
 	resp  *kv.Response
 	err   error
 }
@@ -66,6 +67,7 @@ func (c *conn) op(kind kv.Op, key []byte) *op {
 	}
 	o.req = kv.Request{Op: kind, Key: key}
 	o.state.Store(running)
+	c.borrow(o)
 	o.hash, o.heavy = hash, false
 	return o
 }
@@ -117,11 +119,13 @@ func (c *conn) settle() {
 		if o.late != nil { // the store's still
 			continue
 		}
+		o.giveBack()
 		o.resp, o.err, o.req = nil, nil, kv.Request{}
 		c.free = append(c.free, o)
 	}
 	c.out = append(c.out, early[from:]...)
 	c.spare = early[:0]
+	clear(c.pending) // one that is late keeps its bytes no longer than the store does
 	c.pending, c.heavy = c.pending[:0], 0
 	c.cancel()
 	c.ctx, c.cancel = nil, nil
@@ -130,28 +134,41 @@ func (c *conn) settle() {
 // finish looks at an op that is done: it writes the reply of one that failed
 // and returns nil, or remembers what the connection must know of a write.
 func (c *conn) finish(o *op) *kv.Response {
-	if err := o.failed(); err != nil {
+	if err := c.outcome(o); err != nil {
 		c.storeError(err)
 		return nil
 	}
-	if o.req.Writes() {
-		c.noteWrite(o.hash, o.resp)
-	}
 	return o.resp
+}
+
+// outcome returns why an op failed, nil if it did not, and notes what became of a write.
+func (c *conn) outcome(o *op) error {
+	err := o.failed()
+	switch {
+	case !o.req.Writes():
+	case err == nil:
+		c.noteWrite(o.hash, o.resp)
+	case kv.CodeOf(err) == kv.CodeUnknown:
+		c.noteCopies(0) // that anybody knows of
+	}
+	return err
 }
 
 func (c *conn) noteWrite(hash uint64, r *kv.Response) {
 	if len(r.Fence) > 0 {
 		c.fences.put(hash, r.Fence)
 	}
-	if r.Copies == 0 {
-		return // nothing was written
+	if r.Copies > 0 { // else nothing was written
+		c.noteCopies(r.Copies - 1)
 	}
-	if c.acksRead {
-		c.acks, c.acksRead = r.Copies-1, false
-		return
+}
+
+// noteCopies notes how many copies beyond the first a write is known to have.
+func (c *conn) noteCopies(n int) {
+	if !c.acksRead {
+		n = min(n, c.acks)
 	}
-	c.acks = min(c.acks, r.Copies-1)
+	c.acks, c.acksRead = n, false
 }
 
 // many runs one request for each stride of items, whose first is the key, and
@@ -190,6 +207,7 @@ func (c *conn) round(kind kv.Op, items [][]byte, stride int, fn func(*kv.Respons
 		}
 		o := newOp()
 		o.hash, o.req = hash, kv.Request{Op: kind, Key: key}
+		c.borrow(o)
 		if stride > 1 {
 			o.req.Value = items[n*stride+1]
 		}
@@ -202,12 +220,12 @@ func (c *conn) round(kind kv.Op, items [][]byte, stride int, fn func(*kv.Respons
 	var first error
 	c.await(ctx, ops[:n])
 	for _, o := range ops[:n] {
-		err := o.failed()
+		err := c.outcome(o)
 		if err == nil {
-			if o.req.Writes() {
-				c.noteWrite(o.hash, o.resp)
-			}
 			err = fn(o.resp)
+		}
+		if o.late == nil {
+			o.giveBack()
 		}
 		if first == nil {
 			first = err
