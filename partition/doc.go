@@ -32,10 +32,16 @@ type Reader interface {
 
 // Tier is the bounded memory in front of it. Records are entries with values.
 type Tier interface {
-	Get(dst []byte, part uint32, hash uint64, key []byte) (record []byte, ok bool)
-	Value(dst []byte, part uint32, hash uint64, key []byte) (value []byte, shown cache.Shown, ok bool)
+	TierReader
 	Put(part uint32, hash uint64, key, record []byte) (held bool)
 	Delete(part uint32, hash uint64, key []byte)
+	DropPartition(part uint32)
+}
+
+// TierReader is what is read of it.
+type TierReader interface {
+	Get(dst []byte, part uint32, hash uint64, key []byte) (record []byte, ok bool)
+	Value(dst []byte, part uint32, hash uint64, key []byte) (value []byte, shown cache.Shown, ok bool)
 	Holds(part uint32, hash uint64, key []byte) bool // counts as no read
 }
 

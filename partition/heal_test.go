@@ -215,6 +215,31 @@ func TestHealLeavesAloneWhatWouldStayDamaged(t *testing.T) {
 	requireEqual(t, a, b)
 }
 
+// What is lost for good the memory does not show either, and nothing is counted by it.
+func TestWhatIsLostOnRecordLeavesTheMemory(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	tier, err := cache.NewTier(1 << 20)
+	require.NoError(t, err)
+	n.tier = tier
+	n.crash()
+	n.put("k", "v")
+	n.put("l", "w")
+	n.rot('e', "k", gone)
+	n.rot('d', "k", gone)
+	_, err = n.Heal(n.look(), nil, false, nil)
+	require.NoError(t, err)
+	n.commit()
+	require.Equal(t, []string{"v"}, n.values("k"), "it may come back")
+	_, err = n.Heal(n.look(), nil, true, nil)
+	require.NoError(t, err)
+	n.commit()
+	require.Empty(t, n.values("k"))
+	n.put("k", "new")
+	require.Equal(t, []string{"new"}, n.values("k"))
+	require.True(t, n.look().Fit())
+}
+
 func TestHealOfACopyThatChangedDoesNothing(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, 1)

@@ -167,6 +167,9 @@ func (s *Shard) heal(look *Look, fixes []Fix, whole bool, done func()) (left [][
 		s.copy.PlanLoss(ch)
 		if !whole || len(left) > 0 {
 			ch.Digest = state.Delta{}
+		} else if t := s.set.cfg.Tier; t != nil { // it may remember what is lost for good
+			s.changes.Add(1)
+			t.DropPartition(uint32(s.id))
 		}
 	}
 	o := s.set.committer.newOp(s, ch)
