@@ -216,6 +216,7 @@ func (h *Healer) ballots(ctx context.Context, e core.Heal, keys []string) ([][]c
 			out[i] = append(out[i], core.Ballot{Name: name, Fit: ack.Fit, Clock: ack.Clock, Beyond: o.Beyond, Versions: o.Versions})
 		}
 	}
+	h.silent = h.silent || answered < len(e.Owners)
 	if answered == 0 || e.All && answered < len(e.Owners) {
 		return nil, errNotLevel
 	}

@@ -44,8 +44,9 @@ type Healer struct {
 	look     *partition.Look
 	watch    *partition.Watch // while copies are compared whose clocks do not meet, nil: they meet
 	more     bool
-	answered int // owners at this clock, or at theirs
-	fitPeers int // of them, those whose copy agrees with its own record and has seen what this one has
+	silent   bool // an owner had no vote
+	answered int  // owners at this clock, or at theirs
+	fitPeers int  // of them, those whose copy agrees with its own record and has seen what this one has
 }
 
 // maxToldKeys bounds the keys that an event names.
@@ -106,7 +107,7 @@ func (h *Healer) cure(ctx context.Context, e core.Heal, keys []string, verdicts 
 	// A record may follow the content only where all that differs was decided, by
 	// somebody whose word counts: else what is lost would be lost on record too, and
 	// the copy would vote against those that have it.
-	everybody := h.answered == len(e.Owners) && (e.Sole || h.watch == nil)
+	everybody := !h.silent && h.answered == len(e.Owners) && (e.Sole || h.watch == nil)
 	whole := !h.more && told.lost+told.short+told.moved == 0 && (h.fitPeers > 0 || everybody)
 	if len(fixes) == 0 && (h.look.Fit() || !whole) {
 		out.Failed = !h.look.Fit()

@@ -38,11 +38,8 @@ func (h *Healer) voteTwice(ctx context.Context, e core.Heal) (core.Healed, error
 // seen by now: what only was on its way has arrived by then. It returns who has not
 // followed; then nothing was decided.
 func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, behind []string, err error) {
-	h.more, h.answered, h.fitPeers = false, 0, 0
-	ahead := 0
-	if !e.Sole {
-		ahead = h.ahead(ctx, e.Owners)
-	}
+	h.more, h.silent, h.answered, h.fitPeers = false, false, 0, 0
+	ahead := h.ahead(ctx, e.Owners)
 	keys, err := h.differing(ctx, e)
 	if err != nil {
 		return core.Healed{}, nil, err

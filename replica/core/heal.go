@@ -108,31 +108,57 @@ func (m *Machine) heals() {
 		if !x.Self || !x.sick() || x.heal.running || m.now < x.heal.at {
 			continue
 		}
-		var up []string
-		for _, name := range x.others {
-			if p := m.peers[name]; p != nil && p.up && p.answered {
-				up = append(up, name)
-			}
-		}
-		if len(up) == 0 || x.heal.tries < patience && len(up) < len(x.others) {
+		h, ok := m.reach(x).Attempt(id, x.heal.tries)
+		if !ok {
 			x.heal.at = m.now + backOff(x.heal.tries, healEvery)
-			if len(up) > 0 {
+			if len(h.Owners) > 0 {
 				x.heal.tries++
 			}
 			continue
 		}
 		x.heal.running = true
-		all := x.heal.tries < patience
-		m.emit(Heal{Partition: id, Owners: up, All: all, Sole: all && m.sole(x)})
+		m.emit(h)
 	}
+}
+
+func (m *Machine) reach(x *part) Reach {
+	return Reach{
+		Owners: x.others, Members: m.parts[kv.System].others,
+		Answers: func(name string) bool {
+			p := m.peers[name]
+			return p != nil && p.up && p.answered
+		},
+		Holds: func(name string) bool { return reported(x, m.peers[name]) },
+	}
+}
+
+// Reach is whom a copy that is to be healed can ask, this node left out.
+type Reach struct {
+	Owners  []string // of the partition
+	Members []string // all of them
+	Answers func(name string) bool
+	Holds   func(name string) bool // one that answers has told that it has a copy
+}
+
+// Attempt returns what the next attempt asks, behind so many that came to nothing; false:
+// it waits for the owners that do not answer.
+func (r Reach) Attempt(p kv.Partition, tries int) (h Heal, ok bool) {
+	h.Partition = p
+	for _, name := range r.Owners {
+		if r.Answers(name) {
+			h.Owners = append(h.Owners, name)
+		}
+	}
+	h.All = tries < patience
+	h.Sole = r.sole()
+	return h, len(h.Owners) > 0 && (!h.All || len(h.Owners) == len(r.Owners))
 }
 
 // sole reports whether every other member has told what it holds, and none but owners
 // has a copy.
-func (m *Machine) sole(x *part) bool {
-	for _, name := range m.parts[kv.System].others {
-		p := m.peers[name]
-		if p == nil || !p.up || !p.answered || reported(x, p) && !slices.Contains(x.others, name) {
+func (r Reach) sole() bool {
+	for _, name := range r.Members {
+		if !r.Answers(name) || r.Holds(name) && !slices.Contains(r.Owners, name) {
 			return false
 		}
 	}
