@@ -26,6 +26,8 @@ type Control struct {
 	BeforeRequests int     `json:"before_requests"`
 	DuringRequests int     `json:"during_requests"`
 	ClientErrors   int     `json:"client_errors"`
+	Reads          Kind    `json:"reads"`
+	Writes         Kind    `json:"writes"`
 }
 
 // ControlPair is one return and the stand-in beside it.
@@ -59,12 +61,9 @@ func controlOf(returns, standIns []busyReturn) *Control {
 	w := waitsOf(standIns)
 	c.LastedMS, c.BeforeP99MS, c.DuringP99MS, c.P99Ratio = w.CaughtUpMS, w.BeforeP99MS, w.DuringP99MS, w.P99Ratio
 	c.BeforeRequests, c.DuringRequests = w.BeforeRequests, w.DuringRequests
-	c.ClientErrors = w.ClientErrors
+	c.ClientErrors, c.Reads, c.Writes = w.ClientErrors, w.Reads, w.Writes
 	return c
 }
-
-// msOf is a duration in milliseconds.
-func msOf(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // turns are the clients' 99th percentiles beside returns and beside stand-ins.
 func (c *Control) turns() turns {
@@ -113,6 +112,8 @@ func (c *Control) tell(t *sheet) {
 	t.row("a stand-in for each", "%9.1f ms, and %.1f ms of processor time, of the %.1f ms that a return takes; medians", c.LastedMS, c.BurntMS, c.ProcessorMS)
 	t.row("clients' p99, during", "%9.2f ms of %d requests: %.2f times that before", c.DuringP99MS, c.DuringRequests, c.P99Ratio)
 	t.row("  before", "%9.2f ms of %d; %d errors in all", c.BeforeP99MS, c.BeforeRequests, c.ClientErrors)
+	c.Reads.tell(t, "  reads, during")
+	c.Writes.tell(t, "  writes, during")
 	t.row("returns beside that", "%s", c.ratioText())
 }
 

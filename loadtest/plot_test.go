@@ -96,7 +96,7 @@ func TestLatencyIsToldByPhase(t *testing.T) {
 	begun := time.Unix(100, 0)
 	var seen []latency
 	for i := range 100 {
-		seen = append(seen, latency{begun.Add(time.Duration(i) * 10 * time.Millisecond), float64(i)})
+		seen = append(seen, latency{at: begun.Add(time.Duration(i) * 10 * time.Millisecond), ms: float64(i)})
 	}
 	var c clientPhases
 	c.split(seen, begun.Add(300*time.Millisecond))

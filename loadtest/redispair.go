@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 const (
@@ -30,6 +31,7 @@ type redisPair struct {
 // resync is one return of the replica.
 type resync struct {
 	ms    float64 // from exec() until it shows the last change
+	first float64 // from exec() until it answers a GET at all, out of what it had saved
 	bytes uint64  // that it read from the master until then
 	wrong int     // of the changes, how many it does not show as written
 }
@@ -206,6 +208,7 @@ func (p *redisPair) back(ctx context.Context, writes []write) (resync, error) {
 			conn.close()
 		}
 	}()
+	var first time.Time
 	at, err := poll(ctx, watchEvery, func(ctx context.Context) (bool, error) {
 		if conn == nil {
 			var err error
@@ -218,12 +221,15 @@ func (p *redisPair) back(ctx context.Context, writes []write) (resync, error) {
 			conn.close()
 			conn = nil
 		}
+		if err == nil && first.IsZero() {
+			first = time.Now()
+		}
 		return err == nil && bytes.Equal(answer.text, want), nil
 	})
 	if err != nil {
 		return resync{}, fmt.Errorf("wait for redis' replica: %w", err)
 	}
-	out := resync{ms: since(from, at)}
+	out := resync{ms: since(from, at), first: since(from, first)}
 	if out.bytes, err = p.replica.number(ctx, "stats", "total_net_repl_input_bytes"); err != nil {
 		return out, err
 	}

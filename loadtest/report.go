@@ -152,8 +152,11 @@ func (r *Report) reached(from time.Time, m moments) {
 
 // since is a duration in milliseconds with three decimals.
 func since(from, to time.Time) float64 {
-	return float64(to.Sub(from).Microseconds()) / 1000
+	return msOf(to.Sub(from))
 }
+
+// msOf is a duration in milliseconds.
+func msOf(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // answered fills what the readers of the returning node were told.
 func (r *Report) answered(c readCounts) {

@@ -93,8 +93,40 @@ type Waits struct {
 	DuringRequests int     `json:"during_requests"`
 	AfterRequests  int     `json:"after_requests"`
 	ClientErrors   int     `json:"client_errors"`
+	Reads          Kind    `json:"reads"`
+	Writes         Kind    `json:"writes"`
 	// Control is there with --control.
 	Control *Control `json:"control,omitempty"`
+}
+
+// Kind is the same of reads alone, or of writes alone, of which there are so few and
+// which take so much longer that a 99th percentile of all is theirs.
+type Kind struct {
+	BeforeP99MS    float64 `json:"before_p99_ms"`
+	DuringP99MS    float64 `json:"during_p99_ms"`
+	P99Ratio       float64 `json:"p99_ratio"` // during over before
+	DuringRequests int     `json:"during_requests"`
+}
+
+// kind takes one kind of requests out.
+func (c *clientPhases) kind(write bool) Kind {
+	of := func(all []latency) (out []latency) {
+		for _, l := range all {
+			if l.write == write {
+				out = append(out, l)
+			}
+		}
+		return out
+	}
+	during := of(c.during)
+	k := Kind{BeforeP99MS: quantile(of(c.before), 0.99), DuringP99MS: quantile(during, 0.99), DuringRequests: len(during)}
+	k.P99Ratio = over(k.DuringP99MS, k.BeforeP99MS)
+	return k
+}
+
+// tell writes it for people.
+func (k *Kind) tell(t *sheet, name string) {
+	t.row(name, "%9.2f ms of %d: %.2f times the %.2f ms before", k.DuringP99MS, k.DuringRequests, k.P99Ratio, k.BeforeP99MS)
 }
 
 // waitsOf pools returns.
@@ -111,6 +143,7 @@ func waitsOf(returns []busyReturn) Waits {
 	out.BeforeP99MS, out.DuringP99MS, out.AfterP99MS = quantile(all.before, 0.99), quantile(all.during, 0.99), quantile(all.after, 0.99)
 	out.BeforeRequests, out.DuringRequests, out.AfterRequests = len(all.before), len(all.during), len(all.after)
 	out.P99Ratio = over(out.DuringP99MS, out.BeforeP99MS)
+	out.Reads, out.Writes = all.kind(false), all.kind(true)
 	return out
 }
 
@@ -150,6 +183,8 @@ func (w *Waits) tell(t *sheet) {
 	t.row("clients' p99, during", "%9.2f ms of %d requests: %.2f times that before", w.DuringP99MS, w.DuringRequests, w.P99Ratio)
 	t.row("  before", "%9.2f ms of %d", w.BeforeP99MS, w.BeforeRequests)
 	t.row("  after", "%9.2f ms of %d; %d errors in all", w.AfterP99MS, w.AfterRequests, w.ClientErrors)
+	w.Reads.tell(t, "  reads, during")
+	w.Writes.tell(t, "  writes, during")
 	if w.Control != nil {
 		w.Control.tell(t)
 	}

@@ -25,6 +25,8 @@ func TestRejoinOfMoreKeysAndOfMoreReturns(t *testing.T) {
 	require.Positive(t, r.Waits.CaughtUpMS)
 	require.Positive(t, r.Waits.P99Ratio)
 	require.GreaterOrEqual(t, r.Waits.BeforeRequests, 20, "of both returns")
+	require.Equal(t, r.Waits.DuringRequests, r.Waits.Reads.DuringRequests+r.Waits.Writes.DuringRequests)
+	require.Greater(t, r.Waits.Reads.DuringRequests, r.Waits.Writes.DuringRequests)
 	c := r.Waits.Control
 	require.Len(t, c.Pairs, 2)
 	require.Positive(t, c.DuringRequests)
@@ -66,6 +68,7 @@ func TestAReturnIsHeldAgainstItsStandIn(t *testing.T) {
 	c.Pairs = nil
 	require.Equal(t, &Control{
 		Ratio: 2, ProcessorMS: 600, BurntMS: 510, LastedMS: 520, BeforeP99MS: 2, DuringP99MS: 3, P99Ratio: 1.5, BeforeRequests: 3, DuringRequests: 3, ClientErrors: 3,
+		Reads: Kind{BeforeP99MS: 2, DuringP99MS: 3, P99Ratio: 1.5, DuringRequests: 3},
 	}, c)
 
 	w := waitsOf(returns)

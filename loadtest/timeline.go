@@ -109,8 +109,9 @@ func partitionPoints(when map[uint32]float64) []point {
 
 // latency is how long one request of a client took.
 type latency struct {
-	at time.Time // when it was answered
-	ms float64
+	at    time.Time // when it was answered
+	ms    float64
+	write bool
 }
 
 // clientPhases are the latencies of the clients of the nodes that stay.

@@ -69,12 +69,12 @@ func (t *traffic) client(ctx context.Context, id int) {
 		if conn == nil {
 			var err error
 			if conn, err = dialRESP(ctx, t.doors[id%len(t.doors)].resp); err != nil {
-				t.done(0, err)
+				t.done(0, false, err)
 				continue
 			}
 		}
 		err := t.request(conn, id, n)
-		t.done(time.Since(begun), err)
+		t.done(time.Since(begun), n%trafficSetShare == 0, err)
 		if err != nil && !replied(err) {
 			conn.close()
 			conn = nil
@@ -97,14 +97,14 @@ func (t *traffic) request(conn *respConn, id, n int) error {
 	return err
 }
 
-func (t *traffic) done(took time.Duration, err error) {
+func (t *traffic) done(took time.Duration, write bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
 		t.errors++
 		return
 	}
-	t.trace = append(t.trace, latency{time.Now(), float64(took.Microseconds()) / 1000})
+	t.trace = append(t.trace, latency{time.Now(), msOf(took), write})
 	if t.hist.RecordValue(max(1, took.Microseconds())) != nil {
 		t.hist.RecordValue(maxLatency.Microseconds()) //nolint:errcheck // this one is in range
 	}

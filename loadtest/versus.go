@@ -12,27 +12,33 @@ import (
 // in the same run, in turn with the node, while no client did anything.
 // Durations are in milliseconds since the returning process was executed.
 type Versus struct {
-	Server       string       `json:"server"`
-	Version      string       `json:"version"`
-	Pairs        []VersusPair `json:"pairs"`
-	EdgedMS      float64      `json:"edged_ms"`      // until all partitions were live; medians
-	PartialMS    float64      `json:"partial_ms"`    // until the replica showed the last change, by a partial resync
-	Ratio        float64      `json:"ratio"`         // how many times faster the node was: the median of the pairs' ratios
-	EdgedBytes   uint64       `json:"edged_bytes"`   // at the UDP socket until then, both directions; of the last pair, as the two below
-	PartialBytes uint64       `json:"partial_bytes"` // that the replica read
-	FullMS       float64      `json:"full_ms"`       // by a full resync, once
-	FullBytes    uint64       `json:"full_bytes"`
-	Wrong        int          `json:"wrong"` // changes that the replica did not show as written
+	Server    string       `json:"server"`
+	Version   string       `json:"version"`
+	Pairs     []VersusPair `json:"pairs"`
+	EdgedMS   float64      `json:"edged_ms"`   // until all partitions were live; medians
+	PartialMS float64      `json:"partial_ms"` // until the replica showed the last change, by a partial resync
+	// Until the first answer to a GET: of the node a right one, of a key that was changed
+	// meanwhile, from whichever copy; of the replica any, which may be what it had saved.
+	EdgedFirstMS   float64 `json:"edged_first_answer_ms"`
+	PartialFirstMS float64 `json:"partial_first_answer_ms"`
+	Ratio          float64 `json:"ratio"`         // how many times faster the node was: the median of the pairs' ratios
+	EdgedBytes     uint64  `json:"edged_bytes"`   // at the UDP socket until then, both directions; of the last pair, as the two below
+	PartialBytes   uint64  `json:"partial_bytes"` // that the replica read
+	FullMS         float64 `json:"full_ms"`       // by a full resync, once
+	FullBytes      uint64  `json:"full_bytes"`
+	Wrong          int     `json:"wrong"` // changes that the replica did not show as written
 }
 
 // VersusPair is one return of each.
 type VersusPair struct {
-	EdgedMS      float64 `json:"edged_ms"`
-	EdgedBytes   uint64  `json:"edged_bytes"`
-	SyncBytes    uint64  `json:"sync_bytes"` // of the edged bytes: session frames
-	PartialMS    float64 `json:"partial_ms"`
-	PartialBytes uint64  `json:"partial_bytes"`
-	Ratio        float64 `json:"ratio"`
+	EdgedMS        float64 `json:"edged_ms"`
+	EdgedBytes     uint64  `json:"edged_bytes"`
+	SyncBytes      uint64  `json:"sync_bytes"` // of the edged bytes: session frames
+	PartialMS      float64 `json:"partial_ms"`
+	EdgedFirstMS   float64 `json:"edged_first_answer_ms"`
+	PartialFirstMS float64 `json:"partial_first_answer_ms"`
+	PartialBytes   uint64  `json:"partial_bytes"`
+	Ratio          float64 `json:"ratio"`
 }
 
 // settle takes the medians. Each return is held against the one beside it.
@@ -43,6 +49,8 @@ func (v *Versus) settle() {
 		v.EdgedBytes, v.PartialBytes = p.EdgedBytes, p.PartialBytes
 	}
 	v.PartialMS, v.EdgedMS, v.Ratio = v.turns().medians()
+	first := turnsOf(v.Pairs, func(p VersusPair) (partial, edged float64) { return p.PartialFirstMS, p.EdgedFirstMS })
+	v.PartialFirstMS, v.EdgedFirstMS, _ = first.medians()
 }
 
 // turns are the times of Redis and of the node.
@@ -107,14 +115,14 @@ func (r *rejoinRun) versusPair(ctx context.Context, pair *redisPair, i int, w ve
 	var out VersusPair
 	edged := func(ctx context.Context) error {
 		m, err := r.bareReturn(ctx, w.plan, w.edged, r.fleet.back)
-		out.EdgedMS = since(m.back, m.caughtUp)
+		out.EdgedMS, out.EdgedFirstMS = since(m.back, m.caughtUp), since(m.back, m.firstAnswer)
 		out.EdgedBytes = m.session.WireBytesIn + m.session.WireBytesOut
 		out.SyncBytes = m.session.SyncBytesIn + m.session.SyncBytesOut
 		return err
 	}
 	redis := func(ctx context.Context) error {
 		got, err := pair.partial(ctx, w.redis)
-		out.PartialMS, out.PartialBytes = got.ms, got.bytes
+		out.PartialMS, out.PartialFirstMS, out.PartialBytes = got.ms, got.first, got.bytes
 		r.report.Versus.Wrong += got.wrong
 		return err
 	}
@@ -196,6 +204,7 @@ func within[T any](ctx context.Context, limit time.Duration, part func(context.C
 // tell writes it for people.
 func (v *Versus) tell(t *sheet) {
 	t.row("time, partial resync", "%s", v.timeText())
+	t.row("  to the first answer", "%.1f ms from what was saved, the node %.1f ms with what was changed; medians", v.PartialFirstMS, v.EdgedFirstMS)
 	t.row("bytes, partial resync", "%d B, the node %d B at the UDP socket", v.PartialBytes, v.EdgedBytes)
 	t.row("a full resync", "%.1f ms, %d B", v.FullMS, v.FullBytes)
 	t.row("changes not there", "%s", t.paint.count(v.Wrong))

@@ -23,6 +23,11 @@ func TestInteropRejoinBesideRedis(t *testing.T) {
 	require.Zero(t, v.Wrong)
 	require.Positive(t, v.EdgedMS)
 	require.Positive(t, v.PartialMS)
+	for _, p := range v.Pairs {
+		require.Positive(t, p.EdgedFirstMS)
+		require.Positive(t, p.PartialFirstMS)
+		require.LessOrEqual(t, p.PartialFirstMS, p.PartialMS)
+	}
 	// What was changed is some 23 KB. A replica that took everything again would
 	// have read 600.
 	require.Greater(t, v.PartialBytes, uint64(15_000))

@@ -12,6 +12,9 @@ import (
 func TestVersusHoldsEachReturnAgainstTheOneBesideIt(t *testing.T) {
 	t.Parallel()
 	v := &Versus{Pairs: []VersusPair{{EdgedMS: 100, PartialMS: 400}, {EdgedMS: 50, PartialMS: 500}, {EdgedMS: 1000, PartialMS: 2000, EdgedBytes: 7, PartialBytes: 9}}}
+	for i, first := range []float64{30, 40, 20} {
+		v.Pairs[i].EdgedFirstMS, v.Pairs[i].PartialFirstMS = first, 2*first
+	}
 	v.settle()
 	require.InDelta(t, 4, v.Ratio, 1e-9)
 	require.InDelta(t, 100, v.EdgedMS, 1e-9)
@@ -19,6 +22,8 @@ func TestVersusHoldsEachReturnAgainstTheOneBesideIt(t *testing.T) {
 	require.Equal(t, uint64(7), v.EdgedBytes)
 	require.Equal(t, uint64(9), v.PartialBytes)
 	require.InDelta(t, 10, v.Pairs[1].Ratio, 1e-9)
+	require.InDelta(t, 30, v.EdgedFirstMS, 1e-9)
+	require.InDelta(t, 60, v.PartialFirstMS, 1e-9)
 	require.Equal(t, "500.0 ms, the node 100.0 ms: 4.00 times faster (median of 3 pairs, 2.00 to 10.00)", v.timeText())
 }
 
@@ -44,7 +49,7 @@ func someBusy(caughtUpMS int, before, during float64) busyReturn {
 	at := time.Unix(100, 0)
 	m := bareMoments{back: at}
 	m.caughtUp = at.Add(time.Duration(caughtUpMS) * time.Millisecond)
-	return busyReturn{bareMoments: m, errors: 1, clients: clientPhases{before: []latency{{at, before}}, during: []latency{{at, during}}}}
+	return busyReturn{bareMoments: m, errors: 1, clients: clientPhases{before: []latency{{at: at, ms: before}}, during: []latency{{at: at, ms: during}}}}
 }
 
 // The slowest request of each return would be a percentile of none.
@@ -53,8 +58,27 @@ func TestWaitsArePooledOverReturns(t *testing.T) {
 	w := waitsOf([]busyReturn{someBusy(100, 1, 3), someBusy(300, 2, 1), someBusy(200, 2, 2)})
 	require.Equal(t, Waits{
 		Returns: 3, CaughtUpMS: 200, BeforeP99MS: 2, DuringP99MS: 3, P99Ratio: 1.5, BeforeRequests: 3, DuringRequests: 3, ClientErrors: 3,
+		Reads: Kind{BeforeP99MS: 2, DuringP99MS: 3, P99Ratio: 1.5, DuringRequests: 3},
 	}, w)
 	require.Equal(t, Waits{}, waitsOf(nil))
+}
+
+// One write in twenty, each slower than any read, is the 99th percentile of all.
+func TestWaitsAreToldByKind(t *testing.T) {
+	t.Parallel()
+	var c clientPhases
+	for i := range 100 {
+		write := i%trafficSetShare == 0
+		ms := 1.0
+		if write {
+			ms = 10
+		}
+		c.before, c.during = append(c.before, latency{ms: ms, write: write}), append(c.during, latency{ms: 2 * ms, write: write})
+	}
+	w := waitsOf([]busyReturn{{clients: c}})
+	require.InDelta(t, 20, w.DuringP99MS, 1e-9)
+	require.Equal(t, Kind{BeforeP99MS: 1, DuringP99MS: 2, P99Ratio: 2, DuringRequests: 95}, w.Reads)
+	require.Equal(t, Kind{BeforeP99MS: 10, DuringP99MS: 20, P99Ratio: 2, DuringRequests: 5}, w.Writes)
 }
 
 func TestAPolicysEffectIsHeldAgainstTheBuiltinPlan(t *testing.T) {
