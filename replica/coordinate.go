@@ -138,6 +138,7 @@ type write struct {
 	byLead  bool // it goes by this copy alone
 	resp    kv.Response
 	decided partition.Mutation
+	asked   asked
 }
 
 // gather reads the object at more LIVE owners: without the lead this copy alone
@@ -166,16 +167,20 @@ func (w *write) gather(ctx context.Context, more int) {
 
 func (w *write) start() {
 	r := w.r
-	sh := r.cfg.Set.Shard(w.part.Partition)
-	if sh == nil {
-		w.done(nil, kv.Errorf(kv.CodeNotServing, "partition %d has no copy here", w.part.Partition))
-		return
-	}
 	if r.cfg.Refuse && r.reachable(w.part) < r.need(w.part, w.req.W) {
 		w.done(nil, kv.Errorf(kv.CodeUnavailable, "too few owners of the key can be reached, and isolated writes are refused; nothing was written"))
 		return
 	}
 	r.stats.Writes.Add(1)
+	w.plan()
+}
+
+func (w *write) plan() {
+	sh := w.r.cfg.Set.Shard(w.part.Partition)
+	if sh == nil {
+		w.done(nil, kv.Errorf(kv.CodeNotServing, "partition %d has no copy here", w.part.Partition))
+		return
+	}
 	sh.WriteBy(w.ctx, w.req.Key, w.decide, w.planned)
 }
 
@@ -209,7 +214,7 @@ func (w *write) decide(held kv.Object) (*partition.Mutation, error) {
 			return nil, err
 		}
 		var err error
-		if v, err = r.resolve(w.ctx, w.req, live); err != nil {
+		if v, err = w.show(live); err != nil {
 			return nil, err
 		}
 	}
@@ -263,6 +268,10 @@ func (w *write) checkSiblings(held kv.Object, d decision) error {
 
 // planned is called when the write, or what decide saw, is published.
 func (w *write) planned(ch *state.Change, err error) {
+	if errors.Is(err, errAsk) {
+		w.ask()
+		return
+	}
 	if err != nil {
 		w.done(nil, w.r.storeError(w.part, err))
 		return
@@ -375,10 +384,8 @@ func (w *write) settled(ch *state.Change, q *core.Quorum, late bool) {
 	if w.req.Meta {
 		filled := ch.Filled(0)
 		w.resp.Token = r.mint(w.part.Partition, w.req.Key, kv.Context(filled))
-		live := filled.Live(nil, r.NowMS())
-		if v, err := r.resolve(w.ctx, w.req, live); err == nil {
-			w.resp.ETag = entityTag(live, v.Policy)
-		}
+		w.tag(filled.Live(nil, r.NowMS()))
+		return
 	}
 	w.done(&w.resp, nil)
 }

@@ -99,3 +99,6 @@ func (a *ApplyQueue) Wrote(n int64) { a.q.wrote(n) }
 
 // MaxGivenBytes is what damaged copies give an owner between two pauses.
 const MaxGivenBytes = maxGivenBytes
+
+// MaxAsks is how often a write asks its policy ahead of the key's lock.
+const MaxAsks = maxAsks
