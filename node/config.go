@@ -102,6 +102,9 @@ type Config struct {
 
 	// MemoryBytes bounds the memory tier.
 	MemoryBytes int64
+	// HugePages lets the kernel back the first 56 MiB of the process' heap with huge
+	// pages, where it has them for those who ask. New does it, once in a process.
+	HugePages bool
 	// TombstoneHorizon is how long what is left of a delete waits for an owner that
 	// is away; one that comes back later is told which versions are still live.
 	TombstoneHorizon time.Duration
@@ -148,6 +151,7 @@ func Default() Config {
 		WriteQuorum:       2,
 		ReadQuorum:        1,
 		MemoryBytes:       defaultMemoryBytes,
+		HugePages:         true,
 		Durability:        DurabilitySync,
 		TombstoneHorizon:  24 * time.Hour,
 		SyncGuard:         1.5,            // what a client may take for chance

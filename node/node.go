@@ -126,6 +126,11 @@ func New(cfg Config, opts Options) (*Node, error) {
 }
 
 func (n *Node) open() error {
+	if n.cfg.HugePages {
+		if err := hugePages(); err != nil {
+			n.log.Debug("no huge pages", slog.Any("error", err))
+		}
+	}
 	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
 	}
