@@ -210,22 +210,26 @@ func (s *Set) readComplex() (map[kv.Partition]map[string]kv.VV, error) {
 		marks = append(marks, mark{p, string(key), cache.AppendEntryKey(nil, p, order, key)})
 		return true, nil
 	})
+	if err != nil || len(marks) == 0 {
+		return nil, err
+	}
+	entries := make([][]byte, len(marks)) // they ascend as the marks do
+	for i, m := range marks {
+		entries[i] = m.entry
+	}
 	out := map[kv.Partition]map[string]kv.VV{}
-	for _, m := range marks {
-		rec, found, getErr := s.cfg.Store.Get(nil, m.entry)
-		if getErr != nil || !found {
-			err = errors.Join(err, getErr)
-			continue
-		}
-		e, _, parseErr := cache.ParseEntry(rec, s.actors)
-		if parseErr != nil { // a damaged one is healed, and goes with others whole until then
+	err = s.cfg.Store.GetMany(entries, func(i int, rec []byte) error {
+		e, _, err := cache.ParseEntry(rec, s.actors)
+		if err != nil { // a damaged one is healed, and goes with others whole until then
 			e = cache.Entry{}
 		}
+		m := marks[i]
 		if out[m.p] == nil {
 			out[m.p] = map[string]kv.VV{}
 		}
 		out[m.p][m.key] = e.Object.Ctx
-	}
+		return nil
+	})
 	return out, err
 }
 
