@@ -83,7 +83,7 @@ func TestT0toT5(t *testing.T) {
 
 func TestRejoinMeasuresAndJudges(t *testing.T) {
 	t.Parallel()
-	for how, missed := range map[string]int{
+	for how, most := range map[string]int{
 		"--outage kill":                120,  // 100 changed, 10 deleted, 5 conflicts of two
 		"--outage kill --disk wiped":   1020, // all of it, the deletes as tombstones
 		"--disk rolledback":            120,  // also what it acknowledged itself after the copy
@@ -92,15 +92,21 @@ func TestRejoinMeasuresAndJudges(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			line := "rejoin --keys 1000 --changed 100 --deleted 10 --conflicts 5 --quiet-before 0s --down 0s --measure 300ms --timeout 60s -o json " + how
-			code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
+			page := filepath.Join(t.TempDir(), "new", "page.html")
+			code, out, talk := runLine(t, line+" --report "+page+" --edged "+edgedBinary(t))
 			require.Zero(t, code, "%s\n%s", out, talk)
+			requirePage(t, page)
 			var r Report
 			require.NoError(t, json.Unmarshal([]byte(out), &r))
 			require.True(t, r.ok(), out)
 			require.Zero(t, r.Leftovers, out)
 			require.Zero(t, r.UnknownVersions, out)
+			missed := most
+			if r.Disk == diskRolledBack {
+				missed -= r.Deleted // these every owner held, and so all may have forgotten them
+			}
 			require.GreaterOrEqual(t, r.MissedVersions, missed)
-			require.LessOrEqual(t, r.MissedVersions, missed+trafficKeys, "the traffic's keys beside it")
+			require.LessOrEqual(t, r.MissedVersions, most+trafficKeys, "the traffic's keys beside it")
 			require.Positive(t, r.NeededBytes)
 			require.Positive(t, r.FirstAnswerMS)
 			require.LessOrEqual(t, r.CaughtUpMS, r.VerifiedMS)
@@ -119,6 +125,21 @@ func TestRejoinMeasuresAndJudges(t *testing.T) {
 				require.Equal(t, 256, steps, "each partition took a step")
 			}
 		})
+	}
+}
+
+// The page is one file that asks for nothing else, with a plot for each question.
+func requirePage(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, 4, strings.Count(string(text), "<svg "))
+	for _, part := range []string{"Partitions that serve", "Bytes against the bound", ">during</text>", "the least: ", "all right", "prefers-color-scheme: dark"} {
+		require.Contains(t, string(text), part)
+	}
+	require.Greater(t, strings.Count(string(text), "<circle "), 256, "a dot for each partition")
+	for _, part := range []string{"http:", "https:", "src=", "@import", "NaN", "Inf", "ZgotmplZ"} {
+		require.NotContains(t, string(text), part)
 	}
 }
 
@@ -173,25 +194,6 @@ func TestRejoinInterrupted(t *testing.T) {
 	require.Greater(t, i.Relay.All, i.Relay.One, "at the least it connected three times")
 	require.Greater(t, i.Session.All, i.Session.One, "at the least it asked three times")
 	require.Greater(t, i.AllCaughtUpMS, i.LastCaughtUpMS)
-}
-
-// The page is one file that asks for nothing else, with a plot for each question.
-func TestRejoinWritesAPage(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "new", "page.html")
-	line := "rejoin --keys 1000 --changed 100 --deleted 10 --conflicts 5 --quiet-before 0s --down 0s --measure 300ms --report " + path
-	code, out, talk := runLine(t, line+" --edged "+edgedBinary(t))
-	require.Zero(t, code, "%s\n%s", out, talk)
-	text, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, 4, strings.Count(string(text), "<svg "))
-	for _, part := range []string{"Partitions that serve", "Bytes against the bound", ">during</text>", "the least: ", "all right", "prefers-color-scheme: dark"} {
-		require.Contains(t, string(text), part)
-	}
-	require.Greater(t, strings.Count(string(text), "<circle "), 256, "a dot for each partition")
-	for _, part := range []string{"http:", "https:", "src=", "@import", "NaN", "Inf", "ZgotmplZ"} {
-		require.NotContains(t, string(text), part)
-	}
 }
 
 // What somebody else does to the keys of a run behind its back is a fault that
@@ -252,9 +254,13 @@ func TestRejoinAttaches(t *testing.T) {
 	for _, n := range c.Nodes() {
 		urls = append(urls, "http://"+n.Ports().Admin)
 	}
+	code, _, refusal := runLine(t, "rejoin --attach "+strings.Join(urls, ",")+" --target n9 --outage-cmd true --return-cmd true")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, refusal, "no node of --attach has that name")
+
 	var out, talk bytes.Buffer
 	pid := c.Node(1).PID()
-	code := run(t.Context(), []string{
+	code = run(t.Context(), []string{
 		"rejoin", "--attach", strings.Join(urls, ","), "--target", "n2", "--outage", "pause",
 		"--outage-cmd", fmt.Sprintf("kill -STOP %d", pid), "--return-cmd", fmt.Sprintf("kill -CONT %d", pid),
 		"--keys", "1000", "--changed", "50", "--deleted", "5", "--conflicts", "2",
@@ -266,15 +272,6 @@ func TestRejoinAttaches(t *testing.T) {
 	require.True(t, r.ok())
 	require.Equal(t, "as attached", r.Durability)
 	require.GreaterOrEqual(t, r.MissedVersions, 59)
-}
-
-func TestAttachRefusesAStrangersName(t *testing.T) {
-	t.Parallel()
-	c := testcluster.ForTest(t.Context(), t, testcluster.Options{Binary: edgedBinary(t), Nodes: 1})
-	url := c.Node(0).Ports().Admin
-	code, _, talk := runLine(t, fmt.Sprintf("rejoin --attach %s,%s,%s --target n9 --outage-cmd true --return-cmd true", url, url, url))
-	require.Equal(t, 2, code)
-	require.Contains(t, talk, "no node of --attach has that name")
 }
 
 // restartStory writes, restarts a node by restart while more is written, and

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -114,4 +118,24 @@ func TestLatencyIsToldByPhase(t *testing.T) {
 	require.InDelta(t, 2, end, 1e-9)
 	one, _, _ := binned(seen[:1], 0)
 	require.Len(t, one, 1)
+}
+
+// However slow the looks are, what has come by the end of a return is on its page.
+func TestTimelineLooksOnceMoreAtTheEnd(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == admin.PathPartitions {
+			_ = json.NewEncoder(w).Encode(admin.Partitions{Partitions: []admin.Partition{{ID: 7, Owned: true, State: admin.StateLive, Verified: true}}})
+			return
+		}
+		_ = json.NewEncoder(w).Encode(admin.Rejoin{})
+	}))
+	defer server.Close()
+	client := admin.NewClient(server.URL, "")
+	defer client.Close()
+	over, end := context.WithCancel(t.Context())
+	end()
+	line := watchTimeline(over, door{name: "n1", admin: client}, time.Now(), admin.Rejoin{})
+	require.Len(t, line.samples, 1)
+	require.Contains(t, line.verified, uint32(7))
 }

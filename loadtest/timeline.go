@@ -29,12 +29,14 @@ type sample struct {
 	syncBytes      float64 // of the session, both directions
 }
 
-// watchTimeline looks at a node until the context ends. before is what it said
+// watchTimeline looks at a node until the context ends, and once more then: what has
+// come by the end is seen, however slow the looks were. before is what it said
 // before the outage, which counts where the process is the same.
 func watchTimeline(ctx context.Context, d door, back time.Time, before admin.Rejoin) *timeline {
 	t := &timeline{live: map[uint32]float64{}, verified: map[uint32]float64{}}
-	for ctx.Err() == nil {
-		asking, cancel := context.WithTimeout(ctx, watchAsk)
+	for {
+		last := ctx.Err() != nil
+		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), watchAsk)
 		session, err := d.admin.Rejoin(asking)
 		if err == nil {
 			var parts []admin.Partition
@@ -43,11 +45,11 @@ func watchTimeline(ctx context.Context, d door, back time.Time, before admin.Rej
 			}
 		}
 		cancel()
-		if pause(ctx, timelineEvery) != nil {
-			break
+		if last {
+			return t
 		}
+		_ = pause(ctx, timelineEvery) // one that is cut short leads to the last look
 	}
-	return t
 }
 
 // sessionBytes are those of the sessions since before.
