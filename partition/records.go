@@ -158,17 +158,13 @@ func (s *Shard) read(from getter, hash uint64, key []byte, values bool) (state.E
 	if err != nil || !found {
 		return state.Entry{}, err
 	}
-	e, checks, err := cache.ParseEntry(rec, s.set.actors)
+	e, checks, err := s.parseEntry(rec)
 	if err != nil {
 		return state.Entry{}, fmt.Errorf("read key %q: %w: %w", key, ErrDamaged, err)
 	}
 	for i := range e.Object.Versions {
 		v := &e.Object.Versions[i]
-		if checks[i].Bytes == 0 {
-			v.Value = []byte{}
-			continue
-		}
-		if !values {
+		if !values || v.Value != nil {
 			continue
 		}
 		if v.Value, err = s.readValue(from, v.Dot); err != nil {
@@ -179,7 +175,18 @@ func (s *Shard) read(from getter, hash uint64, key []byte, values bool) (state.E
 				key, v.Dot, len(v.Value), checks[i].Bytes, ErrDamaged)
 		}
 	}
-	return state.Entry(e), nil
+	return e, nil
+}
+
+// parseEntry parses a directory. Values that are empty need no read, and are there.
+func (s *Shard) parseEntry(record []byte) (state.Entry, []cache.Check, error) {
+	e, checks, err := cache.ParseEntry(record, s.set.actors)
+	for i := range checks {
+		if checks[i].Bytes == 0 {
+			e.Object.Versions[i].Value = []byte{}
+		}
+	}
+	return state.Entry(e), checks, err
 }
 
 func (s *Shard) readValue(from getter, d kv.Dot) ([]byte, error) {

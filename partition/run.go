@@ -7,7 +7,6 @@ import (
 	"math/bits"
 	"slices"
 
-	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/partition/state"
 )
@@ -147,16 +146,11 @@ func (s *Shard) loadRun(r *run) ([]state.Entry, error) {
 		return entries, nil
 	}
 	err := s.set.cfg.Store.GetMany(keys, func(n int, record []byte) error {
-		e, checks, err := cache.ParseEntry(record, s.set.actors)
+		e, _, err := s.parseEntry(record)
 		if err != nil {
 			return fmt.Errorf("read key %q: %w", r.objects[at[n]].Key, err)
 		}
-		for v := range e.Object.Versions {
-			if checks[v].Bytes == 0 {
-				e.Object.Versions[v].Value = []byte{}
-			}
-		}
-		entries[at[n]] = state.Entry(e)
+		entries[at[n]] = e
 		return nil
 	})
 	if err == nil {

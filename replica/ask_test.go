@@ -40,7 +40,7 @@ func inConflict(t *testing.T, s *slow) (c *cluster, add func(value string)) {
 		v := kv.Version{Dot: kv.Dot{Actor: kv.Actor{Node: 9, Boot: 1, Rand: 1}, Seq: seq}, HLC: kv.HLC(1<<62 + seq), Value: []byte(value)}
 		done := make(chan struct{})
 		got := state.Received{Key: []byte("k"), Object: kv.Object{Versions: []kv.Version{v}}, From: 9}
-		require.NoError(t, n1.set.Shard(c.partOf("k")).Apply(got, func() { close(done) }))
+		require.NoError(t, n1.set.Shard(partOf("k")).Apply(got, func() { close(done) }))
 		<-done
 	}
 	add("sibling 0")
@@ -65,7 +65,7 @@ func TestASlowPolicyHoldsUpNoOtherWrite(t *testing.T) {
 		other := ""
 		for i := 0; other == ""; i++ { // the same partition and lock
 			h, k := kv.Hash([]byte("k")), fmt.Sprint("other", i)
-			if x := kv.Hash([]byte(k)); c.partOf(k) == c.partOf("k") && x%64 == h%64 {
+			if x := kv.Hash([]byte(k)); partOf(k) == partOf("k") && x%64 == h%64 {
 				other = k
 			}
 		}
@@ -97,7 +97,7 @@ func TestAWriteThatIsOvertakenAsksAgain(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, fmt.Sprint("sibling ", overtaken), string(resp.Value), "decided by what it supersedes")
 				require.Equal(t, overtaken+1, s.asked)
-				o, _, err := c.nodes["n1"].set.Shard(c.partOf("k")).Read([]byte("k"))
+				o, _, err := c.nodes["n1"].set.Shard(partOf("k")).Read([]byte("k"))
 				require.NoError(t, err)
 				require.Len(t, o.Live(nil, 0), 1)
 				require.Equal(t, "w", c.nodes["n1"].holds("k"))

@@ -249,9 +249,9 @@ func TestALaneThatBreaksTheProtocol(t *testing.T) {
 		wrap func(*returning, io.WriteCloser) io.WriteCloser
 	}{
 		"a key of another partition": {wire.BreachMisplaced, onlyAt(wire.TypeBatch, func(c *returning, rec wire.LaneRecord) []wire.LaneRecord {
-			p := c.partOf(string(rec.Batch.Copies[0].Key))
+			p := partOf(string(rec.Batch.Copies[0].Key))
 			for i := byte('a'); ; i++ {
-				if key := evil + string(i); c.partOf(key) != p {
+				if key := evil + string(i); partOf(key) != p {
 					return spoil(rec, strange, key)
 				}
 			}
@@ -259,15 +259,15 @@ func TestALaneThatBreaksTheProtocol(t *testing.T) {
 		"a version of the receiver's own": {wire.BreachForged, onlyAt(wire.TypeBatch, func(c *returning, rec wire.LaneRecord) []wire.LaneRecord {
 			key := string(rec.Batch.Copies[0].Key)
 			rec.Batch.Copies = nil
-			return spoil(rec, c.forged(c.partOf(key)), key)
+			return spoil(rec, c.forged(partOf(key)), key)
 		})},
 		"a base that has seen the future": {wire.BreachForged, onlyAt(wire.TypeBatch, func(c *returning, rec wire.LaneRecord) []wire.LaneRecord {
-			rec.Batch.Base = rec.Batch.Base.With(c.forged(c.partOf(string(rec.Batch.Copies[0].Key))))
+			rec.Batch.Base = rec.Batch.Base.With(c.forged(partOf(string(rec.Batch.Copies[0].Key))))
 			return one(rec)
 		})},
 		"a context that has": {wire.BreachForged, onlyAt(wire.TypeBatch, func(c *returning, rec wire.LaneRecord) []wire.LaneRecord {
 			o := &rec.Batch.Copies[0]
-			o.Object.Ctx = o.Object.Ctx.With(c.forged(c.partOf(string(o.Key))))
+			o.Object.Ctx = o.Object.Ctx.With(c.forged(partOf(string(o.Key))))
 			return one(rec)
 		})},
 		"keep of what nobody has": {wire.BreachKeep, onlyAt(wire.TypeEnd, func(_ *returning, rec wire.LaneRecord) []wire.LaneRecord {
@@ -378,11 +378,11 @@ func TestAFrameThatBreaksTheProtocol(t *testing.T) {
 		}
 	}
 	write := func(c *returning, seq uint64, d kv.Dot) []byte {
-		w := wire.Write{Seq: seq, Partition: c.partOf("k1"), Copy: wire.Copy{Key: []byte("k1"), Object: evilObject(d)}}
+		w := wire.Write{Seq: seq, Partition: partOf("k1"), Copy: wire.Copy{Key: []byte("k1"), Object: evilObject(d)}}
 		return wire.Apply{Writes: []wire.Write{w}}.Append(nil)
 	}
 	ownClock := func(c *returning) []wire.CopyClock {
-		p := c.partOf("k1")
+		p := partOf("k1")
 		return []wire.CopyClock{{Partition: p, State: kv.Live, Trust: kv.Whole, Clock: clockOf(c.forged(p))}}
 	}
 	for name, x := range map[string]struct {
@@ -405,12 +405,12 @@ func TestAFrameThatBreaksTheProtocol(t *testing.T) {
 			return z.EncodeAll(make([]byte, wire.MaxTableBytes+1), []byte{byte(wire.TypeHello), 1})
 		})},
 		"a key of another partition": {wire.BreachMisplaced, live(func(c *returning) []byte {
-			w := wire.Write{Seq: 1 << 50, Partition: c.partOf("k1") ^ 1, Copy: wire.Copy{Key: []byte("k1"), Object: evilObject(strange)}}
+			w := wire.Write{Seq: 1 << 50, Partition: partOf("k1") ^ 1, Copy: wire.Copy{Key: []byte("k1"), Object: evilObject(strange)}}
 			return wire.Apply{Writes: []wire.Write{w}}.Append(nil)
 		})},
-		"a dot of the receiver's own": {wire.BreachForged, live(func(c *returning) []byte { return write(c, 1<<50, c.forged(c.partOf("k1"))) })},
+		"a dot of the receiver's own": {wire.BreachForged, live(func(c *returning) []byte { return write(c, 1<<50, c.forged(partOf("k1"))) })},
 		"a floor of it": {wire.BreachForged, live(func(c *returning) []byte {
-			w := wire.Write{Seq: 1 << 50, Partition: c.partOf("k1"), Copy: wire.Copy{Key: []byte("k1")}, Floor: kv.VV{c.forged(c.partOf("k1"))}}
+			w := wire.Write{Seq: 1 << 50, Partition: partOf("k1"), Copy: wire.Copy{Key: []byte("k1")}, Floor: kv.VV{c.forged(partOf("k1"))}}
 			return wire.Apply{Writes: []wire.Write{w}}.Append(nil)
 		})},
 		"an ack's clock of it": {wire.BreachForged, live(func(c *returning) []byte { return wire.Ack{Copies: ownClock(c)}.Append(nil) })},

@@ -284,13 +284,16 @@ func (c *cluster) get(name, key string) (string, bool) {
 
 // holds returns what a node's own copy shows of a key.
 func (m *member) holds(key string) string {
-	p := kv.PartitionOf(kv.Hash([]byte(key)), testPartitions)
-	o, _, err := m.set.Add(p).Read([]byte(key))
+	o, _, err := m.set.Add(partOf(key)).Read([]byte(key))
 	require.NoError(m.c.t, err)
 	if live := o.Live(nil, 0); len(live) > 0 {
 		return string(live[0].Value)
 	}
 	return ""
+}
+
+func partOf(key string) kv.Partition {
+	return kv.PartitionOf(kv.Hash([]byte(key)), testPartitions)
 }
 
 // keyFirstAt returns a key whose partition has the owners in an order that begins
@@ -299,7 +302,7 @@ func (c *cluster) keyFirstAt(name string) string {
 	l := c.layout(c.names...)
 	for i := range 10_000 {
 		key := fmt.Sprintf("key-%d", i)
-		if l.Owners(uint32(kv.PartitionOf(kv.Hash([]byte(key)), testPartitions)))[0] == name {
+		if l.Owners(uint32(partOf(key)))[0] == name {
 			return key
 		}
 	}

@@ -84,13 +84,7 @@ func TestDeletesStayDeletedPastTheHorizon(t *testing.T) {
 			c.set("n1", fmt.Sprintf("k%d", i), "old")
 		}
 		c.equal(c.names...)
-		c.wires.disconnect("n1", "n3")
-		c.wires.disconnect("n2", "n3")
-		c.wait("isolated", func() bool {
-			p := kv.PartitionOf(kv.Hash([]byte("alone")), testPartitions)
-			part, ok := c.nodes["n3"].replica.Part(p)
-			return ok && part.State == kv.Isolated
-		})
+		c.isolate("n3", partOf("alone"))
 		c.set("n3", "alone", "mine")
 		c.nodes["n3"].kill()
 		for i := range 30 {

@@ -36,7 +36,7 @@ func TestAnOddFrameIsNoBreach(t *testing.T) {
 	codec, err := wire.NewCodec()
 	require.NoError(t, err)
 	sealed := func(c *returning) []wire.CopyClock {
-		p := c.partOf("k1")
+		p := partOf("k1")
 		st := c.nodes["n1"].set.Shard(p).Status()
 		clock := st.Clock.Clone()
 		clock.Seal(c.livingSeal())

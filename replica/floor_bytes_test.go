@@ -50,7 +50,7 @@ func returnBytes(t *testing.T, keys int, below bool) (bytes int64, entries uint6
 	doomed := map[kv.Partition]string{}
 	for i := 0; len(doomed) < testPartitions; i++ {
 		key := fmt.Sprintf("doomed-%d", i)
-		doomed[kv.PartitionOf(kv.Hash([]byte(key)), testPartitions)] = key
+		doomed[partOf(key)] = key
 	}
 	for p := range kv.Partition(testPartitions) {
 		c.set("n1", doomed[p], "old")

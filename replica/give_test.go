@@ -24,43 +24,15 @@ import (
 func aloneAndDamaged(c *cluster) (p kv.Partition) {
 	c.t.Helper()
 	n3 := c.nodes["n3"]
-	p = c.partOf("k7")
+	p = partOf("k7")
 	c.isolate("n3", p)
 	for _, v := range []string{"one", "two", "three"} { // all but the last are superseded
-		c.set("n3", "k8"+suffix(c, "k8", p), v)
-		c.set("n3", "alone"+suffix(c, "alone", p), v)
+		c.set("n3", c.keyIn(p, "k8"), v)
+		c.set("n3", c.keyIn(p, "alone"), v)
 	}
 	n3.rot("k7", "de", lose)
-	out, err := n3.replica.Scrub(c.t.Context(), p)
-	require.NoError(c.t, err)
-	require.False(c.t, out.Fit)
+	c.finds("n3", p)
 	return p
-}
-
-// isolate cuts a node off, and waits until its copy of a partition knows.
-func (c *cluster) isolate(name string, p kv.Partition) {
-	c.t.Helper()
-	for _, other := range c.names {
-		if other != name {
-			c.wires.disconnect(name, other)
-		}
-	}
-	c.wait("isolated", func() bool {
-		x, ok := c.nodes[name].replica.Part(p)
-		return ok && x.State == kv.Isolated
-	})
-}
-
-// suffix makes a key of a partition.
-func suffix(c *cluster, key string, p kv.Partition) string {
-	for i := range 10_000 {
-		s := string(rune('a'+i%26)) + string(rune('a'+i/26%26)) + string(rune('a'+i/676))
-		if c.partOf(key+s) == p {
-			return s
-		}
-	}
-	require.FailNow(c.t, "no key")
-	return ""
 }
 
 // What a damaged copy alone has seen reaches the others, and it is healed by their vote
@@ -83,8 +55,8 @@ func TestADamagedCopyGivesWhatItAloneHas(t *testing.T) {
 				c.wait("all live", func() bool { return c.isLive(c.names...) })
 				c.whole()
 				for _, n := range c.names {
-					require.Equal(t, "three", c.nodes[n].holds("alone"+suffix(c, "alone", p)), n)
-					require.Equal(t, "three", c.nodes[n].holds("k8"+suffix(c, "k8", p)), n)
+					require.Equal(t, "three", c.nodes[n].holds(c.keyIn(p, "alone")), n)
+					require.Equal(t, "three", c.nodes[n].holds(c.keyIn(p, "k8")), n)
 				}
 			})
 		})
@@ -109,12 +81,10 @@ func TestADamagedCopyGivesAWipedOneWhatVerifies(t *testing.T) {
 				n2.kill()
 				n2.wipe()
 				n1.rot("k7", x.kinds, x.fn)
-				out, err := n1.replica.Scrub(t.Context(), c.partOf("k7"))
-				require.NoError(t, err)
-				require.False(t, out.Fit)
+				out := c.finds("n1", partOf("k7"))
 				n2.start()
 				c.wires.connect("n1", "n2")
-				p := c.partOf("k7")
+				p := partOf("k7")
 				c.wait("what verifies is there", func() bool {
 					return n2.set.Add(p).Count() == n1.set.Add(p).Count()-uint64(len(out.Damaged)) || x.heals && c.isLive("n1", "n2")
 				})
@@ -141,8 +111,8 @@ func TestADamagedCopyGivesAWipedOneWhatVerifies(t *testing.T) {
 func TestADamagedCopyGivesNoKeyOfWhichItLostAPart(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
-		n3, p := c.nodes["n3"], c.partOf("k7")
-		key := "beside" + suffix(c, "beside", p)
+		n3, p := c.nodes["n3"], partOf("k7")
+		key := c.keyIn(p, "beside")
 		c.isolate("n3", p)
 		c.set("n3", key, "alone")
 		var at, directory []byte
@@ -167,9 +137,7 @@ func TestADamagedCopyGivesNoKeyOfWhichItLostAPart(t *testing.T) {
 		var b cache.Batch // the directory as it was before; the version itself is there
 		b.Set(at, directory)
 		require.NoError(t, n3.store.Commit(&b, true))
-		out, err := n3.replica.Scrub(t.Context(), p)
-		require.NoError(t, err)
-		require.False(t, out.Fit)
+		c.finds("n3", p)
 		c.wires.connect("n1", "n3")
 		c.wires.connect("n2", "n3")
 		c.healed("n3", "k7")
@@ -189,11 +157,11 @@ func TestADamagedCopyGivesNoKeyOfWhichItLostAPart(t *testing.T) {
 func TestGivingEndsWhereNothingArrives(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
-		n3, p := c.nodes["n3"], c.partOf("k7")
+		n3, p := c.nodes["n3"], partOf("k7")
 		c.isolate("n3", p)
 		for i := range 12 {
 			key := fmt.Sprintf("big%d", i)
-			c.set("n3", key+suffix(c, key, p), strings.Repeat("v", 500_000))
+			c.set("n3", c.keyIn(p, key), strings.Repeat("v", 500_000))
 		}
 		n3.rot("k7", "de", lose)
 		n3.stop()
@@ -256,12 +224,12 @@ func TestHowMuchIsGivenBetweenTwoPauses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				c := filled(t, "n1", "n3")
-				n3, p := c.nodes["n3"], c.partOf("k7")
+				n3, p := c.nodes["n3"], partOf("k7")
 				c.isolate("n3", p)
 				total, seq := 0, uint64(0)
 				for i, size := range x.objects {
 					key := fmt.Sprintf("big%d", i)
-					key += suffix(c, key, p)
+					key = c.keyIn(p, key)
 					var o kv.Object
 					for left := size - len(key); left > 0; left -= kv.MaxValueBytes {
 						seq++
@@ -293,17 +261,15 @@ func TestDamagedCopiesGiveInTurn(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
 		n3 := c.nodes["n3"]
 		lost := []string{"k7", "k8"}
-		require.NotEqual(t, c.partOf(lost[0]), c.partOf(lost[1]))
-		c.isolate("n3", c.partOf("k7"))
+		require.NotEqual(t, partOf(lost[0]), partOf(lost[1]))
+		c.isolate("n3", partOf("k7"))
 		for _, k := range lost {
 			for i := range 4 {
 				key := fmt.Sprintf("big%d", i)
-				c.set("n3", key+suffix(c, key, c.partOf(k)), strings.Repeat("v", 800_000))
+				c.set("n3", c.keyIn(partOf(k), key), strings.Repeat("v", 800_000))
 			}
 			n3.rot(k, "de", lose)
-			out, err := n3.replica.Scrub(t.Context(), c.partOf(k))
-			require.NoError(t, err)
-			require.False(t, out.Fit)
+			c.finds("n3", partOf(k))
 		}
 		var mu sync.Mutex
 		second := map[int64]int{} // bytes that were given in each, and in the next

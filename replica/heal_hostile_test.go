@@ -3,7 +3,6 @@ package replica_test
 import (
 	"context"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -54,20 +53,8 @@ func (c *cluster) ask(l lie) func(ctx context.Context, name string, request []by
 }
 
 func (c *cluster) healer(ask func(context.Context, string, []byte) ([]byte, error)) *replica.Healer {
-	p := c.partOf("k7")
+	p := partOf("k7")
 	return &replica.Healer{Self: "n3", Partition: p, Shard: c.nodes["n3"].set.Shard(p), Salt: 1, Ask: ask}
-}
-
-// crowd puts so many keys beside another in its partition that their tree has levels.
-func (c *cluster) crowd(key string) {
-	c.t.Helper()
-	for i, n := 0, 0; n < 40; i++ {
-		if k := "crowd" + strconv.Itoa(i); c.partOf(k) == c.partOf(key) {
-			c.set("n1", k, "v")
-			n++
-		}
-	}
-	c.equal(c.names...)
 }
 
 // A peer whose answers make no sense is believed in nothing, is counted, and holds up
@@ -124,7 +111,7 @@ func TestHostileAnswersToHealing(t *testing.T) {
 				c := filled(t, "n1", "n2", "n3")
 				c.crowd("k7")
 				c.nodes["n3"].rot("k7", "de", lose)
-				owners := core.Heal{Partition: c.partOf("k7"), Owners: []string{"n1", "n2"}}
+				owners := core.Heal{Partition: partOf("k7"), Owners: []string{"n1", "n2"}}
 				h := c.healer(c.ask(x.lie))
 				out := h.Heal(t.Context(), owners)
 				require.Equal(t, x.heals, !out.Failed && out.Fit, "%+v", out)
@@ -144,7 +131,7 @@ func TestHostileQuestionsAboutTrees(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2")
 		n1 := c.nodes["n1"]
-		p := c.partOf("k7")
+		p := partOf("k7")
 		ask := func(q wire.Tree) (wire.TreeAck, error) {
 			resp, err := n1.replica.Serve(t.Context(), "n2", q.Append(nil))
 			if err != nil {

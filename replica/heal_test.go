@@ -2,7 +2,6 @@ package replica_test
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -17,161 +16,6 @@ import (
 	"edged.dev/edged/replica/core"
 	"edged.dev/edged/transport/wire"
 )
-
-// rot changes the records of a store behind its copy's back: fn gets each record of
-// the kinds given that is about a key, and returns what becomes of it, nil: it goes.
-func (m *member) rot(key string, kinds string, fn func(kind byte, value []byte) []byte) {
-	m.c.t.Helper()
-	p := m.c.partOf(key)
-	var b cache.Batch
-	for _, kind := range []byte(kinds) {
-		lower, upper := cache.Range(kind, p, 0)
-		require.NoError(m.c.t, m.store.Scan(lower, upper, func(rec, value []byte) (bool, error) {
-			about := ""
-			if kind == 'd' {
-				k, _, err := cache.ParseVersion(value)
-				require.NoError(m.c.t, err)
-				about = string(k)
-			} else {
-				k, _, _ := cache.KeyOf(rec)
-				about = string(k)
-			}
-			if about != key {
-				return true, nil
-			}
-			if out := fn(kind, append([]byte(nil), value...)); out != nil {
-				b.Set(rec, out)
-			} else {
-				b.Delete(rec)
-			}
-			return true, nil
-		}))
-	}
-	require.Positive(m.c.t, b.Len(), "nothing to rot")
-	require.NoError(m.c.t, m.store.Commit(&b, true))
-}
-
-func (c *cluster) partOf(key string) kv.Partition {
-	return kv.PartitionOf(kv.Hash([]byte(key)), testPartitions)
-}
-
-func lose(byte, []byte) []byte { return nil }
-
-// flip changes the last byte: of a version, that is its value's.
-func flip(_ byte, value []byte) []byte {
-	value[len(value)-1] ^= 1
-	return value
-}
-
-// scrub has a node look at the partition of a key, and waits until it is healed.
-func (c *cluster) scrub(name, key string) {
-	c.t.Helper()
-	out, err := c.nodes[name].replica.Scrub(c.t.Context(), c.partOf(key))
-	require.NoError(c.t, err)
-	require.False(c.t, out.Fit, "the scrub finds it")
-	c.healed(name, key)
-}
-
-func (c *cluster) healed(name, key string) {
-	c.t.Helper()
-	c.wait("healed", func() bool {
-		p, ok := c.nodes[name].replica.Part(c.partOf(key))
-		return ok && p.Path == "L4" && p.State == kv.Live && p.Verified && p.Trust == kv.Whole
-	})
-	l, err := c.nodes[name].set.Shard(c.partOf(key)).Look(nil)
-	require.NoError(c.t, err)
-	require.True(c.t, l.Fit())
-}
-
-// actorIDs are the short ids that a store gave to actors.
-type actorIDs struct{ list []kv.Actor }
-
-func (m *member) actorIDs() *actorIDs {
-	out := &actorIDs{}
-	lower, upper := cache.PrefixRange('a')
-	require.NoError(m.c.t, m.store.Scan(lower, upper, func(_, value []byte) (bool, error) {
-		out.list = append(out.list, kv.ActorFrom(value))
-		return true, nil
-	}))
-	return out
-}
-
-func (a *actorIDs) ID(x kv.Actor) uint32 { return uint32(slices.Index(a.list, x)) }
-
-func (a *actorIDs) Actor(id uint32) (kv.Actor, bool) {
-	if int(id) >= len(a.list) {
-		return kv.Actor{}, false
-	}
-	return a.list[id], true
-}
-
-// resurrect puts a version that was written and deleted back into a store, complete
-// and with a right checksum.
-func (m *member) resurrect(key string, v kv.Version) {
-	m.c.t.Helper()
-	ids, p := m.actorIDs(), m.c.partOf(key)
-	m.rot(key, "e", func(_ byte, value []byte) []byte {
-		e, checks, err := cache.ParseEntry(value, ids)
-		require.NoError(m.c.t, err)
-		for i := range e.Object.Versions {
-			e.Object.Versions[i].Value = make([]byte, checks[i].Bytes) // of the length alone
-		}
-		e.Object.Versions = append(e.Object.Versions, v)
-		slices.SortFunc(e.Object.Versions, func(v, w kv.Version) int { return v.Dot.Compare(w.Dot) })
-		return cache.AppendEntry(nil, ids, e, false)
-	})
-	var b cache.Batch
-	b.Set(cache.AppendVersionKey(nil, p, ids.ID(v.Dot.Actor), v.Dot.Seq), cache.AppendVersion(nil, []byte(key), v))
-	require.NoError(m.c.t, m.store.Commit(&b, true))
-}
-
-// version returns the one version that a node holds of a key.
-func (m *member) version(key string) kv.Version {
-	m.c.t.Helper()
-	o, _, err := m.set.Shard(m.c.partOf(key)).Read([]byte(key))
-	require.NoError(m.c.t, err)
-	require.Len(m.c.t, o.Versions, 1)
-	return o.Versions[0]
-}
-
-// rerecord makes the recorded digest of a partition that of what the store holds, as
-// if a change had made it so. The process must be down.
-func (m *member) rerecord(p kv.Partition, change func(*cache.Copy)) {
-	m.c.t.Helper()
-	ids := m.actorIDs()
-	at := cache.AppendCopyKey(nil, p)
-	rec, found, err := m.store.Get(nil, at)
-	require.NoError(m.c.t, err)
-	require.True(m.c.t, found)
-	c, err := cache.ParseCopy(rec, ids)
-	require.NoError(m.c.t, err)
-	change(&c)
-	var b cache.Batch
-	b.Set(at, cache.AppendCopy(nil, ids, c))
-	require.NoError(m.c.t, m.store.Commit(&b, true))
-}
-
-// filled is a cluster of nodes with sixty keys, equal everywhere.
-func filled(t *testing.T, names ...string) *cluster {
-	c := newCluster(t, names...)
-	c.up()
-	for i := range 60 {
-		c.set("n1", fmt.Sprintf("k%d", i), fmt.Sprintf("v%d", i))
-	}
-	c.equal(c.names...)
-	return c
-}
-
-// whole holds every node to the sixty keys.
-func (c *cluster) whole() {
-	c.t.Helper()
-	c.equal(c.names...)
-	for _, n := range c.names {
-		for i := range 60 {
-			require.Equal(c.t, fmt.Sprintf("v%d", i), c.nodes[n].holds(fmt.Sprintf("k%d", i)), n)
-		}
-	}
-}
 
 func TestRotIsHealedByTheOwnersVote(t *testing.T) {
 	for name, x := range map[string]struct {
@@ -213,9 +57,7 @@ func TestTwoDamagedCopiesAreNoMajority(t *testing.T) {
 		c.nodes["n2"].rot("k7", "de", lose)
 		c.nodes["n3"].rot("k7", "de", lose)
 		for _, name := range []string{"n2", "n3"} {
-			out, err := c.nodes[name].replica.Scrub(t.Context(), c.partOf("k7"))
-			require.NoError(t, err)
-			require.False(t, out.Fit)
+			c.finds(name, partOf("k7"))
 		}
 		c.healed("n2", "k7")
 		c.healed("n3", "k7")
@@ -232,7 +74,7 @@ func TestAVersionThatOneOfThreeHoldsIsDropped(t *testing.T) {
 		c.set("n1", "k7", "v7")
 		c.equal(c.names...)
 		c.nodes["n3"].resurrect("k7", dead)
-		o, _, err := c.nodes["n3"].set.Shard(c.partOf("k7")).Read([]byte("k7"))
+		o, _, err := c.nodes["n3"].set.Shard(partOf("k7")).Read([]byte("k7"))
 		if err == nil {
 			require.Len(t, o.Versions, 2, "it shows")
 		}
@@ -248,7 +90,7 @@ func TestAVersionThatOneOfThreeHoldsIsDropped(t *testing.T) {
 func TestEqualClocksAndUnequalDigestsAreHealed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
-		p := c.partOf("k7")
+		p := partOf("k7")
 		n3 := c.nodes["n3"]
 		item := n3.item("k7")
 		n3.kill()
@@ -271,7 +113,7 @@ func TestARecordedDigestThatIsWrongIsPutRight(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
 		n3 := c.nodes["n3"]
 		n3.kill()
-		n3.rerecord(c.partOf("k7"), func(x *cache.Copy) { x.Count++; x.Sum[3] ^= 7 })
+		n3.rerecord(partOf("k7"), func(x *cache.Copy) { x.Count++; x.Sum[3] ^= 7 })
 		n3.start()
 		c.wires.connect("n1", "n3")
 		c.wires.connect("n2", "n3")
@@ -310,12 +152,12 @@ func TestADamagedValueIsNeitherServedNorShownAsDeleted(t *testing.T) {
 func TestAWriteOverADamagedValueGetsThrough(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
-		first := c.layout(c.names...).Owners(uint32(c.partOf("k7")))[0]
+		first := c.layout(c.names...).Owners(uint32(partOf("k7")))[0]
 		c.nodes[first].rot("k7", "d", lose)
 		c.set(first, "k7", "new")
 		c.set(first, "k7", "v7")
 		c.whole()
-		l, err := c.nodes[first].set.Shard(c.partOf("k7")).Look(nil)
+		l, err := c.nodes[first].set.Shard(partOf("k7")).Look(nil)
 		require.NoError(t, err)
 		require.True(t, l.Fit(), "what was damaged is overwritten")
 	})
@@ -327,7 +169,7 @@ func TestAValueIsMendedWhileWritesGoOn(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
 		c.nodes["n3"].rot("k7", "d", flip)
-		_, err := c.nodes["n3"].replica.Scrub(t.Context(), c.partOf("k7"))
+		_, err := c.nodes["n3"].replica.Scrub(t.Context(), partOf("k7"))
 		require.NoError(t, err)
 		for i := range 200 {
 			c.set("n1", "other"+fmt.Sprint(i%7), fmt.Sprint(i))
@@ -353,9 +195,7 @@ func TestADamagedCopyIsGivenToNobody(t *testing.T) {
 				return nil
 			}
 		})
-		out, err := c.nodes["n1"].replica.Scrub(t.Context(), c.partOf("k7"))
-		require.NoError(t, err)
-		require.False(t, out.Fit)
+		c.finds("n1", partOf("k7"))
 		c.nodes["n2"].start()
 		c.wires.connect("n1", "n2")
 		c.wires.connect("n2", "n3")
@@ -395,7 +235,7 @@ func TestWhatWasHealedIsTold(t *testing.T) {
 		require.Contains(t, kinds["alarm"], "corruption")
 		require.Contains(t, kinds["corruption"], `restored "k7" `+v.Dot.String())
 		require.EqualValues(t, 1, c.nodes["n3"].replica.Stats().Corruptions.Load())
-		p, _ := c.nodes["n3"].replica.Part(c.partOf("k7"))
+		p, _ := c.nodes["n3"].replica.Part(partOf("k7"))
 		require.Contains(t, p.Reason, "1 versions restored")
 	})
 }
@@ -415,9 +255,9 @@ func TestDamageIsRememberedByTheNextProcess(t *testing.T) {
 			}
 		})
 		n3.rot("k7", "de", lose)
-		_, err := n3.replica.Scrub(t.Context(), c.partOf("k7"))
+		_, err := n3.replica.Scrub(t.Context(), partOf("k7"))
 		require.NoError(t, err)
-		c.wait("it is known", func() bool { return n3.set.Shard(c.partOf("k7")).Trust() == kv.Suspect })
+		c.wait("it is known", func() bool { return n3.set.Shard(partOf("k7")).Trust() == kv.Suspect })
 		n3.kill()
 		c.wires.with(func(w *wires) { w.call = nil })
 		n3.start()

@@ -206,13 +206,13 @@ func TestWhatIsReadGoesFirst(t *testing.T) {
 		c.up()
 		var keys []string // of one partition, enough that their order counts
 		for i := 0; len(keys) < 600; i++ {
-			if key := fmt.Sprintf("k%d", i); c.partOf(key) == 9 {
+			if key := fmt.Sprintf("k%d", i); partOf(key) == 9 {
 				c.set("n1", key, "v")
 				keys = append(keys, key)
 			}
 		}
 		c.set("n1", "warm", "v")
-		require.NotEqual(t, kv.Partition(9), c.partOf("warm"))
+		require.NotEqual(t, kv.Partition(9), partOf("warm"))
 		c.nodes["n2"].kill()
 		c.nodes["n2"].wipe()
 		hot := []string{keys[599], keys[300]}
@@ -226,7 +226,7 @@ func TestWhatIsReadGoesFirst(t *testing.T) {
 		tap := tapLanes(c)
 		comeBack(c, nil)
 		parts, sent := tap.read(t)
-		require.Equal(t, []kv.Partition{9, c.partOf("warm")}, parts[:2])
+		require.Equal(t, []kv.Partition{9, partOf("warm")}, parts[:2])
 		require.Equal(t, hot, sent[9][:2])
 		require.Len(t, sent[9], 600)
 		c.equal("n1", "n2")

@@ -20,7 +20,7 @@ func TestAllCopiesNewServeOnlyByAnOperatorsWord(t *testing.T) {
 			c.nodes[name].kill()
 			c.nodes[name].wipe()
 		}
-		p := kv.PartitionOf(kv.Hash([]byte("k")), testPartitions)
+		p := partOf("k")
 		c.nodes["n1"].start()
 		c.nodes["n2"].start()
 		c.wires.connect("n1", "n2")
@@ -106,7 +106,7 @@ func TestWhoWasGivenUpMayComeBack(t *testing.T) {
 		for _, name := range c.names {
 			c.nodes[name].kill()
 		}
-		p := kv.PartitionOf(kv.Hash([]byte("k")), testPartitions)
+		p := partOf("k")
 		for _, name := range []string{"n1", "n2"} {
 			c.nodes[name].wipe()
 			c.nodes[name].start()

@@ -164,7 +164,7 @@ func TestWhatIsHotAtTheOthersComesFirst(t *testing.T) {
 				for i := range 400 {
 					key := fmt.Sprint("k:", i)
 					c.set("n1", key, "v")
-					keys[c.partOf(key)] = key
+					keys[partOf(key)] = key
 				}
 				for second := range 3 { // hot at n1 alone: 11 and then 3
 					for range 400 {

@@ -30,14 +30,6 @@ func (m *member) spoilRecords() {
 	require.NoError(m.c.t, m.store.Commit(&b, true))
 }
 
-func (c *cluster) isolated(name, key string) {
-	c.t.Helper()
-	c.wait("isolated", func() bool {
-		part, ok := c.nodes[name].replica.Part(c.partOf(key))
-		return ok && part.State == kv.Isolated
-	})
-}
-
 // A node that has lost its clocks and kept its entries comes back by L3: it gets what it
 // lacks alone, serves nothing before, brings back nothing that was deleted meanwhile,
 // and what it alone wrote is everywhere afterwards.
@@ -53,9 +45,7 @@ func TestQuarantinedCopyRejoinsByL3(t *testing.T) {
 			c.set("n1", fmt.Sprintf("k%d", i), "old")
 		}
 		c.equal(c.names...)
-		c.wires.disconnect("n1", "n3")
-		c.wires.disconnect("n2", "n3")
-		c.isolated("n3", "alone")
+		c.isolate("n3", partOf("alone"))
 		c.set("n3", "alone", "mine")
 		c.nodes["n3"].kill()
 		for i := range keys / 2 {
@@ -123,11 +113,11 @@ func TestQuarantinedCopyWaitsForEveryOwner(t *testing.T) {
 		n3.start()
 		c.wires.connect("n1", "n3")
 		time.Sleep(20 * time.Second) // virtual
-		part, ok := n3.replica.Part(c.partOf(key))
+		part, ok := n3.replica.Part(partOf(key))
 		require.True(t, ok)
 		require.Equal(t, kv.CatchingUp, part.State)
 		require.Equal(t, kv.New, part.Trust)
-		require.True(t, n3.set.Shard(c.partOf(key)).Quarantined())
+		require.True(t, n3.set.Shard(partOf(key)).Quarantined())
 		c.nodes["n2"].start()
 		c.wires.connect("n1", "n2")
 		c.wires.connect("n2", "n3")
@@ -157,7 +147,7 @@ func TestAQuarantinedCopyHoldsUpASeal(t *testing.T) {
 		c.live(c.names...)
 		c.equal(c.names...)
 		ask := func(at string) wire.SealState {
-			q := wire.Seal{View: c.layout(c.names...).ViewHash8(), Node: n1.id, Boot: gone, Parts: []wire.SealPart{{Partition: c.partOf(key)}}}
+			q := wire.Seal{View: c.layout(c.names...).ViewHash8(), Node: n1.id, Boot: gone, Parts: []wire.SealPart{{Partition: partOf(key)}}}
 			b, err := c.nodes[at].replica.Serve(t.Context(), "n2", q.Append(nil))
 			require.NoError(t, err)
 			ack, err := wire.ParseSealAck(b)
@@ -171,9 +161,9 @@ func TestAQuarantinedCopyHoldsUpASeal(t *testing.T) {
 		n3.start()
 		c.wires.connect("n1", "n3")
 		time.Sleep(20 * time.Second) // virtual: level with n1, and n2 may know more
-		sh := n3.set.Shard(c.partOf(key))
+		sh := n3.set.Shard(partOf(key))
 		require.True(t, sh.Quarantined())
-		require.Equal(t, wire.SealState{Partition: c.partOf(key), Promise: wire.SealRefused}, ask("n3"))
+		require.Equal(t, wire.SealState{Partition: partOf(key), Promise: wire.SealRefused}, ask("n3"))
 		c.nodes["n2"].start()
 		c.wires.connect("n1", "n2")
 		c.wires.connect("n2", "n3")
@@ -200,7 +190,7 @@ func TestAcceptLossKeepsWhatAQuarantinedCopyHolds(t *testing.T) {
 		c.nodes["n1"].start()
 		c.nodes["n2"].start()
 		c.wires.connect("n1", "n2")
-		p := c.partOf("k")
+		p := partOf("k")
 		c.wait("reported", func() bool { return c.nodes["n2"].replica.Loss(p).Refused == "" })
 		time.Sleep(10 * time.Second) // virtual
 		part, _ := c.nodes["n2"].replica.Part(p)

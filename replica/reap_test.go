@@ -232,10 +232,7 @@ func TestWriteBesideARemovalSurvives(t *testing.T) {
 		c.wires.disconnect("n3", "n1")
 		c.wires.disconnect("n3", "n2")
 		c.wait("removed", func() bool { return c.reaped() == 1 })
-		c.wait("isolated", func() bool {
-			part, _ := c.nodes["n3"].replica.Part(kv.PartitionOf(kv.Hash([]byte(key)), testPartitions))
-			return part.State == kv.Isolated
-		})
+		c.isolated("n3", partOf(key))
 		c.set("n3", key, "beside")
 		c.wires.connect("n3", "n1")
 		c.wires.connect("n3", "n2")

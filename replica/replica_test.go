@@ -412,7 +412,7 @@ func TestRollBackIsNoticedByDonorsThatRestarted(t *testing.T) {
 		require.Zero(t, alarms.Load())
 		c.nodes["n3"].store.Restore(older)
 		c.nodes["n3"].start()
-		p := kv.PartitionOf(kv.Hash([]byte(key)), testPartitions)
+		p := partOf(key)
 		require.Equal(t, kv.Whole, c.nodes["n3"].set.Shard(p).Trust(), "so its record says")
 		c.wires.connect("n1", "n3") // the two others hold the write, too; what matters is what they remember
 		c.wait("told", func() bool { return alarms.Load() > 0 })
@@ -521,12 +521,7 @@ func TestSplitHeals(t *testing.T) {
 		c := newCluster(t, "n1", "n2", "n3")
 		c.up()
 		key := c.keyFirstAt("n3")
-		c.wires.disconnect("n1", "n3")
-		c.wires.disconnect("n2", "n3")
-		c.wait("isolated", func() bool {
-			p, _ := c.nodes["n3"].replica.Part(kv.PartitionOf(kv.Hash([]byte(key)), testPartitions))
-			return p.State == kv.Isolated
-		})
+		c.isolate("n3", partOf(key))
 		resp := c.set("n3", key, "alone")
 		require.Equal(t, 1, resp.Copies)
 		require.Equal(t, kv.Isolated, resp.State)

@@ -46,7 +46,7 @@ func (c *cluster) writeAll(name, value string) {
 	}
 	for i := 0; len(left) > 0; i++ {
 		key := fmt.Sprint("all-", i)
-		if p := kv.PartitionOf(kv.Hash([]byte(key)), testPartitions); left[p] {
+		if p := partOf(key); left[p] {
 			delete(left, p)
 			c.set(name, key, value)
 		}

@@ -24,10 +24,6 @@ func fiveNodes(t *testing.T) (c *cluster, key string, owners []string, next stri
 	return c, key, l.Owners(uint32(partOf(key))), order[3]
 }
 
-func partOf(key string) kv.Partition {
-	return kv.PartitionOf(kv.Hash([]byte(key)), testPartitions)
-}
-
 func (c *cluster) holdsCopy(name string, p kv.Partition) bool {
 	return c.nodes[name].set.Shard(p) != nil
 }
@@ -395,9 +391,7 @@ func TestWhatAStandInAloneHasIsNotLostOnRecord(t *testing.T) {
 		require.Equal(t, []int{1, 1, 3}, []int{resp.Copies, resp.StandIns, resp.Wanted})
 		c.nodes[next].kill()
 		c.nodes[first].rot(key, "de", lose)
-		out, err := c.nodes[first].replica.Scrub(t.Context(), partOf(key))
-		require.NoError(t, err)
-		require.False(t, out.Fit)
+		c.finds(first, partOf(key))
 		for _, name := range away {
 			c.nodes[name].start()
 			c.rejoin(name)

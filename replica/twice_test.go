@@ -37,7 +37,7 @@ type hot struct {
 func (c *cluster) heat(key string) *hot {
 	h := &hot{c: c, rng: rand.New(rand.NewPCG(4, 7)), notes: map[string][]string{}}
 	for i := 0; len(h.keys) < 12; i++ {
-		if k := fmt.Sprintf("hot%d", i); c.partOf(k) == c.partOf(key) {
+		if k := fmt.Sprintf("hot%d", i); partOf(k) == partOf(key) {
 			h.keys = append(h.keys, k)
 		}
 	}
@@ -138,12 +138,10 @@ func TestAPartitionThatIsAlwaysWrittenIsHealed(t *testing.T) {
 				h = c.heat("k7")
 				h.goOn()
 				x.rot(c.nodes["n3"])
-				out, err := c.nodes["n3"].replica.Scrub(t.Context(), c.partOf("k7"))
-				require.NoError(t, err)
-				require.False(t, out.Fit)
+				c.finds("n3", partOf("k7"))
 				c.wait("healed while writes go on", func() bool { return h.noted("corruption", x.says) })
 				c.wait("live again while writes go on", func() bool {
-					p, ok := c.nodes["n3"].replica.Part(c.partOf("k7"))
+					p, ok := c.nodes["n3"].replica.Part(partOf("k7"))
 					return ok && p.State == kv.Live
 				})
 				require.True(t, h.noted("alarm", "corruption"))
@@ -151,7 +149,7 @@ func TestAPartitionThatIsAlwaysWrittenIsHealed(t *testing.T) {
 				h.stop()
 				c.whole()
 				for _, n := range c.names {
-					l, err := c.nodes[n].set.Shard(c.partOf("k7")).Look(nil)
+					l, err := c.nodes[n].set.Shard(partOf("k7")).Look(nil)
 					require.NoError(t, err)
 					require.True(t, l.Fit(), n)
 				}
@@ -165,7 +163,7 @@ func TestAPartitionThatIsAlwaysWrittenIsHealed(t *testing.T) {
 func TestWhatDiffersTwiceIsVotedOn(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
-		p := c.partOf("k7")
+		p := partOf("k7")
 		n3 := c.nodes["n3"]
 		item := n3.item("k7")
 		n3.kill()
@@ -284,7 +282,7 @@ func TestWhatIsOnItsWayTwiceIsNotHealed(t *testing.T) {
 
 // healed3 has n3 heal its copy of the partition of a key.
 func (c *cluster) healed3(key string, pause func(context.Context) error, asked func(wire.Type)) core.Healed {
-	p := c.partOf(key)
+	p := partOf(key)
 	h := replica.Healer{Self: "n3", Partition: p, Shard: c.nodes["n3"].set.Shard(p), Salt: 1, Pause: pause}
 	h.Ask = func(ctx context.Context, name string, request []byte) ([]byte, error) {
 		resp, err := c.nodes[name].replica.Serve(ctx, "n3", slices.Clone(request))
@@ -326,21 +324,14 @@ func TestWhatAnOwnerThatIsAwayHoldsIsNotVotedOut(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
 		n1, n3 := c.nodes["n1"], c.nodes["n3"]
-		p := c.partOf("k7")
-		key := "acked" + suffix(c, "acked", p)
-		c.wires.disconnect("n1", "n2")
-		c.wires.disconnect("n3", "n2")
-		c.wait("isolated", func() bool {
-			x, ok := c.nodes["n2"].replica.Part(p)
-			return ok && x.State == kv.Isolated
-		})
+		p := partOf("k7")
+		key := c.keyIn(p, "acked")
+		c.isolate("n2", p)
 		c.set("n1", key, "v")
 		c.wait("n3 has it", func() bool { return n3.holds(key) == "v" })
 		n1.kill()
 		n3.rot(key, "de", lose)
-		out, err := n3.replica.Scrub(t.Context(), p)
-		require.NoError(t, err)
-		require.False(t, out.Fit)
+		c.finds("n3", p)
 		c.wires.connect("n2", "n3")
 		time.Sleep(5 * time.Minute) // virtual; n1 is away
 		n1.start()
@@ -360,7 +351,7 @@ func TestWhatAnOwnerThatIsAwayHoldsIsNotVotedOut(t *testing.T) {
 func TestAForgedClockHoldsNoHealingUp(t *testing.T) {
 	for name, lie := range map[string]func(n3 *member, a *wire.HeldAck){
 		"forged": func(n3 *member, a *wire.HeldAck) {
-			d := n3.set.Shard(n3.c.partOf("k7")).Issued()
+			d := n3.set.Shard(partOf("k7")).Issued()
 			a.Clock.Add(kv.Dot{Actor: d.Actor, Seq: d.Seq + 1000})
 		},
 		"not told": func(_ *member, a *wire.HeldAck) { a.Told, a.Clock = false, kv.Clock{} },
@@ -399,7 +390,7 @@ func TestAForgedClockHoldsNoHealingUp(t *testing.T) {
 var noFollower = map[string]func(n1 *member, c *kv.Clock){
 	"has seen nothing": func(_ *member, c *kv.Clock) { *c = kv.Clock{} },
 	"has seen what nobody else has": func(n1 *member, c *kv.Clock) {
-		d := n1.set.Shard(n1.c.partOf("k7")).Issued()
+		d := n1.set.Shard(partOf("k7")).Issued()
 		c.Add(kv.Dot{Actor: d.Actor, Seq: d.Seq + 1000})
 	},
 }
@@ -462,11 +453,9 @@ func TestAnOwnerThatNeverFollowsHoldsNoHealingUp(t *testing.T) {
 					}
 				})
 				n3.rot("k7", "de", lose)
-				out, err := n3.replica.Scrub(t.Context(), c.partOf("k7"))
-				require.NoError(t, err)
-				require.False(t, out.Fit)
+				c.finds("n3", partOf("k7"))
 				time.Sleep(15 * time.Minute) // virtual
-				require.False(t, n3.set.Shard(c.partOf("k7")).Unfit(), "it is healed")
+				require.False(t, n3.set.Shard(partOf("k7")).Unfit(), "it is healed")
 				require.Equal(t, "v7", n3.holds("k7"))
 				h.stop()
 				c.whole()
@@ -479,14 +468,9 @@ func TestAnOwnerThatNeverFollowsHoldsNoHealingUp(t *testing.T) {
 func TestWhatAnOwnerThatIsLeftOutHoldsIsNotVotedOut(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
-		n1, n3, p := c.nodes["n1"], c.nodes["n3"], c.partOf("k7")
-		key := "acked" + suffix(c, "acked", p)
-		c.wires.disconnect("n1", "n2")
-		c.wires.disconnect("n3", "n2")
-		c.wait("isolated", func() bool {
-			x, ok := c.nodes["n2"].replica.Part(p)
-			return ok && x.State == kv.Isolated
-		})
+		n1, n3, p := c.nodes["n1"], c.nodes["n3"], partOf("k7")
+		key := c.keyIn(p, "acked")
+		c.isolate("n2", p)
 		c.set("n1", key, "v")
 		c.wait("n3 has it", func() bool { return n3.holds(key) == "v" })
 		n3.rot(key, "de", lose)
