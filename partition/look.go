@@ -183,7 +183,7 @@ func (s *Shard) foundIn(snap cache.Snapshot, r merkle.Range, fn func(hash uint64
 // inspect reads an object's versions and holds them against its directory.
 func (s *Shard) inspect(snap cache.Snapshot, key, directory []byte) (*FoundObject, error) {
 	f := &FoundObject{Key: key}
-	e, checks, err := cache.ParseEntry(directory, s.set.actors)
+	e, checks, err := s.parseStored(directory)
 	if err != nil {
 		f.broken = true // what it held is found among the strays
 		return f, nil
@@ -268,7 +268,7 @@ func (s *Shard) strayIn(snap cache.Snapshot, rec, key []byte) (bool, error) {
 	if err != nil || !found {
 		return true, err
 	}
-	e, _, err := cache.ParseEntry(directory, s.set.actors)
+	e, _, err := s.parseStored(directory)
 	if err != nil {
 		return true, nil
 	}

@@ -57,7 +57,7 @@ func (s *Shard) entries(from uint64, limit int, fn func(key []byte, o kv.Object,
 			next, done = order, false
 			return false, nil
 		}
-		e, checks, err := cache.ParseEntry(value, s.set.actors)
+		e, checks, err := s.parseStored(value)
 		if err != nil {
 			return false, fmt.Errorf("scan key %q: %w", key, err)
 		}
@@ -88,7 +88,7 @@ func (s *Shard) Dump(fn func(DumpedVersion) error) (cache.Copy, error) {
 		if !ok {
 			return false, cache.ErrRecord
 		}
-		e, checks, err := cache.ParseEntry(value, s.set.actors)
+		e, checks, err := s.parseStored(value)
 		if err != nil {
 			return false, err
 		}

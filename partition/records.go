@@ -178,15 +178,28 @@ func (s *Shard) read(from getter, hash uint64, key []byte, values bool) (state.E
 	return e, nil
 }
 
-// parseEntry parses a directory. Values that are empty need no read, and are there.
-func (s *Shard) parseEntry(record []byte) (state.Entry, []cache.Check, error) {
+// parseStored parses a directory of the store, which tells of every version how long its
+// value is. One that has values in it, as those in memory do, is damaged.
+func (s *Shard) parseStored(record []byte) (cache.Entry, []cache.Check, error) {
 	e, checks, err := cache.ParseEntry(record, s.set.actors)
+	if err == nil && len(checks) != len(e.Object.Versions) {
+		err = cache.ErrRecord
+	}
+	return e, checks, err
+}
+
+// parseEntry is parseStored, with the values that are empty, which need no read.
+func (s *Shard) parseEntry(record []byte) (state.Entry, []cache.Check, error) {
+	e, checks, err := s.parseStored(record)
+	if err != nil {
+		return state.Entry{}, nil, err
+	}
 	for i := range checks {
 		if checks[i].Bytes == 0 {
 			e.Object.Versions[i].Value = []byte{}
 		}
 	}
-	return state.Entry(e), checks, err
+	return state.Entry(e), checks, nil
 }
 
 func (s *Shard) readValue(from getter, d kv.Dot) ([]byte, error) {

@@ -49,6 +49,25 @@ func TestOfTwoOwnersOneGivesBackWhatTheOtherLost(t *testing.T) {
 	})
 }
 
+// A directory that says that values follow in it, as those in memory do, is damaged, and
+// ends nobody's process.
+func TestADirectoryOfAnotherFormIsHealed(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		c.set("n1", "empty", "")
+		c.equal(c.names...)
+		c.nodes["n3"].rot("empty", "e", func(_ byte, value []byte) []byte {
+			value[0] ^= 4
+			return value
+		})
+		c.scrub("n3", "empty")
+		value, found := c.get("n3", "empty")
+		require.True(t, found)
+		require.Empty(t, value)
+		c.whole()
+	})
+}
+
 // Two of three lost the same object: that they lack it says nothing, since their own
 // records say that they had it.
 func TestTwoDamagedCopiesAreNoMajority(t *testing.T) {
