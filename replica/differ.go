@@ -46,6 +46,9 @@ func (h *Healer) differing(ctx context.Context, e core.Heal) ([]string, error) {
 			err = h.items(ctx, name, ranges, keys)
 		}
 		h.noteLie(name, err)
+		if err != nil {
+			h.unanswered(name)
+		}
 		if err != nil && e.All {
 			return nil, err
 		}
@@ -59,6 +62,12 @@ func (h *Healer) differing(ctx context.Context, e core.Heal) ([]string, error) {
 		out, h.more = append(out[at:], out[:at]...)[:wire.MaxHeldKeys], true
 	}
 	return out, nil
+}
+
+// unanswered is for an owner that left a question open: it may have what was to be told.
+func (h *Healer) unanswered(name string) {
+	h.silent = true
+	h.fit = slices.DeleteFunc(h.fit, func(n string) bool { return n == name })
 }
 
 func (h *Healer) noteLie(name string, err error) {
@@ -92,7 +101,7 @@ func (h *Healer) descend(ctx context.Context, name string) ([]merkle.Range, erro
 	}
 	h.answered++
 	if root.Fit && h.watch == nil {
-		h.fitPeers++
+		h.fit = append(h.fit, name)
 	}
 	mine := h.look.Tree
 	if h.watch != nil {
@@ -208,6 +217,7 @@ func (h *Healer) ballots(ctx context.Context, e core.Heal, keys []string) ([][]c
 		ack, err := h.held(ctx, name, wire.Held{Keys: asked})
 		h.noteLie(name, err)
 		if err != nil {
+			h.unanswered(name)
 			continue
 		}
 		answered++
@@ -216,7 +226,6 @@ func (h *Healer) ballots(ctx context.Context, e core.Heal, keys []string) ([][]c
 			out[i] = append(out[i], core.Ballot{Name: name, Fit: ack.Fit, Clock: ack.Clock, Beyond: o.Beyond, Versions: o.Versions})
 		}
 	}
-	h.silent = h.silent || answered < len(e.Owners)
 	if answered == 0 || e.All && answered < len(e.Owners) {
 		return nil, errNotLevel
 	}

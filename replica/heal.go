@@ -44,9 +44,9 @@ type Healer struct {
 	look     *partition.Look
 	watch    *partition.Watch // while copies are compared whose clocks do not meet, nil: they meet
 	more     bool
-	silent   bool // an owner had no vote
-	answered int  // owners at this clock, or at theirs
-	fitPeers int  // of them, those whose copy agrees with its own record and has seen what this one has
+	silent   bool     // an owner left a question unanswered
+	answered int      // owners at this clock, or at theirs
+	fit      []string // of them, those that left none, whose copy agrees with its own record and has seen what this one has
 }
 
 // maxToldKeys bounds the keys that an event names.
@@ -97,7 +97,11 @@ func (h *Healer) vote(ctx context.Context, e core.Heal) (core.Healed, error) {
 	for i := range keys {
 		verdicts[i] = core.Vote(h.Self, ballots[i])
 	}
-	return h.cure(ctx, e, keys, verdicts)
+	healed, err := h.cure(ctx, e, keys, verdicts)
+	if err == nil && healed.Failed && h.silent { // an owner may be at another clock by now
+		err = errNotLevel
+	}
+	return healed, err
 }
 
 // cure makes of the copy what was decided of keys.
@@ -107,8 +111,8 @@ func (h *Healer) cure(ctx context.Context, e core.Heal, keys []string, verdicts 
 	// A record may follow the content only where all that differs was decided, by
 	// somebody whose word counts: else what is lost would be lost on record too, and
 	// the copy would vote against those that have it.
-	everybody := !h.silent && h.answered == len(e.Owners) && (e.Sole || h.watch == nil)
-	whole := !h.more && told.lost+told.short+told.moved == 0 && (h.fitPeers > 0 || everybody)
+	everybody := !h.silent && h.answered == len(e.Owners) && (e.Sole || e.Every && h.watch == nil)
+	whole := !h.more && told.lost+told.short+told.moved == 0 && (len(h.fit) > 0 || everybody)
 	if len(fixes) == 0 && (h.look.Fit() || !whole) {
 		out.Failed = !h.look.Fit()
 		return out, nil

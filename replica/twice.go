@@ -38,13 +38,11 @@ func (h *Healer) voteTwice(ctx context.Context, e core.Heal) (core.Healed, error
 // seen by now: what only was on its way has arrived by then. It returns who has not
 // followed; then nothing was decided.
 func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, behind []string, err error) {
-	h.more, h.silent, h.answered, h.fitPeers = false, false, 0, 0
-	ahead := h.ahead(ctx, e.Owners)
+	h.more, h.silent, h.answered, h.fit = false, false, 0, h.ahead(ctx, e.Owners)
 	keys, err := h.differing(ctx, e)
 	if err != nil {
 		return core.Healed{}, nil, err
 	}
-	h.fitPeers = ahead
 	first, err := h.ballots(ctx, e, keys)
 	if err != nil {
 		return core.Healed{}, nil, err
@@ -71,14 +69,14 @@ func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, be
 	return healed, nil, err
 }
 
-// ahead counts the owners that have seen all that this copy has, and agree with their own
+// ahead returns the owners that have seen all that this copy has, and agree with their own
 // records. One that has not seen what is lost here knows nothing of it, and another that
 // does not answer may have it.
-func (h *Healer) ahead(ctx context.Context, owners []string) (n int) {
+func (h *Healer) ahead(ctx context.Context, owners []string) (ahead []string) {
 	for _, name := range owners {
 		if ack, err := h.held(ctx, name, wire.Held{}); err == nil && ack.Fit && ack.Clock.Covers(h.look.Clock) {
-			n++
+			ahead = append(ahead, name)
 		}
 	}
-	return n
+	return ahead
 }

@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -489,5 +490,88 @@ func TestWhatAnOwnerThatIsLeftOutHoldsIsNotVotedOut(t *testing.T) {
 		require.True(t, out.Fit, "%+v", out)
 		require.Equal(t, "v", n3.holds(key))
 		require.Equal(t, "v", n1.holds(key))
+	})
+}
+
+// An owner that leaves a question open may have what is asked for: its clock moved behind
+// its root, or its link was lost. Then nothing is lost on record, however fit it said it is.
+func TestAnOwnerThatAnswersInPartDoesNotSayThatAllIsThere(t *testing.T) {
+	for name, x := range map[string]lie{
+		"not behind its root": {tree: func(q wire.Tree, a *wire.TreeAck) {
+			if len(q.Ask.Nodes) > 0 || len(q.Ranges) > 0 {
+				*a = wire.TreeAck{Code: wire.TreeMoved}
+			}
+		}},
+		"not behind its tree": {held: func(q wire.Held, a *wire.HeldAck) {
+			if len(q.Keys)+len(q.Items) > 0 {
+				*a = wire.HeldAck{Code: wire.TreeMoved}
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				c.crowd("k7")
+				c.nodes["n3"].rot("k7", "de", lose)
+				ask := c.ask(x)
+				h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+					if name == "n2" {
+						return nil, errors.New("away")
+					}
+					return ask(ctx, name, request)
+				})
+				out := h.Heal(t.Context(), core.Heal{Partition: h.Partition, Owners: []string{"n1", "n2"}})
+				require.True(t, out.Failed, "%+v", out)
+				c.finds("n3", h.Partition)
+			})
+		})
+	}
+}
+
+// The same where clocks never meet: n1 and n3 acknowledged what n2 has not seen and n3 lost.
+// It would go on to n2 that it is dead, and both would vote it out at n1.
+func TestWhatAnOwnerThatAnswersInPartHoldsIsNotVotedOut(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		n1, n3, p := c.nodes["n1"], c.nodes["n3"], partOf("k7")
+		key := c.keyIn(p, "acked")
+		c.isolate("n2", p)
+		c.set("n1", key, "v")
+		c.wait("n3 has it", func() bool { return n3.holds(key) == "v" })
+		n3.rot(key, "de", lose)
+		x := c.healer(c.ask(lie{tree: func(_ wire.Tree, a *wire.TreeAck) { a.Code = wire.TreeMoved }}))
+		x.Pause = func(context.Context) error { return nil }
+		out := x.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}})
+		require.True(t, out.Failed, "%+v", out)
+		n1.kill()
+		c.finds("n3", p)
+		c.wires.connect("n2", "n3")
+		time.Sleep(time.Minute) // virtual
+		n1.start()
+		c.wires.connect("n1", "n2")
+		c.wires.connect("n1", "n3")
+		time.Sleep(5 * time.Minute)
+		c.wait("all have it", func() bool {
+			return !slices.ContainsFunc(c.names, func(n string) bool { return c.nodes[n].holds(key) != "v" })
+		})
+	})
+}
+
+// What all owners lost that are there, one that is away may have, also at equal clocks.
+func TestWhatAnOwnerHoldsThatIsAwayIsNotLostOnRecord(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		for _, n := range []string{"n1", "n3"} {
+			c.nodes[n].rot("k7", "de", lose)
+		}
+		x := c.healer(c.ask(lie{}))
+		out := x.Heal(t.Context(), core.Heal{Partition: x.Partition, Owners: []string{"n1"}})
+		require.True(t, out.Failed, "%+v", out)
+		l, err := c.nodes["n3"].set.Shard(x.Partition).Look(nil)
+		require.NoError(t, err)
+		require.False(t, l.Fit(), "its record tells of what it lost")
+		out = x.Heal(t.Context(), core.Heal{Partition: x.Partition, Owners: []string{"n1", "n2"}, Every: true})
+		require.False(t, out.Failed, "%+v", out)
+		require.Equal(t, "v7", c.nodes["n3"].holds("k7"))
 	})
 }

@@ -221,7 +221,7 @@ func (w *World) heal(h *replica.Healer, n *Node, p kv.Partition) {
 			others = append(others, nodeName(m))
 		}
 	}
-	out := h.Heal(context.Background(), core.Heal{Partition: p, Owners: others, All: true, Sole: true})
+	out := h.Heal(context.Background(), core.Heal{Partition: p, Owners: others, All: true, Every: true, Sole: true})
 	w.log("n%d heals partition %d: %+v", n.index, p, out)
 	if !out.Failed && out.Text != "" {
 		w.stats.L4++

@@ -42,12 +42,13 @@ type (
 	}
 	// Heal compares a copy with those of the owners named, has all of them vote on
 	// what differs, and makes this node's copy what they decided. All: nothing is
-	// decided while one of them does not answer. Sole: they are all owners, and no other
-	// member has a copy, so that what none of them has is lost.
+	// decided while one of them does not answer. Every: they are all owners. Sole: so they
+	// are, and no other member has a copy, so that what none of them has is lost.
 	Heal struct {
 		Partition kv.Partition
 		Owners    []string // this node left out
-		All, Sole bool
+
+		All, Every, Sole bool
 	}
 	// Healed brings what came of it.
 	Healed struct {
@@ -150,8 +151,9 @@ func (r Reach) Attempt(p kv.Partition, tries int) (h Heal, ok bool) {
 		}
 	}
 	h.All = tries < patience
+	h.Every = len(h.Owners) == len(r.Owners)
 	h.Sole = r.sole()
-	return h, len(h.Owners) > 0 && (!h.All || len(h.Owners) == len(r.Owners))
+	return h, len(h.Owners) > 0 && (!h.All || h.Every)
 }
 
 // sole reports whether every other member has told what it holds, and none but owners

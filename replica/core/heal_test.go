@@ -20,14 +20,14 @@ func TestWhomAnAttemptToHealAsks(t *testing.T) {
 		want        core.Heal
 		ok          bool
 	}{
-		"all there":                   {want: core.Heal{Owners: []string{"b", "c"}, All: true, Sole: true}, ok: true},
+		"all there":                   {want: core.Heal{Owners: []string{"b", "c"}, All: true, Every: true, Sole: true}, ok: true},
 		"an owner is away":            {away: []string{"b"}, tries: patience - 1, want: core.Heal{Owners: []string{"c"}, All: true}},
 		"for long":                    {away: []string{"b"}, tries: patience, want: core.Heal{Owners: []string{"c"}}, ok: true},
 		"all owners":                  {away: []string{"b", "c"}, tries: patience},
-		"a member is away":            {away: []string{"d"}, want: core.Heal{Owners: []string{"b", "c"}, All: true}, ok: true},
-		"a member has a copy":         {holds: []string{"b", "d"}, want: core.Heal{Owners: []string{"b", "c"}, All: true}, ok: true},
-		"back behind all attempts":    {holds: []string{"b", "c"}, tries: patience, want: core.Heal{Owners: []string{"b", "c"}, Sole: true}, ok: true},
-		"but for one that has a copy": {holds: []string{"d"}, tries: patience, want: core.Heal{Owners: []string{"b", "c"}}, ok: true},
+		"a member is away":            {away: []string{"d"}, want: core.Heal{Owners: []string{"b", "c"}, All: true, Every: true}, ok: true},
+		"a member has a copy":         {holds: []string{"b", "d"}, want: core.Heal{Owners: []string{"b", "c"}, All: true, Every: true}, ok: true},
+		"back behind all attempts":    {holds: []string{"b", "c"}, tries: patience, want: core.Heal{Owners: []string{"b", "c"}, Every: true, Sole: true}, ok: true},
+		"but for one that has a copy": {holds: []string{"d"}, tries: patience, want: core.Heal{Owners: []string{"b", "c"}, Every: true}, ok: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
