@@ -164,6 +164,7 @@ func (h *Healer) items(ctx context.Context, name string, ranges []merkle.Range, 
 	if err != nil {
 		return err
 	}
+	h.more = h.more || len(held.Objects) == wire.MaxHeldKeys // there may be others
 	for _, o := range held.Objects {
 		keys[string(o.Key)] = true
 	}

@@ -575,3 +575,33 @@ func TestWhatAnOwnerHoldsThatIsAwayIsNotLostOnRecord(t *testing.T) {
 		require.Equal(t, "v7", c.nodes["n3"].holds("k7"))
 	})
 }
+
+// One HELD names no more keys than it may; what it left out is not lost on record.
+func TestMoreIsLostThanOneAnswerNames(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		n3, p := c.nodes["n3"], partOf("k7")
+		var keys []string
+		for i := 0; len(keys) < wire.MaxHeldKeys+100; i++ {
+			if k := fmt.Sprint("many", i); partOf(k) == p {
+				c.set("n1", k, "v")
+				keys = append(keys, k)
+			}
+		}
+		c.equal(c.names...)
+		for _, k := range keys {
+			n3.rot(k, "de", lose)
+		}
+		x, e := c.healer(c.ask(lie{})), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, All: true, Every: true, Sole: true}
+		out := x.Heal(t.Context(), e)
+		require.Equal(t, wire.MaxHeldKeys, out.Changed)
+		require.True(t, out.More)
+		require.False(t, out.Fit, "it lacks what it has not been told of")
+		out = c.healer(c.ask(lie{})).Heal(t.Context(), e)
+		require.Equal(t, 100, out.Changed)
+		require.True(t, out.Fit)
+		for _, k := range keys {
+			require.Equal(t, "v", n3.holds(k))
+		}
+	})
+}
