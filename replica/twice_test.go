@@ -16,6 +16,7 @@ import (
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
 	"edged.dev/edged/merkle"
+	"edged.dev/edged/partition/state"
 	"edged.dev/edged/replica"
 	"edged.dev/edged/replica/core"
 	"edged.dev/edged/transport/wire"
@@ -604,4 +605,58 @@ func TestMoreIsLostThanOneAnswerNames(t *testing.T) {
 			require.Equal(t, "v", n3.holds(k))
 		}
 	})
+}
+
+// An owner that shows a write to this copy alone, and late, does not have another left out.
+func TestNobodyHasAnotherLeftOut(t *testing.T) {
+	for _, owners := range [][]string{{"n1", "n2"}, {"n2", "n1"}} {
+		t.Run(owners[0]+" first", func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				n3, p := c.nodes["n3"], partOf("k7")
+				n3.rot("k7", "de", lose)
+				late := kv.Version{Dot: kv.Dot{Actor: kv.Actor{Node: c.nodes["n1"].id, Boot: 9, Rand: 1}, Seq: 1}, HLC: 1, Value: []byte("late")}
+				apply := func(n *member) {
+					done := make(chan struct{})
+					got := state.Received{Key: []byte(c.keyIn(p, "late")), Object: kv.Object{Versions: []kv.Version{late}}, From: c.nodes["n1"].id}
+					require.NoError(t, n.set.Shard(p).Apply(got, func() { close(done) }))
+					<-done
+				}
+				x := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+					if name == "n1" {
+						apply(c.nodes["n1"])
+					}
+					resp, err := c.nodes[name].replica.Serve(ctx, "n3", slices.Clone(request))
+					require.NoError(t, err)
+					switch typ, _ := wire.TypeOf(request); typ {
+					case wire.TypeTree:
+						if q, _ := wire.ParseTree(request); q.Clock != 0 {
+							return wire.TreeAck{Code: wire.TreeMoved}.Append(nil), nil
+						}
+					case wire.TypeHeld:
+						if q, _ := wire.ParseHeld(request); q.Clock == 0 && name == "n1" {
+							a, err := wire.ParseHeldAck(resp)
+							require.NoError(t, err)
+							a.Clock.Add(late.Dot)
+							for i := range a.Objects {
+								if string(a.Objects[i].Key) == "k7" {
+									a.Objects[i].Versions = nil
+								}
+							}
+							return a.Append(nil), nil
+						}
+					}
+					return resp, nil
+				})
+				x.Pause = func(context.Context) error {
+					apply(n3)
+					return nil
+				}
+				out := x.Heal(t.Context(), core.Heal{Partition: p, Owners: owners})
+				l, err := n3.set.Shard(p).Look(nil)
+				require.NoError(t, err)
+				require.Equal(t, l.Fit(), n3.holds("k7") == "v7", "%+v", out)
+			})
+		})
+	}
 }

@@ -94,7 +94,9 @@ func VoteTwice(self string, first, second []Ballot, seen kv.Clock) Verdict {
 // the first: nobody, where all have followed. The first ballot is that of the copy that
 // it is decided for, which is never left out. An owner that lags is behind all others,
 // and all others are behind one that says it has seen what nobody else has: whoever does
-// not go together with the most is the one. given, if set, is what the others need have
+// not go together with the most is the one. Of two of which either may be it both are
+// left out: one that shows a write to this copy alone, and late, would else have the
+// other left out, and decide alone what a damaged copy has lost. given, if set, is what the others need have
 // seen of what this copy alone had.
 func Followed(first, second []Ballot, given *kv.Clock) (seen kv.Clock, behind []string) {
 	named := func(ballots []Ballot) map[string]Ballot {
@@ -127,7 +129,8 @@ func Followed(first, second []Ballot, given *kv.Clock) (seen kv.Clock, behind []
 		return a == self && b == self || have.Covers(want)
 	}
 	for {
-		odd, most := "", 0
+		var odd []string // those that go together with the fewest
+		most := 0
 		for _, a := range in[1:] {
 			n := 0
 			for _, b := range in {
@@ -139,14 +142,25 @@ func Followed(first, second []Ballot, given *kv.Clock) (seen kv.Clock, behind []
 				}
 			}
 			if n > most {
-				odd, most = a, n
+				odd, most = nil, n
+			}
+			if n == most {
+				odd = append(odd, a)
 			}
 		}
 		if most == 0 {
 			break
 		}
-		behind = append(behind, odd)
-		in = slices.DeleteFunc(in, func(n string) bool { return n == odd })
+		apart := func(a string) bool {
+			return slices.ContainsFunc(odd, func(b string) bool { return a != b && !(covers(a, b) && covers(b, a)) })
+		}
+		if unclear := slices.DeleteFunc(slices.Clone(odd), func(a string) bool { return !apart(a) }); len(unclear) > 0 {
+			odd = unclear
+		} else {
+			odd = odd[:1]
+		}
+		behind = append(behind, odd...)
+		in = slices.DeleteFunc(in, func(n string) bool { return slices.Contains(odd, n) })
 	}
 	for _, n := range in {
 		seen.Join(was[n].Clock)

@@ -201,6 +201,8 @@ func TestWhoDoesNotFollowIsLeftOut(t *testing.T) {
 		"one is there at first":                   {[]string{"a a>ab", "b b>ab", "c z>-"}, "", "c", "ab"},
 		"one comes later":                         {[]string{"a a>ab", "b b>ab", "c ->ab"}, "", "c", "ab"},
 		"the rest does not lag behind who lags":   {[]string{"a a>ab", "b b>ab", "c c>c"}, "", "c", "ab"},
+		"either of two may be the one":            {[]string{"a a>ax", "b a>a", "c ax>ax"}, "", "b c", "a"},
+		"and the rest of four decide":             {[]string{"a a>ax", "b a>a", "c ax>ax", "d a>ax"}, "", "b c", "a"},
 		"given are fewer than were seen":          {[]string{"a abx>abx", "b b>ab", "c b>ab"}, "ab", "", "abx"},
 		"and one does not have what it was given": {[]string{"a abx>abx", "b b>ab", "c b>b"}, "ab", "c", "abx"},
 		"of what is not given a copy keeps count": {[]string{"a abx>abx", "b b>b", "c b>b"}, "b", "", "abx"},
