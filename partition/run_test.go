@@ -90,17 +90,13 @@ func sorted(s []string) []string {
 	return s
 }
 
-// scarce is a store that can read many keys at once until a table is damaged.
+// scarce is a store that cannot read many keys at once, for a table is damaged.
 type scarce struct {
 	*sim.Store
-	damaged bool
-	asked   int
+	asked int
 }
 
-func (s *scarce) GetMany(keys [][]byte, fn func(int, []byte) error) error {
-	if !s.damaged {
-		return s.Store.GetMany(keys, fn)
-	}
+func (s *scarce) GetMany([][]byte, func(int, []byte) error) error {
 	s.asked++
 	return cache.ErrCorrupt
 }
@@ -113,14 +109,15 @@ func TestARunGoesOnKeyByKeyWhereATableIsDamaged(t *testing.T) {
 		Store: store, Partitions: 1, DigestKey: digestKey(), Sync: true, Boot: 9, Node: 2, Rand: func() uint32 { return 9 },
 	})
 	require.NoError(t, err)
-	c.set, c.Shard, store.damaged = set, set.Add(part), true
+	require.Equal(t, 1, store.asked, "for the contexts of complex objects, and it opens all the same")
+	c.set, c.Shard = set, set.Add(part)
 	for _, n := range []*node{b, c} {
 		in, _ := n.Begin(1, 1)
 		_, err := in.ApplyRun(objects, partition.Batch{Base: base}, func(int) {})
 		require.NoError(t, err)
 		n.commit()
 	}
-	require.Equal(t, 1, store.asked)
+	require.Equal(t, 2, store.asked)
 	require.Equal(t, b.digest(), c.digest())
 }
 

@@ -218,7 +218,7 @@ func (s *Set) readComplex() (map[kv.Partition]map[string]kv.VV, error) {
 		entries[i] = m.entry
 	}
 	out := map[kv.Partition]map[string]kv.VV{}
-	err = s.cfg.Store.GetMany(entries, func(i int, rec []byte) error {
+	take := func(i int, rec []byte) error {
 		e, _, err := cache.ParseEntry(rec, s.actors)
 		if err != nil { // a damaged one is healed, and goes with others whole until then
 			e = cache.Entry{}
@@ -229,8 +229,27 @@ func (s *Set) readComplex() (map[kv.Partition]map[string]kv.VV, error) {
 		}
 		out[m.p][m.key] = e.Object.Ctx
 		return nil
-	})
+	}
+	err = s.cfg.Store.GetMany(entries, take)
+	if errors.Is(err, cache.ErrCorrupt) {
+		err = s.readEach(entries, take)
+	}
 	return out, err
+}
+
+// readEach is GetMany where a table is damaged: what lies above the damage is found one
+// by one.
+func (s *Set) readEach(keys [][]byte, fn func(i int, rec []byte) error) error {
+	for i, key := range keys {
+		rec, found, err := s.cfg.Store.Get(nil, key)
+		if err == nil && found {
+			err = fn(i, rec)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wipe removes all records of a partition's copy. What peers were known to hold
