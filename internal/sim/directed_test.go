@@ -223,8 +223,10 @@ func lostWhileWritten(p *play) {
 		p.tell(op, 1)
 		p.tell(op, 2)
 	}
-	p.Spoil(p.a, 0, sim.RotObjectLost)
-	p.MendWritten(0, []*sim.Node{p.a}, []int{1, 2})
+	for range 4 { // what is written, and arrives, is drawn
+		p.Spoil(p.a, 0, sim.RotObjectLost)
+		p.MendWritten(0, []*sim.Node{p.a}, []int{1, 2})
+	}
 }
 
 // TestDirectedSchedulesCatchPlantedBugs walks straight to each planted bug; the
