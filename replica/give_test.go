@@ -301,3 +301,43 @@ func TestDamagedCopiesGiveInTurn(t *testing.T) {
 		}
 	})
 }
+
+// Of a key that is lost here an owner has a part, and has not seen the rest, which one has
+// that is away. Put in alone that part would look whole, and be given to the other, which
+// would take the rest for superseded.
+func TestAPartOfAKeyIsNotPutRightByWhoHasNotSeenTheRest(t *testing.T) {
+	for name, kinds := range map[string]string{"its directory is lost": "e", "all of it is lost": "de"} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				n2, n3, p := c.nodes["n2"], c.nodes["n3"], partOf("k7")
+				key := c.keyIn(p, "both")
+				c.isolate("n2", p)
+				c.set("n1", key, "acked")
+				c.wait("n3 has it", func() bool { return n3.holds(key) == "acked" })
+				c.set("n2", key, "beside")
+				o, base, err := n2.set.Shard(p).Read([]byte(key))
+				require.NoError(t, err)
+				done := make(chan struct{})
+				require.NoError(t, n3.set.Shard(p).Apply(state.Received{Key: []byte(key), Object: o.Filled(base), From: n2.id}, func() { close(done) }))
+				<-done
+				n3.rot(key, kinds, lose)
+				x := c.healer(c.ask(lie{}))
+				x.Pause = func(context.Context) error { return nil }
+				x.Give = func(_ string, key []byte, _ kv.Object) { t.Errorf("%q is given", key) }
+				out := x.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n2"}})
+				require.Zero(t, out.Changed, "%+v", out)
+				require.True(t, n3.set.Shard(p).Unfit())
+				c.wires.connect("n1", "n2")
+				c.wires.connect("n2", "n3")
+				c.finds("n3", p)
+				c.healed("n3", "k7")
+				for _, n := range c.names {
+					o, _, err := c.nodes[n].set.Shard(p).Read([]byte(key))
+					require.NoError(t, err)
+					require.Len(t, o.Versions, 2, n)
+				}
+			})
+		})
+	}
+}

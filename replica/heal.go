@@ -106,13 +106,18 @@ func (h *Healer) vote(ctx context.Context, e core.Heal) (core.Healed, error) {
 
 // cure makes of the copy what was decided of keys.
 func (h *Healer) cure(ctx context.Context, e core.Heal, keys []string, verdicts []core.Verdict) (core.Healed, error) {
-	fixes, told := h.decide(ctx, keys, verdicts)
-	out := core.Healed{Partition: e.Partition, Keys: told.keys, Changed: told.changed, More: h.more, Fit: h.look.Fit()}
-	// A record may follow the content only where all that differs was decided, by
-	// somebody whose word counts: else what is lost would be lost on record too, and
-	// the copy would vote against those that have it.
+	// A key is made what was decided, and a record may follow the content, only by the
+	// word of somebody who has seen all that this copy has: else what is lost, and may be
+	// with an owner that does not answer, would be lost on record too, or be given to
+	// that owner as deleted.
 	everybody := !h.silent && h.answered == len(e.Owners) && (e.Sole || e.Every && h.watch == nil)
-	whole := !h.more && told.lost+told.short+told.moved == 0 && (len(h.fit) > 0 || everybody)
+	sure := len(h.fit) > 0 || everybody
+	if !sure {
+		keys = nil
+	}
+	fixes, told := h.decide(ctx, keys, verdicts, everybody)
+	out := core.Healed{Partition: e.Partition, Keys: told.keys, Changed: told.changed, More: h.more, Fit: h.look.Fit()}
+	whole := sure && !h.more && told.lost+told.short+told.moved == 0
 	if len(fixes) == 0 && (h.look.Fit() || !whole) {
 		out.Failed = !h.look.Fit()
 		return out, nil
@@ -244,7 +249,9 @@ func (t *told) text(fit bool) string {
 }
 
 // decide turns the verdicts into fixes of this copy, and fetches what is to be put in.
-func (h *Healer) decide(ctx context.Context, keys []string, verdicts []core.Verdict) ([]partition.Fix, told) {
+// Of a suspect of which something is left open nothing is put right unless everybody had
+// a vote: a part would look whole, and what an owner that is away has of it deleted.
+func (h *Healer) decide(ctx context.Context, keys []string, verdicts []core.Verdict, everybody bool) ([]partition.Fix, told) {
 	var out []partition.Fix
 	var t told
 	for i, key := range keys {
@@ -265,7 +272,7 @@ func (h *Healer) decide(ctx context.Context, keys []string, verdicts []core.Verd
 		t.short += missing
 		_, suspect := slices.BinarySearch(h.look.Suspects, key)
 		fixes := len(fix.Put) + len(fix.Drop) // beside what moved: each dot is decided by itself
-		if missing+len(v.Lost) > 0 || fixes == 0 && (!suspect || len(v.Moved) > 0) {
+		if missing+len(v.Lost) > 0 || suspect && len(v.Moved) > 0 && (fixes == 0 || !everybody) || fixes == 0 && !suspect {
 			continue
 		}
 		for _, p := range fix.Put {
