@@ -185,7 +185,8 @@ func (c *returning) hungUpFor(b wire.Breach) {
 	c.hangups.Wait()
 	c.wires.with(func(w *wires) {
 		require.Equal(c.t, []hangup{{"n3", "n1", b, w.hungUp[0].why}}, w.hungUp, "%s", b)
-		require.True(c.t, c.fetched || c.donors[len(c.donors)-1] == "n2", "another donor is taken: %v", c.donors)
+		// A lane of the session that was hung up on may be opened behind the other donor's.
+		require.True(c.t, c.fetched || slices.Contains(c.donors, "n2"), "another donor is taken: %v", c.donors)
 	})
 	n3 := c.nodes["n3"]
 	require.EqualValues(c.t, 1, n3.replica.Stats().Breaches[b].Load())

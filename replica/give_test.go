@@ -205,7 +205,7 @@ func (c *cluster) givenBy(p kv.Partition) (rounds []int) {
 		given = 0
 		return nil
 	}
-	h.Heal(c.t.Context(), core.Heal{Partition: p, Owners: []string{"n1"}})
+	h.Heal(c.t.Context(), core.Heal{Partition: p, Owners: []string{"n1"}, Every: true, Sole: true})
 	return rounds
 }
 
@@ -337,6 +337,46 @@ func TestAPartOfAKeyIsNotPutRightByWhoHasNotSeenTheRest(t *testing.T) {
 					require.NoError(t, err)
 					require.Len(t, o.Versions, 2, n)
 				}
+			})
+		})
+	}
+}
+
+// What a copy lost of a key that was written since, it does not give as dead.
+func TestADamagedCopyGivesNothingThatIsDeadByWhatItLost(t *testing.T) {
+	for _, sole := range []bool{false, true} {
+		t.Run(fmt.Sprintf("asked of all: %v", sole), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				n1, n2, n3, p := c.nodes["n1"], c.nodes["n2"], c.nodes["n3"], partOf("k7")
+				key := c.keyIn(p, "both")
+				c.isolate("n2", p)
+				c.set("n1", key, "acked")
+				c.wait("n3 has it", func() bool { return n3.holds(key) == "acked" })
+				c.set("n2", key, "beside") // it has not seen the other
+				n3.rot(key, "de", lose)
+				c.finds("n3", p)
+				c.wires.disconnect("n1", "n3")
+				apply := func(n *member, from kv.NodeID, key []byte, o kv.Object) {
+					done := make(chan struct{})
+					require.NoError(t, n.set.Shard(p).Apply(state.Received{Key: bytes.Clone(key), Object: o, From: from}, func() { close(done) }))
+					<-done
+				}
+				o, base, err := n2.set.Shard(p).Read([]byte(key))
+				require.NoError(t, err)
+				apply(n3, n2.id, []byte(key), o.Filled(base))
+				before, _, err := n1.set.Shard(p).Read([]byte(key))
+				require.NoError(t, err)
+				h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+					return c.nodes[name].replica.Serve(ctx, "n3", request)
+				})
+				h.Give = func(name string, key []byte, o kv.Object) { apply(c.nodes[name], n3.id, key, o) }
+				h.Pause = func(context.Context) error { return nil }
+				out := h.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, Every: true, Sole: sole})
+				after, _, err := n1.set.Shard(p).Read([]byte(key))
+				require.NoError(t, err)
+				_, still := after.Find(before.Versions[0].Dot)
+				require.True(t, still, "n1 lost what it and n3 acknowledged: %+v %+v", out, after)
 			})
 		})
 	}

@@ -54,7 +54,7 @@ func (c *cluster) ask(l lie) func(ctx context.Context, name string, request []by
 
 func (c *cluster) healer(ask func(context.Context, string, []byte) ([]byte, error)) *replica.Healer {
 	p := partOf("k7")
-	return &replica.Healer{Self: "n3", Partition: p, Shard: c.nodes["n3"].set.Shard(p), Salt: 1, Ask: ask}
+	return &replica.Healer{Self: "n3", Node: c.nodes["n3"].id, Partition: p, Shard: c.nodes["n3"].set.Shard(p), Salt: 1, Ask: ask}
 }
 
 // A peer whose answers make no sense is believed in nothing, is counted, and holds up

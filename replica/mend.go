@@ -19,7 +19,7 @@ func (r *Replica) heal(ctx context.Context, e core.Heal) {
 	}
 	r.stats.Heals.Add(1)
 	h := Healer{
-		Self: r.cfg.Self, Partition: e.Partition, Shard: sh, Salt: r.cfg.Jitter(),
+		Self: r.cfg.Self, Node: r.cfg.Node, Partition: e.Partition, Shard: sh, Salt: r.cfg.Jitter(),
 		Pace: func(int) error { return ctx.Err() }, Ask: r.call, Lied: r.breach,
 		Give: func(name string, key []byte, o kv.Object) {
 			if p := r.remote(name); p != nil {

@@ -47,7 +47,7 @@ func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, be
 	if err != nil {
 		return core.Healed{}, nil, err
 	}
-	given, behind, err := h.give(ctx, e.Owners)
+	given, behind, err := h.give(ctx, e)
 	if err != nil {
 		return core.Healed{}, behind, err
 	}

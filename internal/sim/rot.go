@@ -203,7 +203,7 @@ func (w *World) healOne(n *Node, p kv.Partition) { w.heal(w.healer(n, p), n, p) 
 
 func (w *World) healer(n *Node, p kv.Partition) *replica.Healer {
 	return &replica.Healer{
-		Self: nodeName(n), Partition: p, Shard: n.shard(p), Salt: w.rng.Uint64(), Ask: w.ask,
+		Self: nodeName(n), Node: n.id, Partition: p, Shard: n.shard(p), Salt: w.rng.Uint64(), Ask: w.ask,
 		Wait: func(context.Context, <-chan struct{}) error {
 			_, err := n.set.Committer().CommitGroup()
 			if w.mix.Relaxed {
