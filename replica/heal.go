@@ -18,7 +18,7 @@ import (
 // record says. It changes this node's copy alone; the other owners do the same.
 type Healer struct {
 	Self      string
-	Node      kv.NodeID
+	Node      kv.NodeID // this node, whose own versions are given without asking
 	Partition kv.Partition
 	Shard     *partition.Shard
 	Salt      uint64 // of this attempt: short digests that collide do not do so again

@@ -96,8 +96,8 @@ func VoteTwice(self string, first, second []Ballot, seen kv.Clock) Verdict {
 // and all others are behind one that says it has seen what nobody else has: whoever does
 // not go together with the most is the one. Of two of which either may be it both are
 // left out: one that shows a write to this copy alone, and late, would else have the
-// other left out, and decide alone what a damaged copy has lost. given, if set, is what the others need have
-// seen of what this copy alone had.
+// other left out, and decide alone what a damaged copy has lost. given, if set, is what
+// the others need have seen of what this copy alone had.
 func Followed(first, second []Ballot, given *kv.Clock) (seen kv.Clock, behind []string) {
 	named := func(ballots []Ballot) map[string]Ballot {
 		out := map[string]Ballot{}
