@@ -273,7 +273,9 @@ func (h *Healer) decide(ctx context.Context, keys []string, verdicts []core.Verd
 		t.short += missing
 		_, suspect := slices.BinarySearch(h.look.Suspects, key)
 		fixes := len(fix.Put) + len(fix.Drop) // beside what moved: each dot is decided by itself
-		if missing+len(v.Lost) > 0 || suspect && len(v.Moved) > 0 && (fixes == 0 || !everybody) || fixes == 0 && !suspect {
+		open := len(v.Moved) > 0
+		switch {
+		case missing+len(v.Lost) > 0, fixes == 0 && (!suspect || open), suspect && open && !everybody:
 			continue
 		}
 		for _, p := range fix.Put {
