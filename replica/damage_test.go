@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/partition/state"
 	"edged.dev/edged/replica"
 )
 
@@ -117,6 +119,46 @@ func lose(byte, []byte) []byte { return nil }
 func flip(_ byte, value []byte) []byte {
 	value[len(value)-1] ^= 1
 	return value
+}
+
+// records are those of a key, to be put back.
+func (m *member) records(key string) *cache.Batch {
+	m.c.t.Helper()
+	var b cache.Batch
+	for _, kind := range []byte("de") {
+		lower, upper := cache.Range(kind, partOf(key), 0)
+		require.NoError(m.c.t, m.store.Scan(lower, upper, func(rec, value []byte) (bool, error) {
+			about, _, _ := cache.KeyOf(rec)
+			if kind == 'd' {
+				k, _, err := cache.ParseVersion(value)
+				require.NoError(m.c.t, err)
+				about = k
+			}
+			if string(about) == key {
+				b.Set(bytes.Clone(rec), bytes.Clone(value))
+			}
+			return true, nil
+		}))
+	}
+	require.Positive(m.c.t, b.Len(), "no records")
+	return &b
+}
+
+// apply has a copy take an object, as of another node, and waits until it is published.
+func (m *member) apply(from kv.NodeID, key string, o kv.Object) {
+	m.c.t.Helper()
+	done := make(chan struct{})
+	got := state.Received{Key: []byte(key), Object: o, From: from}
+	require.NoError(m.c.t, m.set.Shard(partOf(key)).Apply(got, func() { close(done) }))
+	<-done
+}
+
+// take has a copy take an object as another node's copy has it.
+func (m *member) take(from *member, key string) {
+	m.c.t.Helper()
+	o, base, err := from.set.Shard(partOf(key)).Read([]byte(key))
+	require.NoError(m.c.t, err)
+	m.apply(from.id, key, o.Filled(base))
 }
 
 // rerecord makes the recorded digest of a partition that of what the store holds, as

@@ -192,6 +192,26 @@ func (h *Healer) held(ctx context.Context, name string, q wire.Held) (wire.HeldA
 	return ack, err
 }
 
+// heldAnswer is an owner's answer to a HELD.
+type heldAnswer struct {
+	wire.HeldAck
+	err error
+}
+
+// heldBy asks owners the same question.
+func (h *Healer) heldBy(ctx context.Context, names []string, q wire.Held) []heldAnswer {
+	out := make([]heldAnswer, len(names))
+	ask := func(i int) { out[i].HeldAck, out[i].err = h.held(ctx, names[i], q) }
+	if h.Each != nil {
+		h.Each(len(names), ask)
+		return out
+	}
+	for i := range names {
+		ask(i)
+	}
+	return out
+}
+
 func ofKey(o wire.HeldObject, key []byte) bool { return bytes.Equal(o.Key, key) }
 
 // ballots asks every owner what it holds of the keys.
@@ -214,17 +234,17 @@ func (h *Healer) ballots(ctx context.Context, e core.Heal, keys []string) ([][]c
 		})
 	}
 	answered := 0
-	for _, name := range e.Owners {
-		ack, err := h.held(ctx, name, wire.Held{Keys: asked})
-		h.noteLie(name, err)
-		if err != nil {
+	for i, a := range h.heldBy(ctx, e.Owners, wire.Held{Keys: asked}) {
+		name := e.Owners[i]
+		h.noteLie(name, a.err)
+		if a.err != nil {
 			h.unanswered(name)
 			continue
 		}
 		answered++
-		for i := range ack.Objects {
-			o := &ack.Objects[i]
-			out[i] = append(out[i], core.Ballot{Name: name, Fit: ack.Fit, Clock: ack.Clock, Beyond: o.Beyond, Versions: o.Versions})
+		for j := range a.Objects {
+			o := &a.Objects[j]
+			out[j] = append(out[j], core.Ballot{Name: name, Fit: a.Fit, Clock: a.Clock, Beyond: o.Beyond, Versions: o.Versions})
 		}
 	}
 	if answered == 0 || e.All && answered < len(e.Owners) {

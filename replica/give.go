@@ -70,20 +70,22 @@ func (h *Healer) give(ctx context.Context, e core.Heal) (given *kv.Clock, behind
 }
 
 // giveTurn gives owners once what they lack, if what they were given before has arrived,
-// and pauses. No other copy of the node gives in between.
+// and pauses. No other copy of the node gives in between. The owners are asked ahead of
+// that, so that one that stalls does not hold up the other copies: those that wait for
+// their turn keep what they asked about, no more than one question names.
 func (h *Healer) giveTurn(ctx context.Context, g *giver) (given kv.Clock, late []string, more bool, err error) {
+	lack, late := h.lack(ctx, g.takers)
+	if len(late) > 0 {
+		return given, late, false, h.Pause(ctx)
+	}
+	sure, left, err := h.vouched(ctx, g, lack)
+	if err != nil {
+		return given, nil, false, err
+	}
 	paused := false
 	err = h.turn(ctx, func() error {
-		var lack []*taker
-		if lack, late = h.lack(ctx, g.takers); len(late) > 0 {
-			return nil
-		}
-		sure, left, err := h.vouched(ctx, g, lack)
-		if err != nil {
-			return err
-		}
+		var err error
 		given, more, err = h.giveSome(lack, sure)
-		more = more || left
 		if err != nil || !slices.ContainsFunc(lack, func(t *taker) bool { return t.bytes > 0 }) {
 			return err // another need not wait for what was not given
 		}
@@ -93,7 +95,7 @@ func (h *Healer) giveTurn(ctx context.Context, g *giver) (given kv.Clock, late [
 	if err == nil && !paused {
 		err = h.Pause(ctx)
 	}
-	return given, late, more, err
+	return given, nil, more || left, err
 }
 
 func (h *Healer) turn(ctx context.Context, fn func() error) error {
@@ -106,13 +108,16 @@ func (h *Healer) turn(ctx context.Context, fn func() error) error {
 // lack asks what the owners have seen by now. It returns those that answer, and of them
 // those that do not have yet what they were given.
 func (h *Healer) lack(ctx context.Context, takers []taker) (lack []*taker, late []string) {
+	names := make([]string, len(takers))
 	for i := range takers {
-		t := &takers[i]
-		ack, err := h.held(ctx, t.name, wire.Held{})
-		if err != nil {
+		names[i] = takers[i].name
+	}
+	for i, a := range h.heldBy(ctx, names, wire.Held{}) {
+		if a.err != nil {
 			continue
 		}
-		t.clock, t.bytes = ack.Clock, 0
+		t := &takers[i]
+		t.clock, t.bytes = a.Clock, 0
 		lack = append(lack, t)
 		if !t.clock.Covers(t.sent) {
 			late = append(late, t.name)
@@ -121,43 +126,46 @@ func (h *Healer) lack(ctx context.Context, takers []taker) (lack []*taker, late 
 	return lack, late
 }
 
-// vouched returns the keys with a version of another node that may be given. Their context
+// vouched returns the objects with a version of another node that may be given, without
+// their values. Their context
 // says that all else that the copy has seen of the key is dead, and it may be lost here
 // instead: the version may have come when the rest was gone, from a writer that had not
 // seen it. (With a version of its own a node knew what it had.) So every owner is asked
 // first, and a key of which one has what would be dead is left to those who have it as
 // well: it is given only where there is nobody else to ask. more: it asked of as many keys
 // as one question may name.
-func (h *Healer) vouched(ctx context.Context, g *giver, lack []*taker) (sure map[string]bool, more bool, err error) {
-	objects := map[string]kv.Object{}
+func (h *Healer) vouched(ctx context.Context, g *giver, lack []*taker) (sure map[string]kv.Object, more bool, err error) {
+	sure = map[string]kv.Object{}
 	err = h.Shard.Sound(func(key []byte, o kv.Object) error {
 		switch {
 		case h.ownOnly(o) || g.left[string(key)] || !lacked(o, lack):
 		case !g.all || len(lack) < len(g.takers):
 			g.left[string(key)] = true
-		case len(objects) == wire.MaxHeldKeys:
+		case len(sure) == wire.MaxHeldKeys:
 			more = true
 		default:
 			for i := range o.Versions {
 				o.Versions[i].Value = nil
 			}
-			objects[string(key)] = o
+			sure[string(key)] = o
 		}
 		return h.pace(len(key) + o.Bytes())
 	})
-	if err != nil || len(objects) == 0 {
+	if err != nil || len(sure) == 0 {
 		return nil, more, err
 	}
-	sure = map[string]bool{}
 	var keys [][]byte
-	for _, k := range slices.Sorted(maps.Keys(objects)) {
-		sure[k], keys = true, append(keys, []byte(k))
+	for _, k := range slices.Sorted(maps.Keys(sure)) {
+		keys = append(keys, []byte(k))
 	}
-	for _, t := range lack {
-		ack, err := h.held(ctx, t.name, wire.Held{Keys: keys})
-		h.noteLie(t.name, err)
-		for i, k := range keys {
-			if err != nil || wouldDie(objects[string(k)], ack.Objects[i].Versions) {
+	names := make([]string, len(lack))
+	for i, t := range lack {
+		names[i] = t.name
+	}
+	for i, a := range h.heldBy(ctx, names, wire.Held{Keys: keys}) {
+		h.noteLie(names[i], a.err)
+		for j, k := range keys {
+			if a.err != nil || wouldDie(sure[string(k)], a.Objects[j].Versions) {
 				delete(sure, string(k))
 				g.left[string(k)] = true
 			}
@@ -170,6 +178,8 @@ func (h *Healer) vouched(ctx context.Context, g *giver, lack []*taker) (sure map
 func (h *Healer) ownOnly(o kv.Object) bool {
 	return !slices.ContainsFunc(o.Versions, func(v kv.Version) bool { return v.Dot.Actor.Node != h.Node })
 }
+
+func sameDot(v, w kv.Version) bool { return v.Dot == w.Dot }
 
 func lacked(o kv.Object, lack []*taker) bool {
 	return slices.ContainsFunc(lack, func(t *taker) bool { return news(o, t.clock.Has) })
@@ -185,11 +195,16 @@ func wouldDie(o kv.Object, held []wire.HeldVersion) bool {
 
 // giveSome sends owners what they lack, up to the bound, and returns what the copy has to
 // give, and whether there is more that some owner lacks. Of keys with a version of another
-// node it gives those that are sure.
-func (h *Healer) giveSome(lack []*taker, sure map[string]bool) (given kv.Clock, more bool, err error) {
+// node it gives those that are sure, with the context that the owners were asked about: by
+// what has come since, more would be dead.
+func (h *Healer) giveSome(lack []*taker, sure map[string]kv.Object) (given kv.Clock, more bool, err error) {
 	err = h.Shard.Sound(func(key []byte, o kv.Object) error {
-		if !h.ownOnly(o) && !sure[string(key)] && lacked(o, lack) {
-			return nil
+		if !h.ownOnly(o) && lacked(o, lack) {
+			asked, ok := sure[string(key)]
+			if !ok || !slices.EqualFunc(asked.Versions, o.Versions, sameDot) {
+				return nil
+			}
+			o.Ctx = asked.Ctx
 		}
 		n := len(key) + o.Bytes()
 		for _, v := range o.Versions {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"edged.dev/edged/partition/state"
 	"edged.dev/edged/replica"
 	"edged.dev/edged/replica/core"
+	"edged.dev/edged/transport/wire"
 )
 
 // aloneAndDamaged has n3 write alone, over and over, what nobody else sees, and lose an
@@ -377,6 +379,144 @@ func TestADamagedCopyGivesNothingThatIsDeadByWhatItLost(t *testing.T) {
 				require.NoError(t, err)
 				_, still := after.Find(before.Versions[0].Dot)
 				require.True(t, still, "n1 lost what it and n3 acknowledged: %+v %+v", out, after)
+			})
+		})
+	}
+}
+
+// An owner that stalls holds up the copy that asks it, and none of the others that are
+// damaged: they heal together in the time that one takes.
+func TestAnOwnerThatStallsHoldsUpEachDamagedCopyForItself(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		n3 := c.nodes["n3"]
+		lost := map[kv.Partition]string{}
+		for i := range 60 {
+			if k := fmt.Sprintf("k%d", i); lost[partOf(k)] == "" {
+				lost[partOf(k)] = k
+				n3.rot(k, "de", lose)
+			}
+		}
+		require.Greater(t, len(lost), 8)
+		giving := make(chan struct{}, 1)
+		took := make(chan time.Duration, len(lost))
+		for p := range lost {
+			h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+				typ, _ := wire.TypeOf(request)
+				if q, err := wire.ParseTree(request); err == nil && q.Clock != 0 {
+					return wire.TreeAck{Code: wire.TreeMoved}.Append(nil), nil
+				}
+				if name == "n1" && typ == wire.TypeHeld {
+					time.Sleep(2 * time.Second) // virtual
+					return nil, errors.New("no answer")
+				}
+				return c.nodes[name].replica.Serve(ctx, "n3", request)
+			})
+			h.Partition, h.Shard = p, n3.set.Shard(p)
+			h.Give = func(_ string, key []byte, _ kv.Object) { t.Errorf("%q is given, which all have", key) }
+			h.Pause = func(context.Context) error { time.Sleep(2 * time.Second); return nil }
+			h.Turn = func(_ context.Context, fn func() error) error {
+				giving <- struct{}{}
+				defer func() { <-giving }()
+				return fn()
+			}
+			go func() {
+				began := time.Now()
+				h.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}})
+				took <- time.Since(began)
+			}()
+		}
+		least, most := time.Hour, time.Duration(0)
+		for range lost {
+			d := <-took
+			least, most = min(least, d), max(most, d)
+		}
+		require.Less(t, most, least+time.Second)
+		for p, k := range lost {
+			require.Equal(t, fmt.Sprint("v", k[1:]), n3.holds(k), p)
+		}
+	})
+}
+
+// Owners that are asked the same are asked at once: the question to one is out while the
+// other has not answered.
+func TestOwnersAreAskedAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		p := aloneAndDamaged(c)
+		var out, both atomic.Int64
+		c.wires.with(func(w *wires) {
+			w.call = func(from, _ string, typ wire.Type) error {
+				if from == "n3" && typ == wire.TypeHeld {
+					if out.Add(1) == 2 {
+						both.Add(1)
+					}
+					time.Sleep(time.Second) // virtual
+					out.Add(-1)
+				}
+				return nil
+			}
+		})
+		c.wires.connect("n1", "n3")
+		c.wires.connect("n2", "n3")
+		c.healed("n3", "k7")
+		c.whole()
+		require.Equal(t, "three", c.nodes["n1"].holds(c.keyIn(p, "alone")))
+		require.Positive(t, both.Load())
+	})
+}
+
+// A copy that waited for its turn gives what the owners were asked about, and does not say
+// that what came since is dead, which it lost again.
+func TestWhatCameSinceTheOwnersWereAskedIsNotGivenAsDead(t *testing.T) {
+	for _, written := range []bool{false, true} {
+		t.Run(fmt.Sprintf("written since: %v", written), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				n1, n2, n3, p := c.nodes["n1"], c.nodes["n2"], c.nodes["n3"], partOf("k7")
+				key := c.keyIn(p, "both")
+				c.isolate("n2", p)
+				c.set("n2", key, "beside")
+				n3.take(n2, key)
+				c.set("n2", c.keyIn(p, "other"), "v") // no two clocks are equal
+				n3.rot("k7", "de", lose)
+				c.finds("n3", p)
+				c.wires.disconnect("n1", "n3")
+				h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+					return c.nodes[name].replica.Serve(ctx, "n3", request)
+				})
+				given := 0
+				h.Give = func(name string, key []byte, o kv.Object) {
+					given++
+					c.nodes[name].apply(n3.id, string(key), o)
+				}
+				h.Pause = func(context.Context) error { return nil }
+				var acked kv.Dot
+				h.Turn = func(_ context.Context, fn func() error) error {
+					if acked.Seq > 0 {
+						return fn()
+					}
+					undo := n3.records(key)
+					c.set("n1", key, "acked")
+					acked = n1.version(key).Dot
+					n3.take(n1, key)
+					if written {
+						n3.rot(key, "de", lose)
+						c.set("n2", key, "again")
+						n3.take(n2, key)
+					} else {
+						n3.rot(key, "de", lose)
+						require.NoError(t, n3.store.Commit(undo, true))
+					}
+					return fn()
+				}
+				out := h.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, Every: true, Sole: true})
+				require.NotZero(t, acked.Seq)
+				require.Equal(t, written, given == 0, "%+v", out)
+				o, _, err := n1.set.Shard(p).Read([]byte(key))
+				require.NoError(t, err)
+				_, still := o.Find(acked)
+				require.True(t, still, "n1 lost what it and n3 acknowledged: %+v %+v", out, o)
 			})
 		})
 	}

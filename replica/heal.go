@@ -25,6 +25,9 @@ type Healer struct {
 	Pace      partition.Pace
 	// Ask sends a TREE, a HELD or a READ to another owner.
 	Ask func(ctx context.Context, name string, request []byte) ([]byte, error)
+	// Each calls fn for each of n owners that are asked the same, all at once, and waits;
+	// nil: one after the other.
+	Each func(n int, fn func(i int))
 
 	// Wait returns when done is closed, or with the context's error; nil: it waits.
 	// The simulator, whose commits nobody makes meanwhile, makes them here.

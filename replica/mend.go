@@ -27,8 +27,7 @@ func (r *Replica) heal(ctx context.Context, e core.Heal) {
 				r.sendWrite(p, w, sh.Status().Floor, nil)
 			}
 		},
-
-		Turn: r.giving.take,
+		Each: atOnce, Turn: r.giving.take,
 		Pause: func(ctx context.Context) error {
 			if !sleep(ctx, twiceApart) {
 				return ctx.Err()
@@ -42,6 +41,15 @@ func (r *Replica) heal(ctx context.Context, e core.Heal) {
 		r.stats.Corruptions.Add(int64(out.Changed))
 	}
 	r.step(out)
+}
+
+// atOnce bounds what it waits for owners by that for the slowest, callWait at most.
+func atOnce(n int, fn func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { fn(i) })
+	}
+	all.Wait()
 }
 
 // turn is taken by one at a time.

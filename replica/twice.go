@@ -73,9 +73,9 @@ func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, be
 // records. One that has not seen what is lost here knows nothing of it, and another that
 // does not answer may have it.
 func (h *Healer) ahead(ctx context.Context, owners []string) (ahead []string) {
-	for _, name := range owners {
-		if ack, err := h.held(ctx, name, wire.Held{}); err == nil && ack.Fit && ack.Clock.Covers(h.look.Clock) {
-			ahead = append(ahead, name)
+	for i, a := range h.heldBy(ctx, owners, wire.Held{}) {
+		if a.err == nil && a.Fit && a.Clock.Covers(h.look.Clock) {
+			ahead = append(ahead, owners[i])
 		}
 	}
 	return ahead
