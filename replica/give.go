@@ -48,6 +48,7 @@ func (h *Healer) give(ctx context.Context, e core.Heal) (given *kv.Clock, behind
 		return nil, nil, h.Pause(ctx)
 	}
 	g := giver{takers: make([]taker, len(e.Owners)), all: e.Sole, left: map[string]bool{}}
+	h.left = g.left
 	for i, name := range e.Owners {
 		g.takers[i].name = name
 	}
@@ -201,7 +202,11 @@ func (h *Healer) giveSome(lack []*taker, sure map[string]kv.Object) (given kv.Cl
 	err = h.Shard.Sound(func(key []byte, o kv.Object) error {
 		if !h.ownOnly(o) && lacked(o, lack) {
 			asked, ok := sure[string(key)]
-			if !ok || !slices.EqualFunc(asked.Versions, o.Versions, sameDot) {
+			switch {
+			case !ok:
+				return nil
+			case !slices.EqualFunc(asked.Versions, o.Versions, sameDot):
+				h.left[string(key)] = true
 				return nil
 			}
 			o.Ctx = asked.Ctx

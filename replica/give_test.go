@@ -521,3 +521,67 @@ func TestWhatCameSinceTheOwnersWereAskedIsNotGivenAsDead(t *testing.T) {
 		})
 	}
 }
+
+// What a damaged copy alone has deleted, and does not give since another's version is
+// beside it, the others' vote does not bring back.
+func TestWhatADamagedCopyDoesNotGiveIsNotUndone(t *testing.T) {
+	for _, sole := range []bool{false, true} {
+		t.Run(fmt.Sprintf("asked of all: %v", sole), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				n3, p := c.nodes["n3"], partOf("k7")
+				key := c.keyIn(p, "deleted")
+				c.set("n1", key, "old")
+				c.equal(c.names...)
+				c.isolate("n3", p)
+				c.del("n3", key)
+				gone := kv.Dot{Actor: kv.Actor{Node: 9, Boot: 1, Rand: 1}, Seq: 1} // of one that is gone
+				for _, n := range c.names {
+					c.nodes[n].apply(9, key, kv.Object{Versions: []kv.Version{{Dot: gone, HLC: 1, Value: []byte("beside")}}})
+				}
+				n3.rot("k7", "e", lose)
+				h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+					return c.nodes[name].replica.Serve(ctx, "n3", request)
+				})
+				h.Give = func(_ string, key []byte, _ kv.Object) { t.Errorf("%q is given", key) }
+				h.Pause = func(context.Context) error { return nil }
+				out := h.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, Every: true, Sole: sole})
+				require.Equal(t, sole, out.Fit, "what rotted is put right: %+v", out)
+				o, _, err := n3.set.Shard(p).Read([]byte(key))
+				require.NoError(t, err)
+				for _, v := range o.Versions {
+					require.NotEqual(t, "old", string(v.Value))
+				}
+			})
+		})
+	}
+}
+
+// What a copy lost is dead on its record only when it has seen what superseded it: those
+// who have may lose that, and another hold what it superseded.
+func TestWhatIsLostIsNotDeadBeforeThatIsSeen(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := filled(t, "n1", "n2", "n3")
+		n3, p := c.nodes["n3"], partOf("k7")
+		c.isolate("n3", p)
+		c.del("n1", "k7")
+		c.equal("n1", "n2")
+		n3.rot("k7", "de", lose)
+		attempt := func(pause func(context.Context) error) core.Healed {
+			h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+				return c.nodes[name].replica.Serve(ctx, "n3", request)
+			})
+			h.Give, h.Pause = func(string, []byte, kv.Object) {}, pause
+			return h.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, All: true, Every: true})
+		}
+		out := attempt(func(context.Context) error { return nil })
+		require.True(t, out.Failed, "%+v", out)
+		require.True(t, n3.set.Shard(p).Unfit())
+		out = attempt(func(context.Context) error { // it arrives
+			n3.take(c.nodes["n1"], "k7")
+			return nil
+		})
+		require.False(t, out.Failed, "%+v", out)
+		require.True(t, out.Fit)
+	})
+}

@@ -48,9 +48,10 @@ type Healer struct {
 	look     *partition.Look
 	watch    *partition.Watch // while copies are compared whose clocks do not meet, nil: they meet
 	more     bool
-	silent   bool     // an owner left a question unanswered
-	answered int      // owners at this clock, or at theirs
-	fit      []string // of them, those that left none, whose copy agrees with its own record and has seen what this one has
+	silent   bool            // an owner left a question unanswered
+	answered int             // owners at this clock, or at theirs
+	fit      []string        // of them, those that left none, whose copy agrees with its own record and has seen what this one has
+	left     map[string]bool // keys of which the owners have not been given what this copy has
 }
 
 // maxToldKeys bounds the keys that an event names.

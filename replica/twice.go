@@ -38,7 +38,8 @@ func (h *Healer) voteTwice(ctx context.Context, e core.Heal) (core.Healed, error
 // seen by now: what only was on its way has arrived by then. It returns who has not
 // followed; then nothing was decided.
 func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, behind []string, err error) {
-	h.more, h.silent, h.answered, h.fit = false, false, 0, h.ahead(ctx, e.Owners)
+	h.more, h.silent, h.answered, h.left = false, false, 0, nil
+	heard := h.ahead(ctx, e.Owners)
 	keys, err := h.differing(ctx, e)
 	if err != nil {
 		return core.Healed{}, nil, err
@@ -63,20 +64,33 @@ func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, be
 		}
 		for i := range keys {
 			verdicts[i] = core.VoteTwice(h.Self, first[i], second[i], seen)
+			if h.left[keys[i]] {
+				verdicts[i] = verdicts[i].Deferred()
+			}
+		}
+	}
+	// What an owner no longer has is dead by something that it has seen, which this copy
+	// must have seen too before its record says the same.
+	mine := h.Shard.Clock()
+	for i, a := range heard {
+		if !mine.Covers(a.Clock) {
+			h.unanswered(e.Owners[i])
 		}
 	}
 	healed, err = h.cure(ctx, e, keys, verdicts)
 	return healed, nil, err
 }
 
-// ahead returns the owners that have seen all that this copy has, and agree with their own
-// records. One that has not seen what is lost here knows nothing of it, and another that
-// does not answer may have it.
-func (h *Healer) ahead(ctx context.Context, owners []string) (ahead []string) {
-	for i, a := range h.heldBy(ctx, owners, wire.Held{}) {
+// ahead asks the owners what they have seen, and notes which of them agree with their own
+// records and have seen all that this copy has. One that has not seen what is lost here
+// knows nothing of it, and another that does not answer may have it.
+func (h *Healer) ahead(ctx context.Context, owners []string) []heldAnswer {
+	h.fit = nil
+	heard := h.heldBy(ctx, owners, wire.Held{})
+	for i, a := range heard {
 		if a.err == nil && a.Fit && a.Clock.Covers(h.look.Clock) {
-			ahead = append(ahead, owners[i])
+			h.fit = append(h.fit, owners[i])
 		}
 	}
-	return ahead
+	return heard
 }

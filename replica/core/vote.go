@@ -34,6 +34,15 @@ type Verdict struct {
 	Moved []kv.Dot
 }
 
+// Deferred is a verdict of which nothing is done yet: all that was decided has moved.
+func (v Verdict) Deferred() Verdict {
+	moved := slices.Concat(v.Moved, v.Drop, v.Lost)
+	for _, t := range v.Take {
+		moved = append(moved, t.Version.Dot)
+	}
+	return Verdict{Moved: moved}
+}
+
 // Vote decides about a key by what all owners hold of it at one clock (L4). A dot
 // that at least half of them hold is restored to the rest, any other is dropped; of
 // copies of one dot that differ those count whose checksum fits. An owner whose copy
