@@ -181,6 +181,7 @@ func (n *Node) damageCounters() map[string]counter {
 		"corruption_total":           total("Versions put in or taken out of a copy here by the owners' vote (L4).", st.Corruptions.Load()),
 		"heals_total":                total("Attempts to heal a copy here (L4).", st.Heals.Load()),
 		"heal_answers_refused_total": total("Answers of peers to L4's questions that made no sense.", st.HealLies.Load()),
+		"heal_owners_left_out_total": total("Owners that held up the vote on a damaged copy here (L4), and were left out.", st.HealLeftOut.Load()),
 		"scrubs_total":               total("Copies that were read whole.", st.Scrubs.Load()),
 		"scrubs_damaged_total":       total("Copies that a scrub found damaged.", st.ScrubsBad.Load()),
 		"scrubbed_bytes_total":       total("Bytes that scrubs read.", st.ScrubbedBytes.Load()),

@@ -151,7 +151,8 @@ func comesBack(t *testing.T, wrap func(c *returning, w io.WriteCloser) io.WriteC
 			}
 			return x
 		}
-		w.answer = func(from, to string, typ wire.Type, resp []byte) []byte {
+		w.answer = func(from, to string, request, resp []byte) []byte {
+			typ, _ := wire.TypeOf(request)
 			if from != "n3" || to != "n1" || answer == nil {
 				return resp
 			}

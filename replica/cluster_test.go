@@ -325,7 +325,7 @@ type wires struct {
 	rtt   time.Duration                                          // that lanes are told of
 	seen  func(kind string, frame []byte)                        // every frame that is sent; may be nil
 
-	answer   func(from, to string, t wire.Type, resp []byte) []byte // in place of to's answer
+	answer   func(from, to string, request, resp []byte) []byte // in place of to's answer
 	hungUp   []hangup
 	onHangup func(by, on string) // nil: nobody is to hang up
 }
@@ -493,7 +493,7 @@ func (e *end) Call(ctx context.Context, name string, request []byte) ([]byte, er
 	lie := e.w.answer
 	e.w.mu.Unlock()
 	if lie != nil && err == nil {
-		resp = lie(e.name, name, t, resp)
+		resp = lie(e.name, name, request, resp)
 	}
 	return resp, err
 }

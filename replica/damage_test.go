@@ -21,11 +21,17 @@ import (
 func filled(t *testing.T, names ...string) *cluster {
 	c := newCluster(t, names...)
 	c.up()
+	c.fill()
+	return c
+}
+
+// fill writes the sixty keys, and waits until they are everywhere.
+func (c *cluster) fill() {
+	c.t.Helper()
 	for i := range 60 {
 		c.set("n1", fmt.Sprintf("k%d", i), fmt.Sprintf("v%d", i))
 	}
 	c.equal(c.names...)
-	return c
 }
 
 // whole holds every node to the sixty keys.

@@ -77,6 +77,7 @@ func (h *Healer) Heal(ctx context.Context, e core.Heal) core.Healed {
 	healed, err := h.vote(ctx, e)
 	if h.Pause != nil && (errors.Is(err, errNotLevel) || errors.Is(err, partition.ErrMoved)) {
 		healed, err = h.voteTwice(ctx, e)
+		out.LeftOut = healed.LeftOut
 	}
 	if err != nil {
 		return out

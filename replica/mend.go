@@ -37,6 +37,7 @@ func (r *Replica) heal(ctx context.Context, e core.Heal) {
 	}
 	out := h.Heal(ctx, e)
 	r.stats.HealLies.Add(int64(h.Lies))
+	r.stats.HealLeftOut.Add(int64(len(out.LeftOut)))
 	if out.Changed > 0 {
 		r.stats.Corruptions.Add(int64(out.Changed))
 	}

@@ -172,6 +172,7 @@ type Stats struct {
 	StoreBytes                  atomic.Int64 // of keys and values, as last weighed; 0 without a limit
 	Heals, Corruptions          atomic.Int64 // attempts of L4; dots put in or taken out by them
 	HealLies                    atomic.Int64 // answers of peers to L4's questions that made no sense
+	HealLeftOut                 atomic.Int64 // owners without which L4 decided, since they held it up
 	Scrubs, ScrubsBad           atomic.Int64
 	ScrubbedBytes               atomic.Int64
 	StandInWrites               atomic.Int64 // acknowledged with a stand-in's copy

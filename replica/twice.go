@@ -15,28 +15,37 @@ import (
 const twiceApart = 2 * time.Second
 
 // voteTwice heals what differs between copies that are always written, whose clocks
-// therefore never meet. Where it need not be decided by all owners, those that do not
-// follow are left out, one attempt after the other, as if they were not there: whoever
-// lags, or says so, must not keep a copy damaged.
-func (h *Healer) voteTwice(ctx context.Context, e core.Heal) (core.Healed, error) {
+// therefore never meet. Where it need not be decided by all owners, those that hold it up
+// are left out, one attempt after the other, as if they were not there: whoever lags, or
+// says so, must not keep a copy damaged.
+func (h *Healer) voteTwice(ctx context.Context, e core.Heal) (healed core.Healed, err error) {
 	h.watch = h.Shard.Watch()
 	defer h.watch.Close()
 	if h.Shard.Quarantined() {
 		return core.Healed{}, errNotLevel
 	}
+	var left []string
 	for {
-		healed, behind, err := h.twice(ctx, e)
+		var behind []string
+		healed, behind, err = h.twice(ctx, e)
 		if len(behind) == 0 || e.All {
+			healed.LeftOut = left
 			return healed, err
 		}
 		e.Sole = false
-		e.Owners = slices.DeleteFunc(slices.Clone(e.Owners), func(name string) bool { return slices.Contains(behind, name) })
+		e.Owners = slices.DeleteFunc(slices.Clone(e.Owners), func(name string) bool {
+			out := slices.Contains(behind, name)
+			if out {
+				left = append(left, name)
+			}
+			return out
+		})
 	}
 }
 
 // twice looks at what differs now, and again once every owner has seen all that any has
-// seen by now: what only was on its way has arrived by then. It returns who has not
-// followed; then nothing was decided.
+// seen by now: what only was on its way has arrived by then. Where nothing was decided it
+// returns who holds that up: has not followed, or leaves open what differs.
 func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, behind []string, err error) {
 	h.more, h.silent, h.answered, h.left = false, false, 0, nil
 	heard := h.ahead(ctx, e.Owners)
@@ -56,6 +65,7 @@ func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, be
 	if err != nil {
 		return core.Healed{}, nil, err
 	}
+	var open []string
 	verdicts := make([]core.Verdict, len(keys))
 	if len(keys) > 0 {
 		seen, behind := core.Followed(first[0], second[0], given) // one answer has all keys, at one clock
@@ -67,6 +77,7 @@ func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, be
 			if h.left[keys[i]] {
 				verdicts[i] = verdicts[i].Deferred()
 			}
+			open = append(open, verdicts[i].Movers...)
 		}
 	}
 	// What an owner no longer has is dead by something that it has seen, which this copy
@@ -78,7 +89,10 @@ func (h *Healer) twice(ctx context.Context, e core.Heal) (healed core.Healed, be
 		}
 	}
 	healed, err = h.cure(ctx, e, keys, verdicts)
-	return healed, nil, err
+	if err != nil || healed.Text != "" { // what could be done was done; the rest is for the next attempt
+		open = nil
+	}
+	return healed, open, err
 }
 
 // ahead asks the owners what they have seen, and notes which of them agree with their own

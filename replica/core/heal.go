@@ -59,6 +59,7 @@ type (
 		More      bool // not all that differs fitted into one round
 		Text      string
 		Keys      []string // some of the keys and dots, for people
+		LeftOut   []string // owners that held the vote up, as if they were away
 	}
 )
 
@@ -171,6 +172,9 @@ func (m *Machine) healed(e Healed) {
 	x := m.parts[e.Partition]
 	if x == nil {
 		return
+	}
+	for _, name := range e.LeftOut {
+		m.emit(Note{Kind: "heal.left-out", Peer: name, Partition: e.Partition, Text: "it held up the vote on a damaged copy, which went on without it"})
 	}
 	h := &x.heal
 	h.running = false

@@ -30,8 +30,9 @@ type Verdict struct {
 	Drop []kv.Dot
 	Lost []kv.Dot // held, and verified by nobody: there is nothing to restore it from
 	// Moved are dots of which owners differ and that may only be on their way: nothing
-	// is decided of them.
-	Moved []kv.Dot
+	// is decided of them. Movers are the owners, this one left out, by whose word they are.
+	Moved  []kv.Dot
+	Movers []string
 }
 
 // Deferred is a verdict of which nothing is done yet: all that was decided has moved.
@@ -86,9 +87,12 @@ func VoteTwice(self string, first, second []Ballot, seen kv.Clock) Verdict {
 			moved[d] = true // it came since
 			continue
 		}
-		if hasMoved(first, second, d) {
+		if by := movers(first, second, d); len(by) > 0 {
 			moved[d] = true
 			out.Moved = append(out.Moved, d)
+			if !slices.Contains(by, self) { // else the others' word settles nothing
+				out.Movers = append(out.Movers, by...)
+			}
 		}
 	}
 	v := Vote(self, second)
@@ -177,16 +181,18 @@ func Followed(first, second []Ballot, given *kv.Clock) (seen kv.Clock, behind []
 	return seen, behind
 }
 
-func hasMoved(first, second []Ballot, d kv.Dot) bool {
+// movers returns the owners that lack a dot, and of which it cannot be said that they had
+// seen it and know it superseded by something that was seen at first.
+func movers(first, second []Ballot, d kv.Dot) (names []string) {
 	for i := range second {
 		if _, holds := second[i].version(d); holds {
 			continue
 		}
 		if _, held := first[i].version(d); held || first[i].Beyond || !first[i].Clock.Has(d) {
-			return true
+			names = append(names, second[i].Name)
 		}
 	}
-	return false
+	return names
 }
 
 func dotsOf(ballots []Ballot) []kv.Dot {

@@ -142,17 +142,20 @@ func TestVoteTwice(t *testing.T) {
 	for name, x := range map[string]struct {
 		ballots []string
 		want    string
+		movers  string
 	}{
-		"lost at one":                         {[]string{"a ->-", "b x>x", "c x>x"}, "x b,c"},
-		"there again at one":                  {[]string{"a x>x", "b ->-", "c ->-"}, "drop"},
-		"on its way to one, and there":        {[]string{"a *->x", "b x>x", "c x>x"}, ""},
-		"on its way to one all the time":      {[]string{"a *->-", "b x>x", "c x>x"}, "moved"},
-		"just superseded at two":              {[]string{"a x>x", "b x>-", "c x>-"}, "moved"},
-		"just superseded here":                {[]string{"a x>-", "b x>x", "c x>x"}, "moved"},
-		"superseded before it was seen":       {[]string{"a x>x", "b *->-", "c ->-"}, "moved"},
-		"superseded by what was not seen":     {[]string{"a x>x", "b +->-", "c ->-"}, "moved"},
-		"gone everywhere":                     {[]string{"a x>-", "b x>-", "c x>-"}, ""},
-		"damaged, and just superseded at two": {[]string{"a! x?>x?", "b x>-", "c x>-"}, "moved"},
+		"lost at one":                         {[]string{"a ->-", "b x>x", "c x>x"}, "x b,c", ""},
+		"there again at one":                  {[]string{"a x>x", "b ->-", "c ->-"}, "drop", ""},
+		"on its way to one, and there":        {[]string{"a *->x", "b x>x", "c x>x"}, "", ""},
+		"on its way to one all the time":      {[]string{"a *->-", "b x>x", "c x>x"}, "moved", ""},
+		"just superseded at two":              {[]string{"a x>x", "b x>-", "c x>-"}, "moved", "b c"},
+		"just superseded here":                {[]string{"a x>-", "b x>x", "c x>x"}, "moved", ""},
+		"and at one":                          {[]string{"a x>-", "b x>-", "c x>x"}, "moved", ""},
+		"superseded before it was seen":       {[]string{"a x>x", "b *->-", "c ->-"}, "moved", "b"},
+		"superseded by what was not seen":     {[]string{"a x>x", "b +->-", "c ->-"}, "moved", "b"},
+		"here, by what was not seen":          {[]string{"a +->-", "b x>x", "c x>x"}, "moved", ""},
+		"gone everywhere":                     {[]string{"a x>-", "b x>-", "c x>-"}, "", ""},
+		"damaged, and just superseded at two": {[]string{"a! x?>x?", "b x>-", "c x>-"}, "moved", "b c"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -168,7 +171,9 @@ func TestVoteTwice(t *testing.T) {
 				}
 				first, second = append(first, f), append(second, ballot(d, who+" "+is))
 			}
-			require.Equal(t, x.want, told(core.VoteTwice("a", first, second, seen)))
+			v := core.VoteTwice("a", first, second, seen)
+			require.Equal(t, x.want, told(v))
+			require.Equal(t, x.movers, strings.Join(v.Movers, " "))
 			require.Empty(t, told(core.VoteTwice("a", first, second, kv.Clock{})), "what came since is no difference")
 		})
 	}
