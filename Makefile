@@ -16,7 +16,7 @@ SOAK_SEEDS = 100000
 SEED_BASE ?= 0
 OUTAGES ?= 5
 # The simulator's mixes, which share the schedules.
-MIXES := 13
+MIXES := 14
 
 # The linters, at the versions that their findings are known for.
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0

@@ -560,28 +560,32 @@ func TestWhatADamagedCopyDoesNotGiveIsNotUndone(t *testing.T) {
 // What a copy lost is dead on its record only when it has seen what superseded it: those
 // who have may lose that, and another hold what it superseded.
 func TestWhatIsLostIsNotDeadBeforeThatIsSeen(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		c := filled(t, "n1", "n2", "n3")
-		n3, p := c.nodes["n3"], partOf("k7")
-		c.isolate("n3", p)
-		c.del("n1", "k7")
-		c.equal("n1", "n2")
-		n3.rot("k7", "de", lose)
-		attempt := func(pause func(context.Context) error) core.Healed {
-			h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
-				return c.nodes[name].replica.Serve(ctx, "n3", request)
+	for _, sole := range []bool{false, true} {
+		t.Run(fmt.Sprintf("asked of all: %v", sole), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				n3, p := c.nodes["n3"], partOf("k7")
+				c.isolate("n3", p)
+				c.del("n1", "k7")
+				c.equal("n1", "n2")
+				n3.rot("k7", "de", lose)
+				attempt := func(pause func(context.Context) error) core.Healed {
+					h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+						return c.nodes[name].replica.Serve(ctx, "n3", request)
+					})
+					h.Give, h.Pause = func(string, []byte, kv.Object) {}, pause
+					return h.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, All: true, Every: true, Sole: sole})
+				}
+				out := attempt(func(context.Context) error { return nil })
+				require.True(t, out.Failed, "%+v", out)
+				require.True(t, n3.set.Shard(p).Unfit())
+				out = attempt(func(context.Context) error { // it arrives
+					n3.take(c.nodes["n1"], "k7")
+					return nil
+				})
+				require.False(t, out.Failed, "%+v", out)
+				require.True(t, out.Fit)
 			})
-			h.Give, h.Pause = func(string, []byte, kv.Object) {}, pause
-			return h.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, All: true, Every: true})
-		}
-		out := attempt(func(context.Context) error { return nil })
-		require.True(t, out.Failed, "%+v", out)
-		require.True(t, n3.set.Shard(p).Unfit())
-		out = attempt(func(context.Context) error { // it arrives
-			n3.take(c.nodes["n1"], "k7")
-			return nil
 		})
-		require.False(t, out.Failed, "%+v", out)
-		require.True(t, out.Fit)
-	})
+	}
 }

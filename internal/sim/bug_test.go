@@ -44,6 +44,8 @@ func plants() []plant {
 		{sim.BugHealByJoin, sim.Rotting},
 		{sim.BugHealOnce, sim.RottingWritten},
 		{sim.BugGiveDamaged, sim.RottingWritten},
+		{sim.BugAwayForgotten, sim.RottingApart},
+		{sim.BugStandInForgotten, standInsGo},
 		{sim.BugSeqForgotten, comeBacks},
 		{sim.BugSeqKept, comeBacks},
 		{sim.BugCheckThenDrop, dropsAndWrites},
@@ -66,6 +68,13 @@ func plants() []plant {
 		{sim.BugFloorOnce, erasing},
 		{sim.BugStub, sim.Collecting},
 	}
+}
+
+// standInsGo has copies rot of which stand-ins alone have a part.
+func standInsGo() sim.Mix {
+	m := sim.RottingApart()
+	m.Crash, m.Barrier = 1, 60
+	return m
 }
 
 // breaking has sessions from all sides that break in the middle.

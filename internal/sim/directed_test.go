@@ -59,7 +59,7 @@ type schedule struct {
 }
 
 func schedules() []schedule {
-	return slices.Concat(sessionSchedules(), otherSchedules(), collectionSchedules(), reapSchedules(), dropSchedules(), sealSchedules(), quarantineSchedules(), weakenedSchedules())
+	return slices.Concat(sessionSchedules(), otherSchedules(), collectionSchedules(), reapSchedules(), awaySchedules(), dropSchedules(), sealSchedules(), quarantineSchedules(), weakenedSchedules())
 }
 
 func sessionSchedules() []schedule {

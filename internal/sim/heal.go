@@ -21,6 +21,16 @@ func (w *World) Heal() {
 	if len(w.violations) == 0 && w.chance(w.mix.RotPM) {
 		w.randomRot()
 	}
+	if len(w.violations) == 0 {
+		w.keepLevel()
+	}
+}
+
+// keepLevel keeps what copies hold when all are level.
+func (w *World) keepLevel() {
+	if w.equal() {
+		w.KeepLevel()
+	}
 }
 
 func (w *World) level() {

@@ -34,6 +34,8 @@ type Mix struct {
 	RotPM  int   // of barriers: a copy rots, and is healed
 	// WrittenPM is of those: others write while it is healed.
 	WrittenPM int
+	// ApartPM is of those: owners and stand-ins are away while it is healed.
+	ApartPM int
 
 	MaxSessions int
 	Relaxed     bool // durability: publish first, sync later
@@ -117,6 +119,13 @@ func RottingWritten() Mix {
 	return m
 }
 
+// RottingApart has copies rot, and be healed, while those are away that have what rotted.
+func RottingApart() Mix {
+	m := RottingWritten()
+	m.Name, m.ApartPM, m.WrittenPM, m.StandIns, m.System = "apart", 1000, 300, maxStandIns, false
+	return m
+}
+
 // StandIn has owners down so often that others take their writes.
 func StandIn() Mix {
 	m := Stock()
@@ -157,5 +166,5 @@ func Quarantining() Mix {
 
 // Mixes returns all of them.
 func Mixes() []Mix {
-	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting(), RottingWritten(), StandIn(), Dropping(), Sealing(), Quarantining()}
+	return []Mix{Stock(), Hot(), TTL(), OldTokens(), Lossy(), Relaxed(), Collecting(), Rotting(), RottingWritten(), RottingApart(), StandIn(), Dropping(), Sealing(), Quarantining()}
 }

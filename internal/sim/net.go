@@ -125,10 +125,23 @@ func (w *World) arrive(m message) {
 			}
 			err = nil
 		}
-		w.must(err)
+		if w.refused(n, err) {
+			continue
+		}
 		n.planned[m.op.Key].join(&m.reflected)
 		if w.bug == BugAckEarly {
 			w.acknowledge(n, d)
 		}
 	}
+}
+
+// refused reports whether a copy did not take something in, which may be of a key that
+// rotted there: it is not acknowledged, and comes again.
+func (w *World) refused(n *Node, err error) bool {
+	if n.rotten && errors.Is(err, partition.ErrDamaged) {
+		w.log("n%d refuses it: %v", n.index, err)
+		return true
+	}
+	w.must(err)
+	return false
 }

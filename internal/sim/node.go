@@ -42,6 +42,7 @@ type Node struct {
 	rotten   bool                  // its copy rotted, and is healed while others write
 	hollow   bool                  // a broken run: it says that it holds what is not there
 
+	was       *Backup // when all copies were level, nil: it has another disk since
 	backup    Backup
 	backupOf  ghost
 	backupSal salvaged
@@ -252,6 +253,7 @@ func (n *Node) restore() {
 
 // mourn notes that the copy has lost what it acknowledged.
 func (n *Node) mourn() {
+	n.was = nil
 	n.shown = nil
 	if !n.owner() {
 		return

@@ -19,22 +19,58 @@ type Rot int
 
 // What may happen to the records of a key.
 const (
-	RotValueLost     Rot = iota // the versions are gone, the directory stays
-	RotObjectLost               // all is gone
-	RotDirectoryLost            // the versions stay
-	RotValueFlipped             // a bit of each version
-	RotRaised                   // a version that was overwritten is there again
-	rots
+	RotValueLost      Rot = iota // the versions are gone, the directory stays
+	RotObjectLost                // all is gone
+	RotDirectoryLost             // the versions stay
+	RotValueFlipped              // a bit of each version
+	RotRaised                    // a version that was overwritten is there again
+	RotStale                     // all is as it was when all copies were level before
+	RotDirectoryStale            // the directory is, and the versions are not
 )
 
 // Spoil lets the records of a key rot in a node's store, behind the copy's back. It
 // is false where there is nothing that could.
 func (w *World) Spoil(n *Node, key int, how Rot) bool {
-	p := w.partOf(key)
-	if how == RotRaised {
-		return w.raise(n, key)
-	}
 	var b cache.Batch
+	switch how {
+	case RotRaised:
+		return w.raise(n, key)
+	case RotStale, RotDirectoryStale:
+		w.stale(n, key, how, &b)
+	default:
+		w.spoilRecords(n, key, how, &b)
+	}
+	if b.Len() == 0 {
+		return false
+	}
+	if how != RotValueLost && how != RotValueFlipped {
+		w.forgetRotten(n, key, how)
+	}
+	w.log("n%d: k%d rots (%d)", n.index, key, how)
+	w.must(n.store.Commit(&b, true))
+	return true
+}
+
+// forgetRotten notes what goes with the records of a key: a lost tombstone counts as
+// collected, and what no other copy has is lost as with a disk. One that a stale directory
+// brings back shows nothing.
+func (w *World) forgetRotten(n *Node, key int, how Rot) {
+	back := how == RotStale || how == RotDirectoryStale
+	for _, op := range w.ops {
+		if op.Key != key || !n.copies[w.partOf(key)].present.has(op.Index) && (!back || !op.Deleted) {
+			continue
+		}
+		if alone := w.alone(n, op); alone || op.Deleted {
+			op.collected, op.forgotten = true, true
+			if alone {
+				op.cover.each(func(i int) { w.ops[i].forgotten = true })
+			}
+		}
+	}
+}
+
+func (w *World) spoilRecords(n *Node, key int, how Rot, b *cache.Batch) {
+	p := w.partOf(key)
 	for _, kind := range []byte{'d', 'e'} {
 		lower, upper := cache.Range(kind, p, 0)
 		w.must(n.store.Scan(lower, upper, func(rec, value []byte) (bool, error) {
@@ -54,27 +90,61 @@ func (w *World) Spoil(n *Node, key int, how Rot) bool {
 			return true, nil
 		}))
 	}
-	if b.Len() == 0 {
-		return false
+}
+
+// stale puts the directory of a key back as it was when all copies were level before, and
+// its versions, as a block of a table that was replaced. What it brings back every owner
+// has seen: a version that is whole, and of which nothing tells that another followed it
+// here alone, is as good as any.
+func (w *World) stale(n *Node, key int, how Rot, b *cache.Batch) {
+	if n.was == nil {
+		return
 	}
-	if how == RotObjectLost || how == RotDirectoryLost {
-		for _, op := range w.ops { // a lost tombstone counts as collected
-			if op.Key == key && op.Deleted && n.copies[p].present.has(op.Index) {
-				op.collected, op.forgotten = true, true
+	before := Store{durable: n.was.pairs}
+	kinds := []byte{'e', 'd'}
+	if how == RotDirectoryStale {
+		kinds = kinds[:1]
+	}
+	for _, kind := range kinds {
+		old := w.recordsOf(&before, kind, key)
+		now := w.recordsOf(n.store, kind, key)
+		for rec := range now {
+			if _, there := old[rec]; !there {
+				b.Delete([]byte(rec))
+			}
+		}
+		for rec, value := range old {
+			if now[rec] != value {
+				b.Set([]byte(rec), []byte(value))
 			}
 		}
 	}
-	w.log("n%d: k%d rots (%d)", n.index, key, how)
-	w.must(n.store.Commit(&b, true))
-	return true
 }
 
-// raise puts a value that the copy has seen, and that is dead, back into it.
+// recordsOf returns the records of a key that are directories ('e') or versions ('d').
+func (w *World) recordsOf(s *Store, kind byte, key int) map[string]string {
+	out := map[string]string{}
+	lower, upper := cache.Range(kind, w.partOf(key), 0)
+	w.must(s.Scan(lower, upper, func(rec, value []byte) (bool, error) {
+		about, _, _ := cache.KeyOf(rec)
+		if kind == 'd' {
+			about, _, _ = cache.ParseVersion(value)
+		}
+		if bytes.Equal(about, w.keys[key]) {
+			out[string(rec)] = string(value)
+		}
+		return true, nil
+	}))
+	return out
+}
+
+// raise puts a value that the copy has seen, and that was dead everywhere when all were
+// level, back into it: given with what superseded it, it would be as good as any.
 func (w *World) raise(n *Node, key int) bool {
 	p := w.partOf(key)
 	cs := n.copies[p]
 	at := slices.IndexFunc(w.ops, func(op *Op) bool {
-		return op.Key == key && !op.Deleted && cs.clock.Has(op.Dot) && !cs.present.has(op.Index)
+		return op.Key == key && !op.Deleted && cs.clock.Has(op.Dot) && w.dead.has(op.Index)
 	})
 	if at < 0 {
 		return false
@@ -145,6 +215,17 @@ func (w *World) randomRot() {
 			keys = append(keys, k)
 		}
 	}
+	w.dead = opset{}
+	for _, op := range w.ops {
+		if w.partOf(op.Key) == p && !w.nodes[0].copies[p].present.has(op.Index) {
+			w.dead.add(op.Index)
+		}
+	}
+	if w.chance(w.mix.ApartPM) {
+		w.keepLevel()
+		w.randomApart(p, keys)
+		return
+	}
 	first := w.rng.IntN(Nodes)
 	rotten := []*Node{w.nodes[first]}
 	if w.chance(400) {
@@ -153,7 +234,7 @@ func (w *World) randomRot() {
 	var spoilt []int
 	for _, n := range rotten {
 		for range 1 + w.rng.IntN(2) {
-			if k := keys[w.rng.IntN(len(keys))]; w.Spoil(n, k, Rot(w.rng.IntN(int(rots)))) {
+			if k := keys[w.rng.IntN(len(keys))]; w.Spoil(n, k, Rot(w.rng.IntN(int(RotStale)))) {
 				spoilt = append(spoilt, k)
 			}
 		}
@@ -221,8 +302,12 @@ func (w *World) heal(h *replica.Healer, n *Node, p kv.Partition) {
 			others = append(others, nodeName(m))
 		}
 	}
-	out := h.Heal(context.Background(), core.Heal{Partition: p, Owners: others, All: true, Every: true, Sole: true})
-	w.log("n%d heals partition %d: %+v", n.index, p, out)
+	w.attempt(h, n, core.Heal{Partition: p, Owners: others, All: true, Every: true, Sole: true})
+}
+
+func (w *World) attempt(h *replica.Healer, n *Node, e core.Heal) {
+	out := h.Heal(context.Background(), e)
+	w.log("n%d heals %+v: %+v", n.index, e, out)
 	if !out.Failed && out.Text != "" {
 		w.stats.L4++
 	}
@@ -238,6 +323,9 @@ func (w *World) named(name string) *Node {
 func (w *World) ask(ctx context.Context, name string, request []byte) ([]byte, error) {
 	w.hash(request)
 	m := w.named(name)
+	if !m.up {
+		return nil, errAway
+	}
 	t, err := wire.TypeOf(request)
 	if err != nil {
 		return nil, err

@@ -342,14 +342,19 @@ func (s *Session) apply(b wire.Batch, g *ghost) {
 		for i, c := range run {
 			objects[i] = partition.KeyObject{Key: c.Key, Object: c.Object}
 			s.w.saw(c.Key, c.Object)
+		}
+		taken, err := s.in.ApplyRun(objects, partition.Batch{Base: b.Base, Floor: b.Floor}, func(int) {})
+		for _, c := range run[:taken] {
 			key := s.w.keyOf(c.Key)
 			s.to.planned[key].join(&g[key])
 			for _, v := range c.Object.Versions {
 				s.sofar.Add(v.Dot)
 			}
 		}
-		_, err := s.in.ApplyRun(objects, partition.Batch{Base: b.Base, Floor: b.Floor}, func(int) {})
-		s.w.must(err)
+		if s.w.refused(s.to, err) {
+			s.Abort()
+			return
+		}
 	}
 	s.w.log("s%d arrives: %d objects", s.id, len(b.Copies))
 	if s.w.bug == BugClockPerChunk {

@@ -61,6 +61,7 @@ type Stats struct {
 	Evictions int // removals of what has not
 	L4        int // copies that rotted, and were healed
 	Given     int // objects that a damaged copy gave
+	Apart     int // copies that were healed while an owner was away
 	Written   int // copies that were healed while others wrote
 	Jumps     int // of a wall clock
 	StoodIn   int // copies opened by nodes that stand in
@@ -96,6 +97,7 @@ func (s *Stats) Add(t Stats) {
 	s.Evictions += t.Evictions
 	s.L4 += t.L4
 	s.Given += t.Given
+	s.Apart += t.Apart
 	s.Written += t.Written
 	s.Jumps += t.Jumps
 	s.StoodIn += t.StoodIn
@@ -136,7 +138,8 @@ type World struct {
 	sessionID uint64
 	nodeID    uint64
 	tokens    []*Token
-	budget    bool // a disk may be lost: all that were are refilled
+	dead      opset // of one partition, when all copies were level
+	budget    bool  // a disk may be lost: all that were are refilled
 
 	recording bool
 	recorded  []Event

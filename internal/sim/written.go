@@ -44,8 +44,7 @@ func (w *World) MendWritten(p kv.Partition, rotten []*Node, free []int) {
 				resp, err := w.ask(ctx, name, request)
 				return w.ahead(p, resp), err
 			}
-			h.Give = func(name string, key []byte, o kv.Object) { w.give(n, w.named(name), p, key, o) }
-			h.Pause = func(context.Context) error { w.arriveAll(); w.stream(p); return nil }
+			w.apartFrom(h, n, p)
 			if w.bug == BugHealOnce {
 				h.Give, h.Pause = nil, func(context.Context) error { w.arriveAll(); return nil }
 			}
@@ -68,7 +67,9 @@ func (w *World) arriveOne(i int) {
 	m := w.net[i]
 	w.net = slices.Delete(w.net, i, i+1)
 	w.arrive(m)
-	w.nodes[m.to].Commit()
+	if n := w.nodes[m.to]; n.up {
+		n.Commit()
+	}
 }
 
 // arriveAll lets everything arrive that is on its way.
@@ -76,14 +77,21 @@ func (w *World) arriveAll() {
 	for len(w.net) > 0 {
 		w.arriveOne(0)
 	}
-	w.settle()
+	for _, n := range w.nodes {
+		if n.up {
+			n.Commit()
+			if w.mix.Relaxed {
+				n.Sync()
+			}
+		}
+	}
 }
 
-// stream syncs all from those that are not damaged.
+// stream syncs all owners that are up from those that are not damaged.
 func (w *World) stream(p kv.Partition) {
-	for _, from := range w.owners() {
+	for _, from := range w.nodes {
 		for _, to := range w.owners() {
-			if to != from && !from.shard(p).Unfit() {
+			if to != from && to.up && from.up && from.holds(p) && !from.shard(p).Unfit() {
 				w.Catch(to, from, p)
 			}
 		}
@@ -92,10 +100,14 @@ func (w *World) stream(p kv.Partition) {
 
 // give brings an object of a damaged copy to another.
 func (w *World) give(from, to *Node, p kv.Partition, key []byte, o kv.Object) {
+	if !to.up {
+		return
+	}
 	if w.bug == BugGiveDamaged {
 		o = flipped(o)
 	}
 	w.saw(key, o)
+	w.log("n%d gives n%d k%d: %v", from.index, to.index, w.keyOf(key), dotsOf(o))
 	k := slices.IndexFunc(w.keys, func(x []byte) bool { return bytes.Equal(x, key) })
 	w.must(to.shard(p).Apply(state.Received{Key: bytes.Clone(key), Object: o, Floor: from.shard(p).Status().Floor, From: from.id}, nil))
 	to.planned[k].join(&from.published[k])
