@@ -321,6 +321,7 @@ type wires struct {
 	live  func(from, to string) liveFate
 	call  func(from, to string, t wire.Type) error               // before it is served
 	reply func(from, to string, t wire.Type) error               // after
+	dead  func(from, to string) bool                             // nothing that is sent arrives, and nobody is told
 	lane  func(from, to string, w io.WriteCloser) io.WriteCloser // nil: it cannot be opened
 	rtt   time.Duration                                          // that lanes are told of
 	seen  func(kind string, frame []byte)                        // every frame that is sent; may be nil
@@ -429,6 +430,9 @@ func (e *end) push(to, kind string, fn func(*replica.Replica)) error {
 	if k == nil {
 		return errDown
 	}
+	if e.w.isDead(e.name, to) {
+		return nil
+	}
 	select {
 	case k.queues[to+" "+kind] <- func() { fn(k.ends[to]) }:
 		return nil
@@ -474,6 +478,10 @@ func (e *end) Call(ctx context.Context, name string, request []byte) ([]byte, er
 		return nil, err
 	}
 	e.w.show("call", request)
+	if e.w.isDead(e.name, name) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	before, after := e.w.faults()
 	if err := before(e.name, name, t); err != nil {
 		return nil, err
@@ -496,6 +504,12 @@ func (e *end) Call(ctx context.Context, name string, request []byte) ([]byte, er
 		resp = lie(e.name, name, request, resp)
 	}
 	return resp, err
+}
+
+func (w *wires) isDead(from, to string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dead != nil && w.dead(from, to)
 }
 
 func (w *wires) faults() (before, after func(from, to string, t wire.Type) error) {

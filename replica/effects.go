@@ -112,8 +112,10 @@ func (r *Replica) noteProgress() {
 // last one did not reach.
 func (r *Replica) pingAll() {
 	st := r.state()
+	at := r.cfg.Boottime()
 	frame := r.ping(st.Version)
 	for _, p := range r.remotes() {
+		p.askedAt.CompareAndSwap(0, at)
 		if p.stateDue.Load() {
 			p.stateDue.Store(r.cfg.Peers.SendControl(p.name, st.Append(nil)) != nil)
 		}

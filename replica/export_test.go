@@ -102,3 +102,6 @@ const MaxGivenBytes = maxGivenBytes
 
 // MaxAsks is how often a write asks its policy ahead of the key's lock.
 const MaxAsks = maxAsks
+
+// QuietAfter is for how long a PING may be without an answer until no write is sent.
+const QuietAfter = quietAfter

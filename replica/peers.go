@@ -19,6 +19,7 @@ type remote struct {
 	boot uint32
 
 	pongAt   atomic.Int64 // stamp of the newest PING it answered
+	askedAt  atomic.Int64 // stamp of the oldest PING since, which it has not; 0: none
 	offsetMS atomic.Int64 // its wall clock minus the boot-time clock here, once that is known
 	rttNS    atomic.Int64
 	stateDue atomic.Bool // the last STATE did not get into the queue
@@ -119,6 +120,23 @@ func (r *Replica) remotes() []*remote {
 // fresh reports whether a peer gave a sign of life lately enough to wait for it.
 func (r *Replica) fresh(p *remote) bool {
 	return p != nil && r.cfg.Boottime() < p.pongAt.Load()+core.Fresh
+}
+
+// quietAfter is for how long a PING may be without an answer, beside four round trips,
+// until no write is sent to the peer: longer than a process that is there pauses in the
+// common case.
+const quietAfter = int64(100 * time.Millisecond)
+
+// quiet reports whether a peer may have died: it owes the answer to a PING. What is sent to
+// it now would end as unknown if it has; what waits until it answers, or until others take
+// over, is known not to have been done.
+func (r *Replica) quiet(name string) bool {
+	p := r.remote(name)
+	if p == nil {
+		return false // the call fails, and nothing is sent
+	}
+	asked := p.askedAt.Load()
+	return asked != 0 && r.cfg.Boottime() > asked+quietAfter+4*p.rttNS.Load()
 }
 
 // Peer is what is known of a connected peer.
@@ -233,6 +251,9 @@ func (r *Replica) ponged(p *remote, pong wire.Pong) {
 		return // not an answer to a question of this process, or one from long ago
 	}
 	p.pongAt.Store(max(p.pongAt.Load(), pong.Stamp))
+	if asked := p.askedAt.Load(); asked <= pong.Stamp {
+		p.askedAt.CompareAndSwap(asked, 0)
+	}
 	p.rttNS.Store(now - pong.Stamp)
 	if trip := now - pong.Stamp; trip <= maxClockTrip {
 		p.offsetMS.Store(pong.WallMS - (now-trip/2)/1e6)

@@ -174,6 +174,7 @@ func (r *Replica) route(ctx context.Context, p kv.Partition, req *kv.Request, re
 				settle(resp, err)
 			})
 			return
+		case ok && req.Writes() && r.quiet(target):
 		case ok:
 			resp, err, settled := r.forward(ctx, target, req)
 			if settled {

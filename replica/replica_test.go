@@ -1,11 +1,13 @@
 package replica_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -533,5 +535,41 @@ func TestSplitHeals(t *testing.T) {
 		resp, err := c.do("n1", kv.Request{Op: kv.OpGet, Key: []byte(key), Siblings: true})
 		require.NoError(t, err)
 		require.Len(t, resp.Siblings, 2)
+	})
+}
+
+// A node that has died without a word owes the answer to a PING soon. What was sent to it
+// by then is unknown; later writes are not sent, and done by whoever takes over.
+func TestWritesToANodeThatDiedAreUnknownOnlyUntilItOwesAnAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		key := c.keyFirstAt("n1")
+		c.set("n2", key, "before")
+		c.wires.with(func(w *wires) { w.dead = func(from, to string) bool { return from == "n1" || to == "n1" } })
+		const every, writes = 50 * time.Millisecond, 40
+		outcomes := make([]chan error, writes)
+		var over sync.WaitGroup
+		for i := range outcomes {
+			outcomes[i] = make(chan error, 1)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			over.Add(1)
+			req := &kv.Request{Op: kv.OpSet, Key: []byte(key), Value: fmt.Append(nil, i)}
+			c.nodes["n2"].replica.Start(ctx, req, func(_ *kv.Response, err error) {
+				cancel()
+				outcomes[i] <- err
+				over.Done()
+			})
+			time.Sleep(every)
+		}
+		over.Wait()
+		owes := core.PingEvery + replica.QuietAfter
+		for i, ch := range outcomes {
+			err := <-ch
+			if int64(i)*int64(every) <= owes {
+				continue
+			}
+			require.NoError(t, err, "begun %v after it died", time.Duration(i)*every)
+		}
 	})
 }
