@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -57,12 +58,14 @@ func (h *Healer) differing(ctx context.Context, e core.Heal) ([]string, error) {
 		return nil, errNotLevel
 	}
 	out := slices.Sorted(maps.Keys(keys))
-	if len(out) > wire.MaxHeldKeys { // others the next time: what only moved must not keep the rest out
+	if most := h.heldKeys(); len(out) > most { // others the next time: what only moved must not keep the rest out
 		at := int(h.Salt % uint64(len(out)))
-		out, h.more = append(out[at:], out[:at]...)[:wire.MaxHeldKeys], true
+		out, h.more = append(out[at:], out[:at]...)[:most], true
 	}
 	return out, nil
 }
+
+func (h *Healer) heldKeys() int { return cmp.Or(h.HeldKeys, wire.MaxHeldKeys) }
 
 // unanswered is for an owner that left a question open: it may have what was to be told.
 func (h *Healer) unanswered(name string) {
@@ -164,7 +167,7 @@ func (h *Healer) items(ctx context.Context, name string, ranges []merkle.Range, 
 	if err != nil {
 		return err
 	}
-	h.more = h.more || len(held.Objects) == wire.MaxHeldKeys // there may be others
+	h.more = h.more || len(held.Objects) >= h.heldKeys() // there may be others
 	for _, o := range held.Objects {
 		keys[string(o.Key)] = true
 	}

@@ -142,7 +142,7 @@ func (h *Healer) vouched(ctx context.Context, g *giver, lack []*taker) (sure map
 		case h.ownOnly(o) || g.left[string(key)] || !lacked(o, lack):
 		case !g.all || len(lack) < len(g.takers):
 			g.left[string(key)] = true
-		case len(sure) == wire.MaxHeldKeys:
+		case len(sure) == h.heldKeys():
 			more = true
 		default:
 			for i := range o.Versions {

@@ -37,6 +37,10 @@ type Healer struct {
 	Lies int
 	Lied func(name string, err error)
 
+	// HeldKeys bounds the keys that one HELD asks about, or is answered with; 0: the most
+	// that it may have, wire.MaxHeldKeys.
+	HeldKeys int
+
 	// Give sends an object to another owner, as a replicated write. nil: nothing is given.
 	Give func(name string, key []byte, o kv.Object)
 	// Turn calls fn while no other copy of the node gives; nil: no other does.

@@ -663,6 +663,43 @@ func TestMoreIsLostThanOneAnswerNames(t *testing.T) {
 	})
 }
 
+// A healer that asks about fewer keys at once than a frame has room for asks again.
+func TestHowManyKeysAreAskedAbout(t *testing.T) {
+	for lost, rounds := range map[int]int{2: 1, 3: 2} { // the limit, and one over
+		t.Run(fmt.Sprint(lost), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := filled(t, "n1", "n2", "n3")
+				n3, p := c.nodes["n3"], partOf("k7")
+				var keys []string
+				for i := range lost {
+					keys = append(keys, c.keyIn(p, fmt.Sprint("lost", i)))
+					c.set("n1", keys[i], "v")
+				}
+				c.equal(c.names...)
+				for _, k := range keys {
+					n3.rot(k, "de", lose)
+				}
+				fit := false
+				for range rounds {
+					require.False(t, fit)
+					x := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
+						if q, err := wire.ParseHeld(request); err == nil {
+							require.LessOrEqual(t, len(q.Keys), 2)
+						}
+						return c.nodes[name].replica.Serve(ctx, "n3", request)
+					})
+					x.HeldKeys = 2
+					fit = x.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, All: true, Every: true, Sole: true}).Fit
+				}
+				require.True(t, fit)
+				for _, k := range keys {
+					require.Equal(t, "v", n3.holds(k))
+				}
+			})
+		})
+	}
+}
+
 // An owner that shows a write to this copy alone, and late, does not have another left out.
 func TestNobodyHasAnotherLeftOut(t *testing.T) {
 	for _, owners := range [][]string{{"n1", "n2"}, {"n2", "n1"}} {

@@ -182,15 +182,7 @@ func (a *apart) Attempt() {
 		e.Sole = e.Every
 	}
 	h := w.healer(n, a.p)
-	h.Ask = func(ctx context.Context, name string, request []byte) ([]byte, error) {
-		if !a.back && w.chance(w.mix.WrittenPM/2) {
-			a.write()
-		}
-		if !a.back && w.chance(10) {
-			a.comeAndGo(300, 0)
-		}
-		return w.ask(ctx, name, request)
-	}
+	a.ask(h)
 	w.apartFrom(h, n, a.p)
 	w.attempt(h, n, e)
 	if n.rotten = n.shard(a.p).Unfit(); !n.rotten {

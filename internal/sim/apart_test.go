@@ -28,6 +28,23 @@ func awaySchedules() []schedule {
 			p.Boot(p.c)
 			p.MendAway(p.a)
 		}},
+		{sim.BugOpenIsNothing, sim.RottingApart, "I7", func(p *play) {
+			op := p.put(p.a, sim.Put{Key: 0})
+			p.tell(op, 1)
+			p.tell(op, 2)
+			p.Spoil(p.a, 0, sim.RotObjectLost)
+			p.MendAway(p.a)
+		}},
+		{sim.BugMoreForgotten, sim.RottingApart, "I7", func(p *play) {
+			for key := range 2 {
+				op := p.put(p.a, sim.Put{Key: key})
+				p.tell(op, 1)
+				p.tell(op, 2)
+			}
+			p.Spoil(p.a, 0, sim.RotObjectLost)
+			p.Spoil(p.a, 1, sim.RotObjectLost)
+			p.MendAway(p.a)
+		}},
 		{sim.BugGivePart, withoutMemory, "I7", func(p *play) {
 			p.put(p.a, sim.Put{Key: 0})
 			p.KeepLevel()

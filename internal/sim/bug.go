@@ -35,6 +35,8 @@ const (
 	BugGiveDamaged      Bug = "a damaged copy gives what does not verify"
 	BugAwayForgotten    Bug = "what an owner that is away holds counts as lost"
 	BugStandInForgotten Bug = "what a stand-in that is away holds counts as lost"
+	BugOpenIsNothing    Bug = "a question that an owner leaves open counts as answered with nothing"
+	BugMoreForgotten    Bug = "what an answer has no room to name counts as not there"
 	BugGivePart         Bug = "a damaged copy gives a key of which it lost a part"
 	BugSeqForgotten     Bug = "the actor of a dropped copy is kept and counts anew"
 	BugSeqKept          Bug = "the actor of a dropped copy is kept and counts on"

@@ -46,6 +46,8 @@ func plants() []plant {
 		{sim.BugGiveDamaged, sim.RottingWritten},
 		{sim.BugAwayForgotten, sim.RottingApart},
 		{sim.BugStandInForgotten, standInsGo},
+		{sim.BugOpenIsNothing, leftOpen},
+		{sim.BugMoreForgotten, sim.RottingApart},
 		{sim.BugSeqForgotten, comeBacks},
 		{sim.BugSeqKept, comeBacks},
 		{sim.BugCheckThenDrop, dropsAndWrites},
@@ -74,6 +76,13 @@ func plants() []plant {
 func standInsGo() sim.Mix {
 	m := sim.RottingApart()
 	m.Crash, m.Barrier = 1, 60
+	return m
+}
+
+// leftOpen has owners that seldom answer twice.
+func leftOpen() sim.Mix {
+	m := sim.RottingApart()
+	m.OpenPM, m.WrittenPM, m.Barrier = 400, 0, 20
 	return m
 }
 

@@ -36,6 +36,9 @@ type Mix struct {
 	WrittenPM int
 	// ApartPM is of those: owners and stand-ins are away while it is healed.
 	ApartPM int
+	// OpenPM is of the questions that owners are asked then who have answered one: they
+	// are left open. FewNamesPM is of attempts: answers have room for one key.
+	OpenPM, FewNamesPM int
 
 	MaxSessions int
 	Relaxed     bool // durability: publish first, sync later
@@ -123,6 +126,7 @@ func RottingWritten() Mix {
 func RottingApart() Mix {
 	m := RottingWritten()
 	m.Name, m.ApartPM, m.WrittenPM, m.StandIns, m.System = "apart", 1000, 300, maxStandIns, false
+	m.OpenPM, m.FewNamesPM = 40, 400
 	return m
 }
 

@@ -93,7 +93,7 @@ func TestACounterAtZeroIsTold(t *testing.T) {
 	t.Parallel()
 	var s sim.Stats
 	require.Subset(t, never(s), []string{
-		"Siblings", "Merged", "Below", "L3", "L4", "Given", "Apart", "Written", "Resumed", "Torn", "Collected", "Reaps", "Evictions", "Sealed", "Late", "StoodIn", "HandedOff", "Adopted",
+		"Siblings", "Merged", "Below", "L3", "L4", "Given", "Apart", "Unnamed", "Written", "Resumed", "Torn", "Collected", "Reaps", "Evictions", "Sealed", "Late", "StoodIn", "HandedOff", "Adopted",
 	})
 	for _, mode := range sim.Modes() {
 		for _, name := range []string{"StoodIn", "HandedOff", "Dropped", "Collected", "Sealed", "ByLead", "Favours", "Lives"} {

@@ -62,6 +62,7 @@ type Stats struct {
 	L4        int // copies that rotted, and were healed
 	Given     int // objects that a damaged copy gave
 	Apart     int // copies that were healed while an owner was away
+	Unnamed   int // answers that had no room for all keys that were asked for
 	Written   int // copies that were healed while others wrote
 	Jumps     int // of a wall clock
 	StoodIn   int // copies opened by nodes that stand in
@@ -98,6 +99,7 @@ func (s *Stats) Add(t Stats) {
 	s.L4 += t.L4
 	s.Given += t.Given
 	s.Apart += t.Apart
+	s.Unnamed += t.Unnamed
 	s.Written += t.Written
 	s.Jumps += t.Jumps
 	s.StoodIn += t.StoodIn
