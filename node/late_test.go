@@ -15,18 +15,29 @@ import (
 	"edged.dev/edged/node"
 )
 
+// lateNode is a node whose disk a test may hold, and which must not end for it.
+func lateNode(t *testing.T) (*life, *fault.Set) {
+	t.Helper()
+	l := newLab(t, "n1")
+	opts := node.Options{Exit: func(code int) { t.Errorf("the process would end with %d", code) }, Fault: &fault.Set{}}
+	return l.startWith(l.config("n1"), opts).ready(), opts.Fault
+}
+
+func dialRESP(t *testing.T, n *life) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.ports.RESP)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return conn, bufio.NewReader(conn)
+}
+
 // TestWhileTheDiskSyncsNoDoorKeepsAClientWaiting: a write whose sync takes longer than
 // its deadline is answered by it, that nobody knows, at either door; and it takes effect
 // once the disk is back.
 func TestWhileTheDiskSyncsNoDoorKeepsAClientWaiting(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, "n1")
-	opts := node.Options{Exit: func(code int) { t.Errorf("the process would end with %d", code) }, Fault: &fault.Set{}}
-	n1 := l.startWith(l.config("n1"), opts).ready()
-	conn, err := net.Dial("tcp", n1.ports.RESP)
-	require.NoError(t, err)
-	defer conn.Close()
-	replies := bufio.NewReader(conn)
+	n1, faults := lateNode(t)
+	conn, replies := dialRESP(t, n1)
 	ask := func(commands string) {
 		_, err := conn.Write([]byte(commands))
 		require.NoError(t, err)
@@ -37,7 +48,7 @@ func TestWhileTheDiskSyncsNoDoorKeepsAClientWaiting(t *testing.T) {
 		require.NoError(t, err)
 		require.Regexp(t, want, got)
 	}
-	reached, release := opts.Fault.Hold("cache.commit") // which ends with a sync
+	reached, release := faults.Hold("cache.commit") // which ends with a sync
 	defer release()
 	ask("SET a 1\r\nPING\r\nINCR n\r\n")
 	<-reached
@@ -61,29 +72,21 @@ func TestWhileTheDiskSyncsNoDoorKeepsAClientWaiting(t *testing.T) {
 // answered by its deadline like any other.
 func TestAFullQueueKeepsNoClientWaiting(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, "n1")
-	opts := node.Options{Exit: func(code int) { t.Errorf("the process would end with %d", code) }, Fault: &fault.Set{}}
-	n1 := l.startWith(l.config("n1"), opts).ready()
-	dial := func() (net.Conn, *bufio.Reader) {
-		conn, err := net.Dial("tcp", n1.ports.RESP)
-		require.NoError(t, err)
-		t.Cleanup(func() { conn.Close() })
-		return conn, bufio.NewReader(conn)
-	}
-	reached, release := opts.Fault.Hold("cache.commit")
+	n1, faults := lateNode(t)
+	reached, release := faults.Hold("cache.commit")
 	defer release()
-	first, _ := dial()
+	first, _ := dialRESP(t, n1)
 	_, err := first.Write([]byte("SET a 1\r\n"))
 	require.NoError(t, err)
 	<-reached
 	value := strings.Repeat("v", 1<<20)
 	for i := range 36 {
-		conn, _ := dial()
+		conn, _ := dialRESP(t, n1)
 		_, err := fmt.Fprintf(conn, "*3\r\n$3\r\nSET\r\n$4\r\nb%03d\r\n$%d\r\n%s\r\n", i, len(value), value)
 		require.NoError(t, err)
 	}
 	for range 10 { // until the queue is full: what is in it before is unknown at its deadline
-		conn, replies := dial()
+		conn, replies := dialRESP(t, n1)
 		began := time.Now()
 		_, err = conn.Write([]byte("SET c 1\r\n"))
 		require.NoError(t, err)

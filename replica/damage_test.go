@@ -85,6 +85,15 @@ func (c *cluster) isolated(name string, p kv.Partition) {
 	c.wait("isolated", func() bool { return c.part(name, p).State == kv.Isolated })
 }
 
+// ackedWithout has n1 and n3 acknowledge a value of a key, "acked", that the third, which
+// is cut off, has not seen.
+func (c *cluster) ackedWithout(third, key string) {
+	c.t.Helper()
+	c.isolate(third, partOf(key))
+	c.set("n1", key, "acked")
+	c.wait("n3 has it", func() bool { return c.nodes["n3"].holds(key) == "acked" })
+}
+
 // rot changes the records of a store behind its copy's back: fn gets each record of
 // the kinds given that is about a key, and returns what becomes of it, nil: it goes.
 func (m *member) rot(key string, kinds string, fn func(kind byte, value []byte) []byte) {

@@ -15,7 +15,6 @@ import (
 
 	"edged.dev/edged/cache"
 	"edged.dev/edged/internal/kv"
-	"edged.dev/edged/partition/state"
 	"edged.dev/edged/replica"
 	"edged.dev/edged/replica/core"
 	"edged.dev/edged/transport/wire"
@@ -128,12 +127,8 @@ func TestADamagedCopyGivesNoKeyOfWhichItLostAPart(t *testing.T) {
 		require.NotNil(t, at)
 		c.set("n1", key, "theirs")
 		c.wait("n2 has it", func() bool { return c.nodes["n2"].holds(key) == "theirs" })
-		o, base, err := c.nodes["n1"].set.Shard(p).Read([]byte(key))
-		require.NoError(t, err)
-		done := make(chan struct{})
-		require.NoError(t, n3.set.Shard(p).Apply(state.Received{Key: []byte(key), Object: o.Filled(base), From: c.nodes["n1"].id}, func() { close(done) }))
-		<-done
-		o, _, err = n3.set.Shard(p).Read([]byte(key))
+		n3.take(c.nodes["n1"], key)
+		o, _, err := n3.set.Shard(p).Read([]byte(key))
 		require.NoError(t, err)
 		require.Len(t, o.Versions, 2)
 		var b cache.Batch // the directory as it was before; the version itself is there
@@ -195,10 +190,7 @@ func (c *cluster) givenBy(p kv.Partition) (rounds []int) {
 	h.Give = func(name string, key []byte, o kv.Object) {
 		require.Equal(c.t, "n1", name)
 		given += len(key) + o.Bytes()
-		done := make(chan struct{})
-		got := state.Received{Key: bytes.Clone(key), Object: o, From: c.nodes["n3"].id}
-		require.NoError(c.t, c.nodes["n1"].set.Shard(p).Apply(got, func() { close(done) }))
-		<-done
+		c.nodes["n1"].apply(c.nodes["n3"].id, string(key), o)
 	}
 	h.Pause = func(context.Context) error {
 		if rounds = append(rounds, given); len(rounds) > 9 {
@@ -238,9 +230,7 @@ func TestHowMuchIsGivenBetweenTwoPauses(t *testing.T) {
 						d := kv.Dot{Actor: kv.Actor{Node: 9, Boot: 1, Rand: 1}, Seq: seq} // of one that is gone
 						o.Versions = append(o.Versions, kv.Version{Dot: d, HLC: kv.HLC(seq), Value: make([]byte, min(left, kv.MaxValueBytes))})
 					}
-					done := make(chan struct{})
-					require.NoError(t, n3.set.Shard(p).Apply(state.Received{Key: []byte(key), Object: o, From: n3.id}, func() { close(done) }))
-					<-done
+					n3.apply(n3.id, key, o)
 					total += size
 				}
 				n3.rot("k7", "de", lose)
@@ -314,15 +304,9 @@ func TestAPartOfAKeyIsNotPutRightByWhoHasNotSeenTheRest(t *testing.T) {
 				c := filled(t, "n1", "n2", "n3")
 				n2, n3, p := c.nodes["n2"], c.nodes["n3"], partOf("k7")
 				key := c.keyIn(p, "both")
-				c.isolate("n2", p)
-				c.set("n1", key, "acked")
-				c.wait("n3 has it", func() bool { return n3.holds(key) == "acked" })
+				c.ackedWithout("n2", key)
 				c.set("n2", key, "beside")
-				o, base, err := n2.set.Shard(p).Read([]byte(key))
-				require.NoError(t, err)
-				done := make(chan struct{})
-				require.NoError(t, n3.set.Shard(p).Apply(state.Received{Key: []byte(key), Object: o.Filled(base), From: n2.id}, func() { close(done) }))
-				<-done
+				n3.take(n2, key)
 				n3.rot(key, kinds, lose)
 				x := c.healer(c.ask(lie{}))
 				x.Pause = func(context.Context) error { return nil }
@@ -352,27 +336,18 @@ func TestADamagedCopyGivesNothingThatIsDeadByWhatItLost(t *testing.T) {
 				c := filled(t, "n1", "n2", "n3")
 				n1, n2, n3, p := c.nodes["n1"], c.nodes["n2"], c.nodes["n3"], partOf("k7")
 				key := c.keyIn(p, "both")
-				c.isolate("n2", p)
-				c.set("n1", key, "acked")
-				c.wait("n3 has it", func() bool { return n3.holds(key) == "acked" })
+				c.ackedWithout("n2", key)
 				c.set("n2", key, "beside") // it has not seen the other
 				n3.rot(key, "de", lose)
 				c.finds("n3", p)
 				c.wires.disconnect("n1", "n3")
-				apply := func(n *member, from kv.NodeID, key []byte, o kv.Object) {
-					done := make(chan struct{})
-					require.NoError(t, n.set.Shard(p).Apply(state.Received{Key: bytes.Clone(key), Object: o, From: from}, func() { close(done) }))
-					<-done
-				}
-				o, base, err := n2.set.Shard(p).Read([]byte(key))
-				require.NoError(t, err)
-				apply(n3, n2.id, []byte(key), o.Filled(base))
+				n3.take(n2, key)
 				before, _, err := n1.set.Shard(p).Read([]byte(key))
 				require.NoError(t, err)
 				h := c.healer(func(ctx context.Context, name string, request []byte) ([]byte, error) {
 					return c.nodes[name].replica.Serve(ctx, "n3", request)
 				})
-				h.Give = func(name string, key []byte, o kv.Object) { apply(c.nodes[name], n3.id, key, o) }
+				h.Give = func(name string, key []byte, o kv.Object) { c.nodes[name].apply(n3.id, string(key), o) }
 				h.Pause = func(context.Context) error { return nil }
 				out := h.Heal(t.Context(), core.Heal{Partition: p, Owners: []string{"n1", "n2"}, Every: true, Sole: sole})
 				after, _, err := n1.set.Shard(p).Read([]byte(key))

@@ -57,20 +57,28 @@ func (c *cluster) part(name string, p kv.Partition) core.Part {
 	return x
 }
 
+// stoodFor has two of three owners down, and a write, "new", acknowledged by the first and
+// a stand-in.
+func stoodFor(t *testing.T) (c *cluster, key string, owners []string, next string) {
+	t.Helper()
+	c, key, owners, next = fiveNodes(t)
+	c.set(owners[0], key, "old")
+	c.levelAt(partOf(key), owners...)
+	for _, name := range owners[1:] {
+		c.nodes[name].kill()
+	}
+	c.wait("alone", func() bool { return slices.Equal(c.part(owners[0], partOf(key)).StandIns, []string{next}) })
+	resp := c.set(owners[0], key, "new")
+	require.Equal(t, []int{1, 1, 3}, []int{resp.Copies, resp.StandIns, resp.Wanted})
+	return c, key, owners, next
+}
+
 // TestAStandInTakesWhatItsOwnersCannot has two of three owners down, a write
 // acknowledged by one of them and a stand-in, and the disk of that one lost.
 func TestAStandInTakesWhatItsOwnersCannot(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		c, key, owners, next := fiveNodes(t)
-		first, away := owners[0], owners[1:]
-		c.set(first, key, "old")
-		c.levelAt(partOf(key), owners...)
-		for _, name := range away {
-			c.nodes[name].kill()
-		}
-		c.wait("alone", func() bool { return slices.Equal(c.part(first, partOf(key)).StandIns, []string{next}) })
-		resp := c.set(first, key, "new")
-		require.Equal(t, []int{1, 1, 3}, []int{resp.Copies, resp.StandIns, resp.Wanted})
+		c, key, owners, next := stoodFor(t)
+		first := owners[0]
 		require.True(t, c.holdsCopy(next, partOf(key)))
 		require.True(t, c.part(next, partOf(key)).Held)
 		require.Equal(t, kv.Cold, c.part(next, partOf(key)).State)
@@ -379,16 +387,8 @@ func TestAQuarantinedStandInKeepsWhatNoOwnerHas(t *testing.T) {
 // whoever is back first.
 func TestWhatAStandInAloneHasIsNotLostOnRecord(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		c, key, owners, next := fiveNodes(t)
+		c, key, owners, next := stoodFor(t)
 		first, away := owners[0], owners[1:]
-		c.set(first, key, "old")
-		c.levelAt(partOf(key), owners...)
-		for _, name := range away {
-			c.nodes[name].kill()
-		}
-		c.wait("alone", func() bool { return slices.Equal(c.part(first, partOf(key)).StandIns, []string{next}) })
-		resp := c.set(first, key, "new")
-		require.Equal(t, []int{1, 1, 3}, []int{resp.Copies, resp.StandIns, resp.Wanted})
 		c.nodes[next].kill()
 		c.nodes[first].rot(key, "de", lose)
 		c.finds(first, partOf(key))

@@ -326,23 +326,21 @@ func TestWhatAnOwnerThatIsAwayHoldsIsNotVotedOut(t *testing.T) {
 		n1, n3 := c.nodes["n1"], c.nodes["n3"]
 		p := partOf("k7")
 		key := c.keyIn(p, "acked")
-		c.isolate("n2", p)
-		c.set("n1", key, "v")
-		c.wait("n3 has it", func() bool { return n3.holds(key) == "v" })
+		c.ackedWithout("n2", key)
 		n1.kill()
 		n3.rot(key, "de", lose)
 		c.finds("n3", p)
 		c.wires.connect("n2", "n3")
 		time.Sleep(5 * time.Minute) // virtual; n1 is away
 		n1.start()
-		require.Equal(t, "v", n1.holds(key))
+		require.Equal(t, "acked", n1.holds(key))
 		c.wires.connect("n1", "n2")
 		c.wires.connect("n1", "n3")
 		c.wait("all live", func() bool { return c.isLive(c.names...) })
 		c.equal(c.names...)
 		time.Sleep(5 * time.Minute)
 		for _, n := range c.names {
-			require.Equal(t, "v", c.nodes[n].holds(key), n)
+			require.Equal(t, "acked", c.nodes[n].holds(key), n)
 		}
 	})
 }
@@ -529,9 +527,7 @@ func TestWhatAnOwnerThatIsLeftOutHoldsIsNotVotedOut(t *testing.T) {
 				c := filled(t, "n1", "n2", "n3")
 				n1, n3, p := c.nodes["n1"], c.nodes["n3"], partOf("k7")
 				key := c.keyIn(p, "acked")
-				c.isolate("n2", p)
-				c.set("n1", key, "v")
-				c.wait("n3 has it", func() bool { return n3.holds(key) == "v" })
+				c.ackedWithout("n2", key)
 				n3.rot(key, "de", lose)
 				heal := func(l lie, all bool) core.Healed {
 					x := c.healer(c.ask(l))
@@ -543,8 +539,8 @@ func TestWhatAnOwnerThatIsLeftOutHoldsIsNotVotedOut(t *testing.T) {
 				require.True(t, n3.set.Shard(p).Unfit(), "it knows that it lost something")
 				out = heal(lie{}, false)
 				require.True(t, out.Fit, "%+v", out)
-				require.Equal(t, "v", n3.holds(key))
-				require.Equal(t, "v", n1.holds(key))
+				require.Equal(t, "acked", n3.holds(key))
+				require.Equal(t, "acked", n1.holds(key))
 			})
 		})
 	}
@@ -592,9 +588,7 @@ func TestWhatAnOwnerThatAnswersInPartHoldsIsNotVotedOut(t *testing.T) {
 		c := filled(t, "n1", "n2", "n3")
 		n1, n3, p := c.nodes["n1"], c.nodes["n3"], partOf("k7")
 		key := c.keyIn(p, "acked")
-		c.isolate("n2", p)
-		c.set("n1", key, "v")
-		c.wait("n3 has it", func() bool { return n3.holds(key) == "v" })
+		c.ackedWithout("n2", key)
 		n3.rot(key, "de", lose)
 		x := c.healer(c.ask(lie{tree: func(_ wire.Tree, a *wire.TreeAck) { a.Code = wire.TreeMoved }}))
 		x.Pause = func(context.Context) error { return nil }
@@ -609,7 +603,7 @@ func TestWhatAnOwnerThatAnswersInPartHoldsIsNotVotedOut(t *testing.T) {
 		c.wires.connect("n1", "n3")
 		time.Sleep(5 * time.Minute)
 		c.wait("all have it", func() bool {
-			return !slices.ContainsFunc(c.names, func(n string) bool { return c.nodes[n].holds(key) != "v" })
+			return !slices.ContainsFunc(c.names, func(n string) bool { return c.nodes[n].holds(key) != "acked" })
 		})
 	})
 }
