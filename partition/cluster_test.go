@@ -58,7 +58,18 @@ func (n *node) crash() {
 	n.open()
 }
 
+// commit commits and publishes what is planned; unless durability is relaxed, all of it
+// is on stable storage then, what sessions brought included.
 func (n *node) commit() {
+	n.t.Helper()
+	n.commitAhead()
+	if !n.relaxed {
+		require.NoError(n.t, n.set.Committer().SyncApplied())
+	}
+}
+
+// commitAhead is commit without the sync of what may be published ahead of it.
+func (n *node) commitAhead() {
 	n.t.Helper()
 	for {
 		done, err := n.set.Committer().CommitGroup()

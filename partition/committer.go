@@ -29,6 +29,7 @@ type op struct {
 	batch   cache.Batch // everything else
 	done    func()
 	logged  func()                     // ahead of done: it outlives the process, and not the machine yet
+	repair  bool                       // it is with its donor: it is published ahead of the next sync
 	wrote   func(*state.Change, error) // of a write, instead of done
 }
 
@@ -50,9 +51,6 @@ func (c *Committer) newOp(s *Shard, ch *state.Change) *op {
 
 // settle calls whoever waits for the op, and keeps it for the next change.
 func (c *Committer) settle(o *op) {
-	if o.logged != nil { // there was no sync to be ahead of
-		o.logged()
-	}
 	switch {
 	case o.wrote != nil:
 		o.wrote(o.change, nil)
@@ -64,7 +62,7 @@ func (c *Committer) settle(o *op) {
 	}
 	o.batch.Reset()
 	o.entries.Reset()
-	o.shard, o.change, o.done, o.logged, o.wrote = nil, nil, nil, nil, nil
+	o.shard, o.change, o.done, o.logged, o.wrote, o.repair = nil, nil, nil, nil, nil, false
 	c.used.Put(o)
 }
 
@@ -198,15 +196,14 @@ func (c *Committer) CommitGroup() (int, error) {
 		c.stage(&shares[i])
 	}
 	c.actors.record(&c.batch) // the copy records may have brought new ones
-	if c.batch.Len() > 0 {
-		if err := c.write(group); err != nil {
-			return 0, fmt.Errorf("commit group: %w", err)
-		}
+	synced, err := c.write(group)
+	if err != nil {
+		return 0, fmt.Errorf("commit group: %w", err)
 	}
 	system := false
 	for i := range shares {
 		sh := &shares[i]
-		sh.shard.publish(sh.next, sh.changes, c)
+		sh.shard.publish(sh.next, sh.changes, c, synced)
 		system = system || sh.shard.id == kv.System
 	}
 	c.finish()
@@ -221,12 +218,19 @@ func (c *Committer) CommitGroup() (int, error) {
 	return n, nil
 }
 
-// write writes the group's batch. Where somebody waits for changes to be in the log, the
-// sync comes behind that.
-func (c *Committer) write(group []*op) error {
-	waited := c.sync && slices.ContainsFunc(group, func(o *op) bool { return o.logged != nil })
-	if err := c.store.Commit(&c.batch, c.sync && !waited); err != nil || !waited {
-		return err
+// write writes the group's batch, and reports whether all of it is on stable storage,
+// as a group is that has more than repairs in it. What sessions bring needs no sync of
+// its own: the donor has it, and no clock claims it before SyncApplied. A sync a group
+// kept the store from the next one for a quarter of the time in which a node caught up.
+func (c *Committer) write(group []*op) (synced bool, err error) {
+	synced = c.sync && slices.ContainsFunc(group, func(o *op) bool { return !o.repair })
+	ahead := synced && slices.ContainsFunc(group, func(o *op) bool { return o.logged != nil })
+	if c.batch.Len() > 0 {
+		if err := c.store.Commit(&c.batch, synced && !ahead); err != nil {
+			return false, err
+		}
+	} else { // what it leans on may be a repair
+		ahead = ahead || synced && c.owes()
 	}
 	for _, o := range group {
 		if o.logged != nil {
@@ -234,7 +238,10 @@ func (c *Committer) write(group []*op) error {
 			o.logged = nil
 		}
 	}
-	return c.store.Sync()
+	if ahead {
+		return synced, c.store.Sync()
+	}
+	return synced, nil
 }
 
 // stage fixes what is published of a shard, and appends its copy record.
@@ -327,6 +334,13 @@ func (c *Committer) finish() {
 	c.finished++
 }
 
+// owes reports whether something is published that is not on stable storage.
+func (c *Committer) owes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.unsynced) > 0
+}
+
 // owesSync notes that what a shard publishes is not on stable storage. The caller holds
 // the shard's mu: whoever sees the clock that is published finds it noted, and a
 // SyncApplied that takes the note finds that clock.
@@ -350,8 +364,8 @@ func (c *Committer) published(generation uint64) bool {
 	return c.finished >= generation
 }
 
-// SyncApplied makes what was published under relaxed durability durable, and
-// with that its clocks fit to leave the node (R4). One call waits for another:
+// SyncApplied makes what was published ahead of a sync durable (all under relaxed
+// durability, else what sessions bring), and with that its clocks fit to leave the node (R4). One call waits for another:
 // the shards that the other took are durable only when it is done.
 func (c *Committer) SyncApplied() error {
 	c.syncs <- struct{}{}
@@ -366,10 +380,10 @@ func (c *Committer) SyncApplied() error {
 	if len(shards) == 0 {
 		return nil
 	}
-	clocks := make([]kv.Clock, len(shards))
+	points := make([]state.Point, len(shards))
 	for i, s := range shards {
 		s.mu.Lock()
-		clocks[i] = s.copy.Now().Clock // never changed once it is published
+		points[i] = s.copy.Point()
 		s.mu.Unlock()
 	}
 	if err := c.store.Sync(); err != nil {
@@ -377,7 +391,7 @@ func (c *Committer) SyncApplied() error {
 	}
 	for i, s := range shards {
 		s.mu.Lock()
-		s.copy.Sync(clocks[i])
+		s.copy.Sync(points[i])
 		s.mu.Unlock()
 	}
 	return nil

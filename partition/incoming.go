@@ -109,7 +109,7 @@ func (in *Incoming) End(clock kv.Clock, floor kv.VV, done func()) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.plannedLocked(s.copy.PlanEnd(in.in, clock, floor, suspects))
-	if o.done = done; in.in.WentBoth() {
+	if o.done, o.repair = done, true; in.in.WentBoth() {
 		s.levelLocked(o)
 	}
 	s.set.committer.enqueue(o)

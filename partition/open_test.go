@@ -160,7 +160,7 @@ func TestSyncAppliedReturnsWhenItIsDurable(t *testing.T) {
 			Store: store, Partitions: 1, DigestKey: digestKey(), Boot: 1, Node: 1, Rand: func() uint32 { return 1 },
 		})
 		require.NoError(t, err)
-		n := &node{t: t, id: 1, set: set, Shard: set.Add(part)}
+		n := &node{t: t, id: 1, set: set, Shard: set.Add(part), relaxed: true}
 		n.put("k", "v")
 		require.False(t, covers(n, n.Actor(), 1), "published is not durable (R4)")
 
@@ -174,38 +174,5 @@ func TestSyncAppliedReturnsWhenItIsDurable(t *testing.T) {
 		require.NoError(t, <-done)
 		require.NoError(t, <-done)
 		require.True(t, covers(n, n.Actor(), 1))
-	})
-}
-
-// What a session brings is told to be in the log before it is on the disk, so that more
-// may come meanwhile, and is published only then.
-func TestASessionHearsOfTheLogBeforeTheDisk(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		store := &slowSync{sim.NewStore(), make(chan struct{})}
-		set, err := partition.Open(partition.Config{
-			Store: store, Partitions: 1, DigestKey: digestKey(), Sync: true, Boot: 1, Node: 1, Rand: func() uint32 { return 1 },
-		})
-		require.NoError(t, err)
-		sh := set.Add(part)
-		in, _ := sh.Begin(7, 2)
-		var told []string
-		dot := kv.Dot{Actor: kv.Actor{Node: 2, Boot: 1, Rand: 1}, Seq: 1}
-		object := kv.Object{Versions: []kv.Version{{Dot: dot, Value: []byte("v")}}, Ctx: kv.VV{dot}}
-		b := partition.Batch{Base: kv.VV{dot}, Logged: func() { told = append(told, "logged") }}
-		require.NoError(t, in.Apply([]byte("k"), object, b, func() { told = append(told, "done") }))
-		require.Empty(t, told)
-		committed := make(chan error, 1)
-		go func() {
-			_, err := set.Committer().CommitGroup()
-			committed <- err
-		}()
-		synctest.Wait()
-		require.Equal(t, []string{"logged"}, told)
-		require.Zero(t, sh.Status().Digest.Count, "it is not published")
-		close(store.leave)
-		require.NoError(t, <-committed)
-		require.Equal(t, []string{"logged", "done"}, told)
-		require.EqualValues(t, 1, sh.Status().Digest.Count)
 	})
 }

@@ -56,7 +56,7 @@ type Set struct {
 	warm        warmSet
 }
 
-// syncEvery is how long the clocks of relaxed writes may lag behind the data.
+// syncEvery is how long clocks may lag behind data that was published ahead of a sync.
 const syncEvery = 50 * time.Millisecond
 
 // Open reads the records of all copies; its time does not depend on how many
@@ -333,12 +333,9 @@ func (s *Set) Partitions() []kv.Partition {
 // steps it instead.
 func (s *Set) Committer() *Committer { return s.committer }
 
-// Run commits until ctx ends and everything planned is committed. Under relaxed
-// durability it also syncs, every 50 ms while there is something to sync.
+// Run commits until ctx ends and everything planned is committed. It also syncs what
+// was published ahead of that, every 50 ms while there is something to sync.
 func (s *Set) Run(ctx context.Context) error {
-	if s.cfg.Sync {
-		return s.committer.Run(ctx)
-	}
 	done := make(chan error, 1)
 	go func() { done <- s.committer.Run(ctx) }()
 	tick := time.NewTicker(syncEvery)

@@ -288,7 +288,7 @@ func (s *Shard) join(r state.Received, hash uint64, cur state.Entry, logged, don
 		return fmt.Errorf("apply to partition %d: %w", s.id, ErrSealed)
 	}
 	o := s.plannedLocked(s.copy.PlanApply(r, cur))
-	o.logged, o.done = logged, done
+	o.logged, o.done, o.repair = logged, done, r.In != nil
 	s.set.committer.enqueue(o)
 	return nil
 }
@@ -351,19 +351,20 @@ func (s *Shard) newPlannedLocked(e state.Entry) *planned {
 // sessionRecord is the kind of the records of unfinished sessions.
 const sessionRecord = 'P'
 
-// publish makes a committed group visible; the committer calls it.
-func (s *Shard) publish(next state.Published, changes []*state.Change, c *Committer) {
+// publish makes a committed group visible; the committer calls it. synced says that all
+// that was committed so far is on stable storage.
+func (s *Shard) publish(next state.Published, changes []*state.Change, c *Committer, synced bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changes.Add(1)
-	s.copy.Publish(next, changes, c.sync)
+	s.copy.Publish(next, changes, synced)
 	s.keepWarmLocked(changes)
 	for _, ch := range changes {
 		for i := range ch.Keys {
 			s.publishKeyLocked(&ch.Keys[i])
 		}
 	}
-	if !c.sync {
+	if !synced {
 		c.owesSync(s)
 	}
 }

@@ -31,7 +31,8 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 	h.Orders, h.Planned = r.ordersOf(h.Wants)
 	h.AsksHeat = r.plans.asks.Load() // who has no policy leaves the order to its donors
 	peer := r.remote(e.Name)
-	if peer == nil {
+	// What a session brought that was cut is not asked for again.
+	if peer == nil || r.cfg.Set.Committer().SyncApplied() != nil {
 		r.step(core.HelloAnswered{Name: e.Name, Session: e.Session, Wants: e.Wants, Failed: true, AskAt: at})
 		return
 	}
@@ -55,12 +56,7 @@ func (r *Replica) hello(ctx context.Context, e core.SendHello) {
 		}
 		h.Copies = append(h.Copies, c)
 	}
-	pl.wants = h.Wants
-	for _, o := range h.Orders {
-		if o.MaxBytes > 0 {
-			pl.some = append(pl.some, o.Partition)
-		}
-	}
+	pl.asks(&h)
 	r.sessions.add(pl)
 	if len(pl.in) > 0 {
 		r.guardBegins()
@@ -198,14 +194,20 @@ func (r *Replica) tellEnds() {
 	}
 }
 
-// whenSynced calls fn once what is published is on stable storage. Under relaxed
-// durability a session's end is told only then: asked before, its clock would not
-// have grown yet, and the same objects would be fetched again.
-func (r *Replica) whenSynced(fn func()) {
-	if !r.cfg.Relaxed {
-		fn()
-		return
+// asks notes what a HELLO asks for.
+func (p *pull) asks(h *wire.Hello) {
+	p.wants = h.Wants
+	for _, o := range h.Orders {
+		if o.MaxBytes > 0 {
+			p.some = append(p.some, o.Partition)
+		}
 	}
+}
+
+// whenSynced calls fn once what is published is on stable storage. A session's end is
+// told only then: asked before, its clock would not have grown yet, and the same objects
+// would be fetched again.
+func (r *Replica) whenSynced(fn func()) {
 	r.sessions.mu.Lock()
 	r.sessions.unsynced = append(r.sessions.unsynced, fn)
 	first := !r.sessions.syncing

@@ -37,7 +37,7 @@ type sessions struct {
 	windows  map[laneKey]*window
 	ends     []partEnd // published, and not told to the machine
 	telling  bool      // somebody sees to them
-	unsynced []func()  // ends that wait for stable storage, under relaxed durability
+	unsynced []func()  // ends that wait for stable storage
 	syncing  bool      // somebody sees to them
 }
 

@@ -117,6 +117,12 @@ func sessionSchedules() []schedule {
 			p.Catch(p.b, p.a, 0)
 			p.reboot(p.a)
 		}},
+		{sim.BugUnsyncedEnd, sim.Stock, "R4", func(p *play) { // of what a session brought
+			p.put(p.c, sim.Put{Key: 0})
+			p.steps(p.Begin(p.a, p.c, 0), p.a, 8)
+			p.Catch(p.b, p.a, 0)
+			p.reboot(p.a)
+		}},
 		{sim.BugOldKnowledge, sim.Stock, "I7", func(p *play) {
 			p.tell(p.put(p.a, sim.Put{Key: 0}), 1)
 			p.Catch(p.b, p.a, 0)
@@ -182,6 +188,7 @@ func otherSchedules() []schedule {
 			p.put(p.a, sim.Put{Key: 1})
 			s := p.Begin(p.b, p.a, 0)
 			p.steps(s, p.b, 2)
+			p.b.Sync()
 			p.reboot(p.b)
 			p.tell(x, 1)
 		}},

@@ -68,9 +68,7 @@ func (w *World) settle() {
 		if !n.up { // it died in this commit
 			w.Boot(n)
 		}
-		if w.mix.Relaxed {
-			n.Sync()
-		}
+		n.Sync()
 	}
 }
 
@@ -109,9 +107,7 @@ func (w *World) Catch(to, from *Node, p kv.Partition) {
 		}
 		to.Commit()
 		if s.done {
-			if w.mix.Relaxed {
-				to.Sync()
-			}
+			to.Sync()
 			return
 		}
 		if !more {

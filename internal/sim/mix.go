@@ -50,7 +50,7 @@ type Mix struct {
 func Stock() Mix {
 	return Mix{
 		Name: "stock", Write: 16, Deliver: 44, Commit: 26, Crash: 4, Boot: 7, Begin: 6, Donate: 10, Receive: 10,
-		Abort: 1, Backup: 2, Barrier: 1, Read: 2, Break: 1, Collect: 3,
+		Abort: 1, Backup: 2, Barrier: 1, Read: 2, Break: 1, Collect: 3, Sync: 6,
 		DeletePM: 300, BlindPM: 150, TokenPM: 500, TTLPM: 250, DropPM: 150, DoublePM: 100, AckDropPM: 50,
 		LossPM: 250, RestorePM: 300, DieInCommitPM: 20, PeekPM: 200, ForcePM: 100, RotPM: 300, MaxSessions: 3, Tier: true,
 	}

@@ -164,21 +164,19 @@ func (n *Node) commitGroup() bool {
 
 // committed notes that a group was published.
 func (n *Node) committed() {
-	if !n.w.mix.Relaxed {
-		n.settled()
-		n.w.check(n)
-		return
-	}
-	switch n.store.Tail() {
-	case 0: // a sync came between its commit and its publishing
-		n.durable = n.published
-	case len(n.tail) + 1:
+	switch tail := n.store.Tail(); {
+	case tail > len(n.tail): // published ahead of a sync
 		n.tail = append(n.tail, n.published)
+	case tail > 0: // there was nothing to write
+	case n.w.mix.Relaxed: // a sync came between its commit and its publishing
+		n.durable = n.published
+	default:
+		n.settled()
 	}
 	n.w.check(n)
 }
 
-// Sync makes what is published durable; only relaxed nodes need it.
+// Sync makes what was published ahead of a sync durable.
 func (n *Node) Sync() {
 	n.w.must(n.set.Committer().SyncApplied())
 	n.settled()

@@ -287,9 +287,7 @@ func (w *World) healer(n *Node, p kv.Partition) *replica.Healer {
 		Self: nodeName(n), Node: n.id, Partition: p, Shard: n.shard(p), Salt: w.rng.Uint64(), Ask: w.ask,
 		Wait: func(context.Context, <-chan struct{}) error {
 			_, err := n.set.Committer().CommitGroup()
-			if w.mix.Relaxed {
-				w.must(n.set.Committer().SyncApplied())
-			}
+			w.must(n.set.Committer().SyncApplied())
 			return err
 		},
 	}

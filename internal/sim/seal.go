@@ -139,9 +139,7 @@ func (w *World) Promise(n *Node) bool {
 	if n.Commit(); !n.up {
 		return false
 	}
-	if w.mix.Relaxed {
-		n.Sync()
-	}
+	n.Sync()
 	trust := kv.Whole
 	if n.lost {
 		trust = kv.New

@@ -345,6 +345,7 @@ func (m *member) end(s *stream, clock kv.Clock, floor kv.VV, last bool) {
 	in := pl.in[s.part]
 	delete(pl.in, s.part)
 	m.c.must(in.End(clock, floor, func() {
+		m.c.must(m.set.Committer().SyncApplied())
 		pl.ended = append(pl.ended, s.part)
 		if m.pulls[s.session] == nil {
 			return

@@ -49,6 +49,8 @@ type Copy struct {
 	now     Published
 	nowBase kv.VV
 	synced  kv.Clock
+	at      uint64           // how many states were published
+	upTo    uint64           // which of them synced is of
 	complex map[string]kv.VV // key -> explicit context, of published objects
 
 	donors    []*Donor

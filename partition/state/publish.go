@@ -43,8 +43,9 @@ func (p *Published) take(ch *Change) {
 func (c *Copy) Publish(next Published, changes []*Change, synced bool) {
 	c.now = next
 	c.nowBase = next.Clock.Base()
+	c.at++
 	if synced {
-		c.synced = c.now.Clock
+		c.Sync(c.Point())
 	}
 	for _, ch := range changes {
 		if ch.published != nil {
@@ -59,9 +60,22 @@ func (c *Copy) Publish(next Published, changes []*Change, synced bool) {
 	}
 }
 
-// Sync says that a clock published earlier has reached stable storage. The copy
-// takes it over.
-func (c *Copy) Sync(clock kv.Clock) { c.synced = clock }
+// Point is a published state of a copy, by which Sync is told of it later.
+type Point struct {
+	clock kv.Clock // never changed once it is published
+	at    uint64
+}
+
+// Point returns the state that is published now.
+func (c *Copy) Point() Point { return Point{c.now.Clock, c.at} }
+
+// Sync says that a state published earlier has reached stable storage. A later one may
+// have reached it before.
+func (c *Copy) Sync(p Point) {
+	if p.at > c.upTo {
+		c.synced, c.upTo = p.clock, p.at
+	}
+}
 
 func (c *Copy) publishKey(ch *Change, k *KeyChange) {
 	if k.After.Complex() {

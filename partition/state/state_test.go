@@ -41,7 +41,7 @@ func TestPlannedIsNotPublished(t *testing.T) {
 	c.Publish(staged, []*state.Change{first}, false)
 	require.EqualValues(t, 1, c.NowBase().Get(actor(1)))
 	require.False(t, c.Synced().Has(d), "published is not durable")
-	c.Sync(c.Now().Clock)
+	c.Sync(c.Point())
 	require.True(t, c.Synced().Has(d))
 	publish(c, second)
 	require.EqualValues(t, 1, c.Now().Digest.Count, "the second write superseded the first")
