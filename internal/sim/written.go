@@ -80,9 +80,7 @@ func (w *World) arriveAll() {
 	for _, n := range w.nodes {
 		if n.up {
 			n.Commit()
-			if w.mix.Relaxed {
-				n.Sync()
-			}
+			n.Sync()
 		}
 	}
 }
