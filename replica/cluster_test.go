@@ -31,6 +31,7 @@ const testPartitions = 16
 type cluster struct {
 	t     *testing.T
 	w, r  int
+	width int // copies of a partition
 	began time.Time
 	wires *wires
 	nodes map[string]*member
@@ -67,7 +68,7 @@ func inBubble(t *testing.T, fn func(t *testing.T)) {
 }
 
 func newCluster(t *testing.T, names ...string) *cluster {
-	c := &cluster{t: t, w: 2, r: 1, began: time.Now().Add(-time.Hour), nodes: map[string]*member{}, names: names}
+	c := &cluster{t: t, w: 2, r: 1, width: 3, began: time.Now().Add(-time.Hour), nodes: map[string]*member{}, names: names}
 	c.wires = &wires{c: c, conns: map[[2]string]*wireConn{}}
 	for i, name := range names {
 		c.nodes[name] = &member{c: c, name: name, id: kv.NodeID(i + 1), store: sim.NewStore()}
@@ -119,7 +120,7 @@ func (c *cluster) layout(names ...string) *layout.Layout {
 	for i, name := range names {
 		members[i] = layout.Member{Name: name, Weight: 1}
 	}
-	l, err := layout.New(testPartitions, 3, members)
+	l, err := layout.New(testPartitions, c.width, members)
 	require.NoError(c.t, err)
 	return l
 }

@@ -204,13 +204,14 @@ func (r *Replica) copyClock(p kv.Partition) (wire.CopyClock, bool) {
 	if sh == nil {
 		return wire.CopyClock{}, false
 	}
+	c := wire.CopyClock{Partition: p}
+	if part := r.part(p); part != nil {
+		c.State = part.State // ahead of the clock: what a copy acknowledged that has ceased to serve is in it
+	}
 	st := sh.Status()
-	c := wire.CopyClock{Partition: p, Actor: st.Actor, Trust: st.Trust, Clock: st.Clock}
+	c.Actor, c.Trust, c.Clock = st.Actor, st.Trust, st.Clock
 	if sh.Unfit() && c.Trust != kv.New { // new is what counts of a new one, when copies found each other
 		c.Trust, c.Damaged = kv.Suspect, true
-	}
-	if part := r.part(p); part != nil {
-		c.State = part.State
 	}
 	if c.Quarantined = c.Trust == kv.New && sh.Quarantined(); c.Quarantined {
 		c.State = kv.CatchingUp

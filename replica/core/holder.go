@@ -121,11 +121,8 @@ func (m *Machine) standIns(x *part) []string {
 	if missing <= 0 {
 		return nil
 	}
-	if x.next == nil {
-		x.next = slices.DeleteFunc(m.layout.Order(uint32(x.Partition)), func(n string) bool { return slices.Contains(x.Owners, n) })
-	}
 	var out []string
-	for _, name := range x.next {
+	for _, name := range m.behind(x) {
 		if len(out) < missing && m.fresh(m.peers[name]) {
 			out = append(out, name)
 		}
@@ -181,7 +178,8 @@ func (m *Machine) offer(x *part, h *holding, offers map[string][]wire.CopyClock)
 }
 
 // Cover takes a holder's offer and returns the partitions that this node owns, in
-// the same view of the layout, and whose durable clocks cover what was offered. It
+// the same view of the layout, whose copies are WHOLE, and whose durable clocks cover
+// what was offered: a NEW copy of an empty partition covers the one that founds it. It
 // promises to keep its own copies of those for a while, whatever becomes of the layout.
 func (m *Machine) Cover(now int64, view uint64, copies []wire.CopyClock) []kv.Partition {
 	if m.layout == nil || view != m.layout.ViewHash8() || m.fenced {
@@ -193,7 +191,7 @@ func (m *Machine) Cover(now int64, view uint64, copies []wire.CopyClock) []kv.Pa
 		if x == nil || !x.Self || x.Partition == kv.System || x.lost || x.sick() || x.claims.quarantined {
 			continue
 		}
-		if m.cfg.Copies.Covers(c.Partition, c.Clock) {
+		if m.cfg.Copies.Trust(c.Partition) == kv.Whole && m.cfg.Copies.Covers(c.Partition, c.Clock) {
 			h := m.hold(c.Partition)
 			h.promised = max(h.promised, now+Promise)
 			out = append(out, c.Partition)
@@ -210,11 +208,24 @@ func (m *Machine) coveredBy(e Covered) {
 			continue
 		}
 		h.covered[e.Name] = true
-		if x.Self || m.now < h.promised || h.view != m.layout.ViewHash8() || !m.allCover(x, h) {
+		if x.Self || h.view != m.layout.ViewHash8() || !m.allCover(x, h) {
+			continue
+		}
+		if m.now < h.promised {
+			m.surpassed(x)
 			continue
 		}
 		h.dropping = true
 		m.emit(Drop{Partition: p, Clock: h.clock})
+	}
+}
+
+// surpassed ends a displaced owner's copy being whole, which every owner has: it is kept,
+// and lacks what they take in from now on. Were it still whole and theirs lost, it would
+// found them anew without that.
+func (m *Machine) surpassed(x *part) {
+	if m.cfg.Copies.Trust(x.Partition) != kv.New {
+		m.emit(SetTrust{x.Partition, kv.New})
 	}
 }
 

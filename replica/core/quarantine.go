@@ -63,7 +63,7 @@ func (m *Machine) claim(x *part) {
 			return
 		}
 	}
-	if len(x.others) > 0 && !(m.holdersAnswered(x) && m.covers(x, func(string) bool { return true }) && m.anyOld(x)) {
+	if !m.complete(x) && !(m.holdersAnswered(x) && m.covers(x, func(string) bool { return true }) && m.anyOld(x)) {
 		return
 	}
 	x.claims.running = true

@@ -83,6 +83,10 @@ func (m *Machine) settleBehind(x *part) {
 		}
 		return
 	}
+	if len(x.others) == 0 {
+		m.settleSole(x)
+		return
+	}
 	if m.ownerLive(x) || x.sick() && m.now < x.began+DegradedAfter {
 		return
 	}
@@ -304,14 +308,15 @@ func (m *Machine) connected(name string) bool {
 
 // isLive decides LIVE by rule (a) or (b), after the answer to DONE or its wait.
 func (m *Machine) isLive(x *part) bool {
-	if len(x.others) == 0 {
+	switch {
+	case m.complete(x):
 		return true
-	}
-	if x.sick() {
+	case x.sick():
 		return false
-	}
-	if x.Partition == kv.System {
+	case x.Partition == kv.System:
 		return m.systemLive(x)
+	case len(x.others) == 0:
+		return m.soleLive(x)
 	}
 	if !m.byAll(x) && !m.byWhole(x) || m.now > m.liveUntil(x) { // with no lease it would lapse at once
 		return false
@@ -405,12 +410,8 @@ func (m *Machine) hadItsTime(x *part, p *peer) bool {
 }
 
 // systemLive is the rule of the system partition: its clock covers one LIVE
-// member's; or, with none for 5 s, those of all that answered; a sole member at
-// once.
+// member's; or, with none for 5 s, those of all that answered.
 func (m *Machine) systemLive(x *part) bool {
-	if len(x.others) == 0 {
-		return true
-	}
 	for name, r := range x.reports {
 		if !m.cfg.Copies.Covers(kv.System, r.copy.Clock) {
 			continue

@@ -108,6 +108,7 @@ type scenario struct {
 	copies  copies
 	machine *core.Machine
 	boots   map[string]uint32
+	width   int // copies configured
 	system  bool
 	effects []string
 	asked   map[uint64]core.SendHello
@@ -119,7 +120,7 @@ const second = int64(time.Second)
 
 func newScenario(t *testing.T) *scenario {
 	s := &scenario{
-		t: t, now: 1000 * second, began: 1000 * second, boots: map[string]uint32{},
+		t: t, now: 1000 * second, began: 1000 * second, boots: map[string]uint32{}, width: 3,
 		copies:  copies{0: {}, kv.System: {}},
 		asked:   map[uint64]core.SendHello{},
 		askedAt: map[uint64]int64{},
@@ -193,13 +194,17 @@ func (s *scenario) do(words []string) {
 		w, err := strconv.Atoi(words[1])
 		require.NoError(s.t, err)
 		s.start(w)
+	case "copies": // a partition has
+		n, err := strconv.Atoi(words[1])
+		require.NoError(s.t, err)
+		s.width = n
 	case "system": // show what concerns the system partition too
 		s.system = true
 	case "have": // TRUST CLOCK: this node's copy
 		*s.copies[0] = copyOf{s.trust(words[1]), s.clock(words[2])}
 	case "have-system":
 		*s.copies[kv.System] = copyOf{s.trust(words[1]), s.clock(words[2])}
-	case "layout": // the active members
+	case "layout": // the active members, and -NAME of those that left
 		s.layout(words[1:])
 	case "up": // NAME [boot]
 		boot := uint32(1)
@@ -218,7 +223,7 @@ func (s *scenario) do(words []string) {
 			age = s.duration(words[2])
 		}
 		s.step(core.Ponged{Name: name, Stamp: s.now - age})
-	case "state": // NAME live|marked|no [SYSTEM]
+	case "state": // NAME live|marked|no|holds [SYSTEM]
 		s.step(core.Stated{Name: name, State: s.stated(words[2:])})
 	case "pass":
 		s.pass(s.duration(words[1]), words[2:])
@@ -234,6 +239,8 @@ func (s *scenario) do(words []string) {
 		}
 	case "calm": // whether nothing is under way that goes by time
 		s.effects = append(s.effects, fmt.Sprintf("%6.2fs calm: %t", float64(s.now-s.began)/float64(second), s.machine.Calm()))
+	case "decreed":
+		s.step(core.Decreed{})
 	case "fenced":
 		s.step(core.Fenced{})
 	case "looked": // fit|damaged
@@ -316,7 +323,9 @@ func (s *scenario) session(what, name string, words []string) {
 }
 
 func (s *scenario) stated(words []string) wire.State {
-	serving := map[string]wire.Serving{"live": wire.ServingLive, "marked": wire.ServingMarked, "no": wire.NotServing}
+	serving := map[string]wire.Serving{
+		"live": wire.ServingLive, "marked": wire.ServingMarked, "no": wire.NotServing, "holds": wire.StandIn,
+	}
 	st := wire.State{Parts: []wire.Serving{serving[words[0]]}}
 	if len(words) > 1 {
 		st.System = serving[words[1]]
@@ -353,9 +362,12 @@ func (s *scenario) answer(name string, ack wire.HelloAck) {
 func (s *scenario) layout(names []string) {
 	members := make([]layout.Member, len(names))
 	for i, name := range names {
-		members[i] = layout.Member{Name: name, Weight: 1}
+		members[i] = layout.Member{Name: strings.TrimPrefix(name, "-"), Weight: 1}
+		if strings.HasPrefix(name, "-") {
+			members[i].Status = layout.Left
+		}
 	}
-	l, err := layout.New(1, 3, members)
+	l, err := layout.New(1, s.width, members)
 	require.NoError(s.t, err)
 	s.step(core.LayoutChanged{Layout: l})
 }
