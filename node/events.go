@@ -76,6 +76,9 @@ func (h *hub) gossip(e cluster.Event, member bool) {
 func (n *Node) replicaEvents() replica.Events {
 	return replica.Events{Part: func(core.Part) { n.noteCaughtUp() }, Plan: n.planned, Outlived: n.outlived, Note: func(note core.Note) {
 		e := admin.Event{Kind: note.Kind, Node: note.Peer, Text: note.Text}
+		if note.Step != "" {
+			e.Text, e.Fields = note.Step+": "+note.Text, map[string]string{"step": note.Step, "reason": note.Text}
+		}
 		if note.Partition != kv.System {
 			p := uint32(note.Partition)
 			e.Partition = &p

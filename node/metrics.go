@@ -36,6 +36,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	m.collectPartitions(ch)
 	m.collectDoors(ch)
 	m.collectBreaches(ch)
+	m.collectSteps(ch)
 	m.collectPolicies(ch)
 	m.collectRepair(ch)
 }

@@ -49,7 +49,7 @@ func (n *Node) healed() []admin.HealedCopy {
 	var out []admin.HealedCopy
 	for p := range n.replica.Parts() {
 		if p.Path == "L4" && p.Self && p.Partition != kv.System {
-			out = append(out, admin.HealedCopy{Partition: uint32(p.Partition), Reason: p.Reason})
+			out = append(out, admin.HealedCopy{Partition: uint32(p.Partition), Reason: p.Why})
 		}
 	}
 	slices.SortFunc(out, func(a, b admin.HealedCopy) int { return int(int64(a.Partition) - int64(b.Partition)) })

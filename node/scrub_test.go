@@ -104,4 +104,9 @@ func TestWhatADiskLostIsFoundAndHealed(t *testing.T) {
 	metrics, err := n3.admin.Metrics(t.Context())
 	require.NoError(t, err)
 	require.Contains(t, string(metrics), "edged_corruption_total 1")
+	require.Contains(t, string(metrics), `edged_sync_steps_total{step="L4"} 1`)
+	r, err := n3.admin.Rejoin(t.Context())
+	require.NoError(t, err)
+	last := r.Steps[len(r.Steps)-1]
+	require.Equal(t, admin.RejoinStep{Step: "L4", Reason: r.Healed[0].Reason, Count: 1, Partitions: strconv.Itoa(int(r.Healed[0].Partition))}, last)
 }

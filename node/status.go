@@ -240,6 +240,7 @@ func (s status) rejoin() admin.Rejoin {
 			out.PerStep[p.Path]++
 		}
 	}
+	out.Steps = stepsOf(n.replica.Parts())
 	return out
 }
 

@@ -72,6 +72,7 @@ func (r *Replica) do(e core.Effect) {
 	case core.PingAll:
 		r.pingAll()
 	case core.Note:
+		r.stats.note(e)
 		if r.cfg.Events.Note != nil {
 			r.cfg.Events.Note(e)
 		}

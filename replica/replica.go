@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,7 +184,15 @@ type Stats struct {
 	Requalified, Adopted        atomic.Int64 // copies out of quarantine; versions that were theirs alone
 	LatePongs                   atomic.Int64 // answers to PINGs that this process did not send
 
+	Steps    [5]atomic.Int64             // taken by copies here, as core.Steps has them
 	Breaches [wire.Breaches]atomic.Int64 // of peers against the protocol
+}
+
+// note counts what a note tells.
+func (s *Stats) note(n core.Note) {
+	if i := slices.Index(core.Steps(), n.Step); i >= 0 {
+		s.Steps[i].Add(1)
+	}
 }
 
 // New returns a replica that does nothing until Run.

@@ -128,7 +128,7 @@ func TestRequestsAreWhatTheServerMounts(t *testing.T) {
 func TestEventsUntilTheCallerHasEnough(t *testing.T) {
 	t.Parallel()
 	client := serving(t, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, ": hello\n\nid: 1\nevent: node.join\ndata: {\"seq\":1,\"kind\":\"node.join\",\"node\":\"n2\"}\n\ndata:{\"seq\":2,\"kind\":\"repair.done\",\"partition\":0}\n\n")
+		_, _ = io.WriteString(w, ": hello\n\nid: 1\nevent: node.join\ndata: {\"seq\":1,\"kind\":\"node.join\",\"node\":\"n2\"}\n\ndata:{\"seq\":2,\"kind\":\"repair.step\",\"partition\":0}\n\n")
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	})

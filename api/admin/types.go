@@ -152,7 +152,7 @@ type Partition struct {
 	// Verified says that an owner had an equal digest at an equal clock.
 	Verified bool   `json:"verified"`
 	Keys     uint64 `json:"keys"`
-	// Path is the step that the last sync took: L0 or L1.
+	// Path is the step that the last sync took: L0 to L4.
 	Path string `json:"path,omitempty"`
 	// Reason says why that step was taken, or why the state is what it is.
 	Reason string `json:"reason,omitempty"`
@@ -184,6 +184,9 @@ type Rejoin struct {
 	Unsynced string `json:"unsynced,omitempty"`
 	// PerStep says how many partitions took which step: {"L0": 250, "L1": 6}.
 	PerStep map[string]int `json:"per_step"`
+	// Steps says the same by reason: which partitions took which step last, and why, the
+	// cheapest step first. It has MaxRejoinSteps entries and one more a step at most.
+	Steps []RejoinStep `json:"steps"`
 	// Healed are the copies that were damaged, or differed from the other owners' at
 	// equal clocks, and were healed (the step L4).
 	Healed []HealedCopy `json:"healed,omitempty"`
@@ -205,6 +208,20 @@ type Rejoin struct {
 	// of them were verified.
 	CaughtUpMS *float64 `json:"caught_up_ms,omitempty"`
 	VerifiedMS *float64 `json:"verified_ms,omitempty"`
+}
+
+// MaxRejoinSteps bounds the reasons that Rejoin tells apart: a healed copy's names what
+// was found in it, so that there may be as many as partitions. The rest of a step's are
+// one entry.
+const MaxRejoinSteps = 32
+
+// RejoinStep is the partitions of which the last sync took a step for one reason.
+type RejoinStep struct {
+	Step   string `json:"step"` // L0 to L4
+	Reason string `json:"reason"`
+	Count  int    `json:"count"`
+	// Partitions are their numbers, in order, such as "0-3,7,9-12".
+	Partitions string `json:"partitions"`
 }
 
 // SyncGuard is what the guard of foreground latency sees and does at this node.
@@ -283,11 +300,11 @@ type RolledBack struct {
 type Event struct {
 	Seq    uint64 `json:"seq"`
 	TimeMS int64  `json:"time_ms"` // Unix milliseconds
-	// Kind names what happened: node.join, node.rejoin, node.leave,
-	// node.fenced, node.forgotten, accept-loss,
-	// rebalance.start, rebalance.complete, cluster.health, partition.state,
-	// repair.start, repair.progress, repair.done, repair.plan, policy.bound,
-	// corruption (what was healed, with keys and dots), alarm.
+	// Kind names what happened: node.join, node.rejoin, node.leave, node.fenced,
+	// node.forgotten, accept-loss, actor.sealed, partition.state, partition.buried,
+	// partition.requalified, stand-in.opened, stand-in.flushed, stand-in.dropped,
+	// repair.step (with the fields step and reason, Node being the donor), repair.plan,
+	// heal.left-out, corruption (what was healed, with keys and dots), alarm.
 	Kind string `json:"kind"`
 	Node string `json:"node,omitempty"` // the name of the node concerned
 	// Partition is nil when the event is about no partition in particular.

@@ -118,7 +118,13 @@ func TestStatusOfANodeThatIsNotReady(t *testing.T) {
 
 func TestNodeIsFoundByItsPortsFile(t *testing.T) {
 	t.Parallel()
-	server := fakeNode(t, map[string]any{"GET /v1/rejoin": admin.Rejoin{PerStep: map[string]int{"L1": 3, "L0": 253}}})
+	server := fakeNode(t, map[string]any{"GET /v1/rejoin": admin.Rejoin{
+		PerStep: map[string]int{"L1": 3, "L0": 253},
+		Steps: []admin.RejoinStep{
+			{Step: "L0", Reason: "clocks are equal", Count: 253, Partitions: "0,2,4,6,8,10,12,14-254"},
+			{Step: "L1", Reason: "its clock had dots", Count: 9, Partitions: "1,3,5,7,9,11,13,255,257"},
+		},
+	}})
 	dir := t.TempDir()
 	ports, err := json.Marshal(admin.Ports{Admin: strings.TrimPrefix(server.URL, "http://")})
 	require.NoError(t, err)
@@ -131,6 +137,8 @@ func TestNodeIsFoundByItsPortsFile(t *testing.T) {
 		code, out, talk := at(t, environ, args...)
 		require.Zero(t, code, talk)
 		require.Contains(t, out, "STEPS         L0 253, L1 3\n")
+		require.Contains(t, out, "  L0          253 (0, 2, 4, 6, 8, 10, 12, 14-254): clocks are equal\n")
+		require.Contains(t, out, "  L1          9 (1, 3, 5, 7, 9, 11, 13, 255, ...): its clock had dots\n")
 		require.Contains(t, out, "CAUGHT UP     not yet\n")
 	}
 }

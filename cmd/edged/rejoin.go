@@ -94,6 +94,9 @@ func rejoinTable(t *table, r admin.Rejoin) {
 		steps = append(steps, fmt.Sprintf("%s %d", step, r.PerStep[step]))
 	}
 	t.row("STEPS", orDash(strings.Join(steps, ", ")))
+	for _, s := range r.Steps {
+		t.row("  "+s.Step, fmt.Sprintf("%d (%s): %s", s.Count, fewRanges(s.Partitions), s.Reason))
+	}
 	for _, h := range r.Healed {
 		t.row("HEALED", fmt.Sprintf("partition %d: %s", h.Partition, h.Reason))
 	}
@@ -104,6 +107,16 @@ func rejoinTable(t *table, r admin.Rejoin) {
 	t.row("LAST PEND", momentText(r.LastPendMS))
 	t.row("CAUGHT UP", momentText(r.CaughtUpMS))
 	t.row("ALL VERIFIED", momentText(r.VerifiedMS))
+}
+
+// fewRanges shortens a list of partitions to a line's length; -o json has all.
+func fewRanges(numbers string) string {
+	const most = 8
+	ranges := strings.SplitN(numbers, ",", most+1)
+	if len(ranges) > most {
+		ranges[most] = "..."
+	}
+	return strings.Join(ranges, ", ")
 }
 
 // momentText shows a moment as milliseconds since the process started.

@@ -106,7 +106,8 @@ type Part struct {
 	Live      []string // other owners believed LIVE
 	Until     int64    // the lease ends; a large number where there is none
 	Path      string   // the step the last sync took
-	Reason    string
+	Why       string   // it was that one
+	Reason    string   // of the state, or of the step that led to it
 	Trust     kv.Trust
 	StandIns  []string // who takes its writes beside the owners, too few of which are up
 	Held      bool     // a copy is here that this node does not own: it stands in, or was displaced

@@ -219,6 +219,7 @@ type (
 		Peer      string
 		Partition kv.Partition
 		Text      string
+		Step      string // of a repair.step
 	}
 )
 

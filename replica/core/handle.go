@@ -286,7 +286,7 @@ func (m *Machine) levelWith(p *peer, c wire.CopyClock, askAt int64) {
 	m.report(p, c, askAt)
 	if x.Self || c.Partition == kv.System {
 		if x.Path == "" {
-			x.Path, x.Reason = "L0", "clocks are equal"
+			m.took(x, "L0", p.name, "clocks are equal")
 		}
 		x.doneBy = m.now + DoneWait
 	}
@@ -405,12 +405,13 @@ func (m *Machine) partEnded(e PartEnded) {
 			p.busyTill = m.now + 2*retryEvery // one that is cut at once is not asked in a loop
 		}
 	} else {
-		x.Path, x.Reason = "L1", "its clock had dots this copy lacked"
 		switch {
 		case e.Both || x.claims.quarantined:
 			m.wentBoth(x, e)
-		case e.Below:
-			x.Path, x.Reason = "L2", "this copy was below its collection floor"
+		case !e.Below:
+			m.took(x, "L1", e.Name, "its clock had dots this copy lacked")
+		default:
+			m.took(x, "L2", e.Name, "this copy was below its collection floor")
 			if e.Buried > 0 {
 				m.emit(Note{Kind: "partition.buried", Peer: e.Name, Partition: e.Partition, Text: fmt.Sprintf(
 					"%d versions had been deleted and forgotten meanwhile; they would have come back", e.Buried,

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -192,8 +191,7 @@ func (m *Machine) healed(e Healed) {
 	if e.Changed == 0 && e.Text == "" {
 		return // the odd one is another, who heals itself
 	}
-	x.Path = "L4"
-	x.Reason = fmt.Sprintf("healed by the owners' vote: %s", e.Text)
+	m.took(x, "L4", "", "healed by the owners' vote: "+e.Text)
 	m.emit(Note{Kind: "corruption", Partition: e.Partition, Text: strings.Join(append([]string{e.Text}, e.Keys...), "; ")})
 	clear(x.equal)
 	h.bad, h.next = 0, 0

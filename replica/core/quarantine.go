@@ -37,7 +37,7 @@ type claims struct {
 
 // wentBoth notes the end of an L3 session.
 func (m *Machine) wentBoth(x *part, e PartEnded) {
-	x.Path, x.Reason = "L3", quarantineReason
+	m.took(x, "L3", e.Name, quarantineReason)
 	if e.Buried > 0 {
 		m.emit(Note{Kind: "partition.buried", Peer: e.Name, Partition: e.Partition, Text: fmt.Sprintf(
 			"%d versions had been deleted or overwritten as far as the donor knows; they would have come back", e.Buried,

@@ -107,14 +107,9 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 	if x.State == s {
 		return
 	}
-	x.State = s
-	if !x.streamed() && x.Path != "L4" || s != kv.Live {
-		x.Reason = reason
-	}
-	if x.Path == "" && s == kv.Live && len(x.others) > 0 {
-		x.Path = "L0" // level without a session: by replication, or since it missed nothing
-	}
+	x.State, x.Reason = s, reason
 	if s == kv.Live {
+		m.arrived(x, reason)
 		x.suspect, x.doneBy, x.lost = 0, 0, false
 		mine := m.cfg.Copies.Copy(x.Partition)
 		if n := mine.Clock.Len(); n >= kv.MaxActors {
@@ -135,9 +130,6 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 	}
 	m.emit(Note{Kind: "partition.state", Partition: x.Partition, Text: s.String() + ": " + reason})
 }
-
-// streamed reports whether the copy came to where it is by a session.
-func (x *part) streamed() bool { return x.Path == "L1" || x.Path == "L2" || x.Path == "L3" }
 
 // catchUp makes a copy stop serving and ask every owner anew.
 func (m *Machine) catchUp(x *part, reason string) {

@@ -169,7 +169,7 @@ func (m *Machine) show() {
 func (p *Part) same(q *Part) bool {
 	return p.State == q.State && p.Verified == q.Verified && p.Lead == q.Lead && (p.Term == q.Term || !p.Lead) &&
 		p.First == q.First && p.Trust == q.Trust && p.Self == q.Self && p.Partition == q.Partition &&
-		p.Path == q.Path && p.Reason == q.Reason && p.Held == q.Held && slices.Equal(p.StandIns, q.StandIns) &&
+		p.Path == q.Path && p.Why == q.Why && p.Reason == q.Reason && p.Held == q.Held && slices.Equal(p.StandIns, q.StandIns) &&
 		slices.Equal(p.Owners, q.Owners) && slices.Equal(p.Serving, q.Serving) && slices.Equal(p.Live, q.Live)
 }
 
