@@ -322,8 +322,14 @@ func (w *write) replicate(ch *state.Change) {
 	if w.part.Partition != kv.System {
 		r.favours.note(w.part.Partition, r.cfg.Self, 0, r.cfg.Boottime())
 	}
+	sole := len(w.part.Owners) == 1 && w.part.Owners[0] == r.cfg.Self
+	if now := r.part(w.part.Partition); sole && !now.Self {
+		// It was displaced meanwhile: who owns the partition now may have asked for this
+		// copy's clock before the write was in it.
+		w.part, sole = now, false
+	}
 	need := r.need(w.part, w.req.W)
-	if len(w.part.Owners) == 1 && w.part.Owners[0] == r.cfg.Self { // nobody to wait for
+	if sole { // nobody to wait for
 		q := core.NewQuorum(need, r.cfg.Self, w.part.Owners)
 		q.Ack(r.cfg.Self, r.cfg.Self)
 		w.settled(ch, &q, false)

@@ -134,3 +134,31 @@ func TestTwoJoinAnEmptyClusterOfOneCopy(t *testing.T) {
 		c.live(c.names...)
 	})
 }
+
+// TestAWriteOfASoleOwnerThatIsDisplacedUnderWayIsAtTheNextOne has a layout come while a
+// write is being committed: who owns the key now may have this copy's clock already.
+func TestAWriteOfASoleOwnerThatIsDisplacedUnderWayIsAtTheNextOne(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := soleNodes(t, "n1", "n2")
+		n1, n2 := c.nodes["n1"], c.nodes["n2"]
+		n2.start()
+		c.wires.connect("n1", "n2")
+		l := c.layout("n1", "n2")
+		moved := l.OwnedBy("n2")
+		require.NotEmpty(t, moved)
+		key := ""
+		for i := range soleKeys {
+			if l.Owns("n2", uint32(partOf(soleKey(i)))) {
+				key = soleKey(i)
+			}
+		}
+		time.Sleep(time.Second)
+		n1.store.Between(func() {
+			n1.store.Between(nil)
+			n1.replica.SetLayout(l)
+		})
+		resp := c.set("n1", key, "w")
+		require.Equal(t, 1, resp.Copies)
+		require.Equal(t, "w", n2.holds(key), "acknowledged, and not at its owner")
+	})
+}

@@ -91,8 +91,11 @@ func (m *Machine) looked(e Looked) {
 
 func (m *Machine) spoil(x *part, found string) {
 	x.heal.unfit, x.heal.found = true, found
-	if len(x.others) == 0 {
-		return // nobody to heal it from, nobody else to serve it
+	if len(x.others) == 0 { // nobody to heal it from, nobody else to serve it
+		if x.State == kv.Live && !m.complete(x) {
+			m.enter(x, kv.Degraded, damagedAlone) // what it lost it shows as deleted: its answers are marked
+		}
+		return
 	}
 	if m.cfg.Copies.Trust(x.Partition) == kv.Whole {
 		m.emit(SetTrust{x.Partition, kv.Suspect})
