@@ -179,6 +179,7 @@ func (n *Node) damageCounters() map[string]counter {
 		"copies_quarantined":         gauge("Copies that have lost their clock and are not level with all others yet.", float64(len(n.set.InQuarantine()))),
 		"copies_requalified_total":   total("Copies that were, and claim again what they hold (L3).", st.Requalified.Load()),
 		"versions_adopted_total":     total("Versions that such copies alone held, and gave to the others.", st.Adopted.Load()),
+		"versions_buried_total":      total("Versions held here that had been deleted meanwhile, and would have come back (L2, L3).", st.Buried.Load()),
 		"corruption_total":           total("Versions put in or taken out of a copy here by the owners' vote (L4).", st.Corruptions.Load()),
 		"heals_total":                total("Attempts to heal a copy here (L4).", st.Heals.Load()),
 		"heal_answers_refused_total": total("Answers of peers to L4's questions that made no sense.", st.HealLies.Load()),

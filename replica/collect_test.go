@@ -94,6 +94,7 @@ func TestDeletesStayDeletedPastTheHorizon(t *testing.T) {
 		c.collected("n1", "n2")
 		require.Positive(t, c.nodes["n1"].replica.Stats().CollectedForced.Load())
 
+		notes := c.nodes["n3"].tells()
 		c.nodes["n3"].start()
 		c.wires.connect("n1", "n3")
 		c.wires.connect("n2", "n3")
@@ -107,6 +108,14 @@ func TestDeletesStayDeletedPastTheHorizon(t *testing.T) {
 			below[p.Path] = true
 		}
 		require.True(t, below["L2"], "%v", below)
+		c.wait("alarmed", func() bool { return notes.alarmedOf("would have come back") })
+		buried := 0
+		for _, n := range notes.of("partition.buried") {
+			buried += n.Versions
+		}
+		require.Equal(t, 30, buried, "each was dropped once")
+		require.EqualValues(t, 30, c.nodes["n3"].replica.Stats().Buried.Load())
+		require.Zero(t, c.nodes["n1"].replica.Stats().Buried.Load())
 		c.equal(c.names...)
 		for _, name := range c.names {
 			for i := range 60 {

@@ -2,6 +2,8 @@ package replica_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +94,10 @@ func TestQuarantinedCopyRejoinsByL3(t *testing.T) {
 		}
 		require.Equal(t, testPartitions, kinds["partition.requalified"])
 		require.Positive(t, kinds["partition.buried"])
+		require.Positive(t, stats.Buried.Load())
+		require.True(t, slices.ContainsFunc(notes, func(n core.Note) bool {
+			return n.Kind == "alarm" && strings.Contains(n.Text, "would have come back")
+		}))
 		require.Empty(t, n3.set.InQuarantine())
 		c.wait("whole", n3.whole)
 	})

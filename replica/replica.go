@@ -184,6 +184,7 @@ type Stats struct {
 	Requalified, Adopted        atomic.Int64 // copies out of quarantine; versions that were theirs alone
 	LatePongs                   atomic.Int64 // answers to PINGs that this process did not send
 
+	Buried   atomic.Int64                // versions that would have come back, and were dropped
 	Steps    [5]atomic.Int64             // taken by copies here, as core.Steps has them
 	Breaches [wire.Breaches]atomic.Int64 // of peers against the protocol
 }
@@ -193,6 +194,7 @@ func (s *Stats) note(n core.Note) {
 	if i := slices.Index(core.Steps(), n.Step); i >= 0 {
 		s.Steps[i].Add(1)
 	}
+	s.Buried.Add(int64(n.Versions))
 }
 
 // New returns a replica that does nothing until Run.

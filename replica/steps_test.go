@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -40,6 +41,11 @@ func (x *told) of(kind string) []core.Note {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(x.notes), func(n core.Note) bool { return n.Kind != kind })
+}
+
+// alarmedOf reports whether an alarm says a text.
+func (x *told) alarmedOf(text string) bool {
+	return slices.ContainsFunc(x.of("alarm"), func(n core.Note) bool { return strings.Contains(n.Text, text) })
 }
 
 // A node that comes back tells of each partition which step it took, from whom, and why.

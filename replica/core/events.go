@@ -220,6 +220,7 @@ type (
 		Partition kv.Partition
 		Text      string
 		Step      string // of a repair.step
+		Versions  int    // of a partition.buried
 	}
 )
 

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -412,11 +411,7 @@ func (m *Machine) partEnded(e PartEnded) {
 			m.took(x, "L1", e.Name, "its clock had dots this copy lacked")
 		default:
 			m.took(x, "L2", e.Name, "this copy was below its collection floor")
-			if e.Buried > 0 {
-				m.emit(Note{Kind: "partition.buried", Peer: e.Name, Partition: e.Partition, Text: fmt.Sprintf(
-					"%d versions had been deleted and forgotten meanwhile; they would have come back", e.Buried,
-				)})
-			}
+			m.bury(e, "had been deleted and forgotten meanwhile")
 		}
 		x.doneBy = m.now + DoneWait
 		m.flushed(x, e.Name)
@@ -425,6 +420,7 @@ func (m *Machine) partEnded(e PartEnded) {
 
 func (m *Machine) sessionEnded(e SessionEnded) {
 	m.unpull(e.Session, e.Parts)
+	m.mourn(e)
 	m.emit(SendDone{e.Name, e.Session})
 }
 

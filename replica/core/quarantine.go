@@ -38,11 +38,7 @@ type claims struct {
 // wentBoth notes the end of an L3 session.
 func (m *Machine) wentBoth(x *part, e PartEnded) {
 	m.took(x, "L3", e.Name, quarantineReason)
-	if e.Buried > 0 {
-		m.emit(Note{Kind: "partition.buried", Peer: e.Name, Partition: e.Partition, Text: fmt.Sprintf(
-			"%d versions had been deleted or overwritten as far as the donor knows; they would have come back", e.Buried,
-		)})
-	}
+	m.bury(e, "had been deleted or overwritten as far as the donor knows")
 }
 
 // mayServe reports whether a copy that is level may serve: a quarantined one claims
