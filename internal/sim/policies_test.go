@@ -115,8 +115,12 @@ func (v *viewers) show(node int, key []byte, live []kv.Version) {
 	}
 }
 
+// withPolicies is how many seeds of each mix real policies run in: a guest that loops
+// until its fuel is used up, by the interpreter, takes as long as a run does.
+func withPolicies() int { return max(2, *seeds/100) }
+
 // TestPoliciesShowTheSameEverywhere runs committed guests on what lies side by side at
-// simulated nodes: whatever the engine, the order and the node, the same versions are
+// simulated nodes of every mix: whatever the engine, the order and the node, the same versions are
 // one view; and guests that loop or trap are answered for by the fallback, which is
 // counted.
 func TestPoliciesShowTheSameEverywhere(t *testing.T) {
@@ -131,15 +135,16 @@ func TestPoliciesShowTheSameEverywhere(t *testing.T) {
 			guest{file: "policies/testdata/scripted.wasm", prefix: "sys", params: "t"},
 		))
 	}
-	m := sim.Hot()
-	m.BlindPM, m.Read = 700, 12
-	for seed := range uint64(6) {
-		o := sim.Options{Seed: seed, Mix: m}
-		without := run(o)
-		o.Shown = v.show
-		w := run(o)
-		require.Empty(t, w.Violations(), "seed %d", seed)
-		require.Equal(t, without.Digest(), w.Digest(), "a view changes nothing")
+	for _, m := range sim.Mixes() {
+		m.BlindPM, m.Read = 700, 12 // more lies side by side, and is read
+		for seed := *seedBase; seed < *seedBase+uint64(withPolicies()); seed++ {
+			o := sim.Options{Seed: seed, Mix: m}
+			without := run(o)
+			o.Shown = v.show
+			w := run(o)
+			require.Empty(t, w.Violations(), "mix %s seed %d", m.Name, seed)
+			require.Equal(t, without.Digest(), w.Digest(), "a view changes nothing")
+		}
 	}
 	for _, key := range []string{"alpha", "beta", "gamma", "sys"} {
 		require.Positive(t, v.shown[key], key)
@@ -195,7 +200,7 @@ func TestRepairPoliciesOrderSimulatedNodes(t *testing.T) {
 				}
 				return orders
 			}
-			for seed := range uint64(2) {
+			for seed := *seedBase; seed < *seedBase+uint64(withPolicies()); seed++ {
 				w := runCluster(sim.ClusterOptions{Seed: seed, Mode: sim.Rejoin, Plan: plan})
 				require.Empty(t, w.Violations(), "seed %d", seed)
 				require.Positive(t, w.Stats().Plans)
