@@ -181,6 +181,8 @@ func (n *Node) forget(p kv.Partition) {
 			n.planned[k], n.published[k], n.durable[k] = opset{}, opset{}, opset{}
 		}
 	}
+	n.w.must(n.store.Sync()) // as the commits behind which it is gone are
+	n.durable, n.tail = n.published, nil
 	n.due = slices.DeleteFunc(n.due, func(d due) bool { return d.part == p })
 	n.fresh, n.refilled = nil, map[refill]bool{}
 	n.seq[p], n.said = 0, map[peerCopy]said{}
