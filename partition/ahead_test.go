@@ -147,27 +147,41 @@ func TestWhatIsAcknowledgedWaitsForTheDisk(t *testing.T) {
 	}
 }
 
-// What is there already is not written again, and leans on it all the same.
+// What is there already is not written again, and leans on it all the same, also while a
+// sync of others runs.
 func TestAPromiseMadeBeforeWaitsForTheDiskAsWell(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		a := newAhead(t)
-		over := kv.SealOf(2, 1)
-		require.NoError(t, a.Fence(over, nil))
-		require.NoError(t, <-a.commits())
-		a.bring()
-		require.NoError(t, <-a.commits())
-		promised := false
-		require.NoError(t, a.Fence(over, func() { promised = true }))
-		committed := a.commits()
-		require.False(t, promised)
-		close(a.disk.leave)
-		require.NoError(t, <-committed)
-		require.True(t, promised)
-		require.True(t, a.Covers(a.end()))
-		a.crash()
-		require.True(t, a.Has(a.dot))
-	})
+	for name, meanwhile := range map[string]func(a *ahead){
+		"no sync runs": func(*ahead) {},
+		"one runs": func(a *ahead) {
+			go func() { _ = a.set.Committer().SyncApplied() }()
+			synctest.Wait()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := newAhead(t)
+				over := kv.SealOf(2, 1)
+				require.NoError(t, a.Fence(over, nil))
+				require.NoError(t, <-a.commits())
+				a.bring()
+				require.NoError(t, <-a.commits())
+				meanwhile(a)
+				promised := false
+				require.NoError(t, a.Fence(over, func() { promised = true }))
+				committed := a.commits()
+				require.False(t, promised)
+				require.False(t, a.Covers(a.end()))
+				close(a.disk.leave)
+				require.NoError(t, <-committed)
+				require.True(t, promised)
+				require.True(t, a.Covers(a.end()))
+				a.crash()
+				require.True(t, a.Has(a.dot))
+			})
+		})
+	}
 }
 
 // A sync that began before a group was published takes nothing back of what the group's

@@ -334,11 +334,12 @@ func (c *Committer) finish() {
 	c.finished++
 }
 
-// owes reports whether something is published that is not on stable storage.
+// owes reports whether something is published that is not on stable storage: what is
+// noted, or what a sync that runs has taken the notes of.
 func (c *Committer) owes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.unsynced) > 0
+	return len(c.unsynced) > 0 || len(c.syncs) > 0
 }
 
 // owesSync notes that what a shard publishes is not on stable storage. The caller holds

@@ -322,6 +322,7 @@ type wires struct {
 	live  func(from, to string) liveFate
 	call  func(from, to string, t wire.Type) error               // before it is served
 	reply func(from, to string, t wire.Type) error               // after
+	full  func(from, to string) bool                             // no control frame is queued
 	dead  func(from, to string) bool                             // nothing that is sent arrives, and nobody is told
 	lane  func(from, to string, w io.WriteCloser) io.WriteCloser // nil: it cannot be opened
 	rtt   time.Duration                                          // that lanes are told of
@@ -445,6 +446,12 @@ func (e *end) push(to, kind string, fn func(*replica.Replica)) error {
 func (e *end) SendControl(name string, frame []byte) error {
 	frame = slices.Clone(frame)
 	e.w.show("control", frame)
+	e.w.mu.Lock()
+	full := e.w.full
+	e.w.mu.Unlock()
+	if full != nil && full(e.name, name) {
+		return errQueueFull
+	}
 	return e.push(name, "control", func(to *replica.Replica) { to.ControlFrame(e.name, frame) })
 }
 

@@ -116,11 +116,13 @@ func (r *Replica) pingAll() {
 	at := r.cfg.Boottime()
 	frame := r.ping(st.Version)
 	for _, p := range r.remotes() {
-		p.askedAt.CompareAndSwap(0, at)
+		first := p.askedAt.CompareAndSwap(0, at)
 		if p.stateDue.Load() {
 			p.stateDue.Store(r.cfg.Peers.SendControl(p.name, st.Append(nil)) != nil)
 		}
-		_ = r.cfg.Peers.SendControl(p.name, frame) // what is not asked is not answered, and no lease
+		if r.cfg.Peers.SendControl(p.name, frame) != nil && first { // not asked: no lease, and no answer owed
+			p.askedAt.CompareAndSwap(at, 0)
+		}
 	}
 }
 

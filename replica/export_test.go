@@ -105,3 +105,6 @@ const MaxAsks = maxAsks
 
 // QuietAfter is for how long a PING may be without an answer until no write is sent.
 const QuietAfter = quietAfter
+
+// Quiet reports whether a peer owes the answer to a PING.
+func (r *Replica) Quiet(name string) bool { return r.quiet(name) }

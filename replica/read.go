@@ -224,14 +224,18 @@ func (r *Replica) target(part *core.Part, req *kv.Request, tried map[string]bool
 	return "", false
 }
 
-// anyone returns a connected peer: what a node that has no layout yet can ask.
-func (r *Replica) anyone(tried map[string]bool) (string, bool) {
+// anyone returns a connected peer, one that owes no answer before one that does: what a
+// node that has no layout yet can ask.
+func (r *Replica) anyone(tried map[string]bool) (name string, found bool) {
 	for _, p := range r.remotes() {
-		if !tried[p.name] && r.fresh(p) {
-			return p.name, true
+		if tried[p.name] || !r.fresh(p) {
+			continue
+		}
+		if name, found = p.name, true; !r.quiet(p.name) {
+			break
 		}
 	}
-	return "", false
+	return name, found
 }
 
 // forward has a peer run a request. settled is false only where nothing was

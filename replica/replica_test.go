@@ -538,6 +538,24 @@ func TestSplitHeals(t *testing.T) {
 	})
 }
 
+// A PING that found no room in the queue was not sent, and is answered by nobody.
+func TestAPeerOwesNoAnswerToWhatWasNotSent(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		c.up()
+		n2 := c.nodes["n2"].replica
+		require.False(t, n2.Quiet("n1"))
+		c.wires.with(func(w *wires) { w.full = func(from, to string) bool { return from == "n2" && to == "n1" } })
+		time.Sleep(time.Duration(core.PingEvery + 2*replica.QuietAfter))
+		require.False(t, n2.Quiet("n1"))
+		c.wires.with(func(w *wires) {
+			w.full, w.dead = nil, func(from, to string) bool { return from == "n1" || to == "n1" }
+		})
+		time.Sleep(time.Duration(core.PingEvery + 2*replica.QuietAfter))
+		require.True(t, n2.Quiet("n1"))
+	})
+}
+
 // A node that has died without a word owes the answer to a PING soon. What was sent to it
 // by then is unknown; later writes are not sent, and done by whoever takes over.
 func TestWritesToANodeThatDiedAreUnknownOnlyUntilItOwesAnAnswer(t *testing.T) {
