@@ -34,7 +34,7 @@ func (r *Replica) Start(ctx context.Context, req *kv.Request, done func(*kv.Resp
 	if part := r.part(p); part != nil && r.runsHere(part, req) {
 		r.run(ctx, part, req, func(resp *kv.Response, err error) {
 			if !elsewhere(req, err) {
-				answer(ownAnswer(req, resp), err)
+				answer(r.ownAnswer(p, req, resp), err)
 				return
 			}
 			r.startRoute(ctx, p, req, err, answer)
@@ -52,9 +52,10 @@ func elsewhere(req *kv.Request, err error) bool {
 }
 
 // ownAnswer takes the fence off the answer to a write that this node's own copy
-// decided: a later read here cannot miss it, and goes the fast way.
-func ownAnswer(req *kv.Request, resp *kv.Response) *kv.Response {
-	if resp != nil && !req.Meta {
+// decided: a later read here cannot miss it, and goes the fast way. Where the partition
+// was taken away meanwhile, a later read is another node's to answer.
+func (r *Replica) ownAnswer(p kv.Partition, req *kv.Request, resp *kv.Response) *kv.Response {
+	if resp != nil && !req.Meta && r.part(p).Self {
 		resp.Fence = nil
 	}
 	return resp
@@ -377,7 +378,7 @@ func (w *write) settled(ch *state.Change, q *core.Quorum, late bool) {
 	if w.resp.StandIns > 0 {
 		r.stats.StandInWrites.Add(1)
 	}
-	if len(w.part.Owners) > 1 { // else every reader has what this copy has
+	if len(w.part.Owners) > 1 || !w.part.Self { // else every reader has what this copy has
 		w.resp.Fence = fenceOf(ch.Dots[0])
 	}
 	if q.Copies() < q.Need {

@@ -206,7 +206,9 @@ func (r *Replica) copyClock(p kv.Partition) (wire.CopyClock, bool) {
 	}
 	c := wire.CopyClock{Partition: p}
 	if part := r.part(p); part != nil {
-		c.State = part.State // ahead of the clock: what a copy acknowledged that has ceased to serve is in it
+		// Ahead of the clock: what a copy that has ceased to serve acknowledged by itself is
+		// in it. A write that is committed later waits for the owners that are then.
+		c.State = part.State
 	}
 	st := sh.Status()
 	c.Actor, c.Trust, c.Clock = st.Actor, st.Trust, st.Clock

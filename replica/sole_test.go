@@ -135,30 +135,45 @@ func TestTwoJoinAnEmptyClusterOfOneCopy(t *testing.T) {
 	})
 }
 
+// displacedUnderWay writes a key at its sole owner, n1, and has the layout that gives
+// the key to n2 come while the write is being committed.
+func displacedUnderWay(c *cluster) (key string, resp *kv.Response) {
+	n1, l := c.nodes["n1"], c.layout("n1", "n2")
+	for i := range soleKeys {
+		if l.Owns("n2", uint32(partOf(soleKey(i)))) {
+			key = soleKey(i)
+		}
+	}
+	require.NotEmpty(c.t, key)
+	n1.store.Between(func() {
+		n1.store.Between(nil)
+		n1.replica.SetLayout(l)
+	})
+	return key, c.set("n1", key, "w")
+}
+
 // TestAWriteOfASoleOwnerThatIsDisplacedUnderWayIsAtTheNextOne has a layout come while a
 // write is being committed: who owns the key now may have this copy's clock already.
 func TestAWriteOfASoleOwnerThatIsDisplacedUnderWayIsAtTheNextOne(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := soleNodes(t, "n1", "n2")
-		n1, n2 := c.nodes["n1"], c.nodes["n2"]
-		n2.start()
+		c.nodes["n2"].start()
 		c.wires.connect("n1", "n2")
-		l := c.layout("n1", "n2")
-		moved := l.OwnedBy("n2")
-		require.NotEmpty(t, moved)
-		key := ""
-		for i := range soleKeys {
-			if l.Owns("n2", uint32(partOf(soleKey(i)))) {
-				key = soleKey(i)
-			}
-		}
 		time.Sleep(time.Second)
-		n1.store.Between(func() {
-			n1.store.Between(nil)
-			n1.replica.SetLayout(l)
-		})
-		resp := c.set("n1", key, "w")
+		key, resp := displacedUnderWay(c)
 		require.Equal(t, 1, resp.Copies)
-		require.Equal(t, "w", n2.holds(key), "acknowledged, and not at its owner")
+		require.Equal(t, "w", c.nodes["n2"].holds(key), "acknowledged, and not at its owner")
+	})
+}
+
+// TestAWriteOfASoleOwnerThatTheNextOneDoesNotHaveSaysSo has the next owner out of reach:
+// the answer promises no copy of an owner, and has what a read there must not miss.
+func TestAWriteOfASoleOwnerThatTheNextOneDoesNotHaveSaysSo(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := soleNodes(t, "n1", "n2")
+		_, resp := displacedUnderWay(c)
+		require.Zero(t, resp.Copies)
+		require.True(t, resp.Partial)
+		require.NotEmpty(t, resp.Fence, "a later read over this connection may miss the write")
 	})
 }
