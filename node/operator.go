@@ -40,7 +40,7 @@ func (o operator) Losses() admin.Losses {
 func lossOf(l core.Loss) admin.Loss {
 	out := admin.Loss{Partition: uint32(l.Partition), Refused: l.Refused}
 	for _, c := range l.Copies {
-		a := admin.LossCopy{Node: c.Name, Reached: c.Reached, Known: c.Known}
+		a := admin.LossCopy{Node: c.Name, Reached: c.Reached, Damaged: c.Damaged, Known: c.Known}
 		if c.Reached {
 			a.Trust = c.Trust.String()
 		}

@@ -36,7 +36,9 @@ type Loss struct {
 type LossCopy struct {
 	Node    string `json:"node"`
 	Reached bool   `json:"reached"`         // it is connected and has reported its copy
-	Trust   string `json:"trust,omitempty"` // as it reported: new
+	Trust   string `json:"trust,omitempty"` // as it reported: new, or that of a damaged copy
+	// Damaged: records of it are lost. What it holds stays with it, and comes to no owner.
+	Damaged bool `json:"damaged,omitempty"`
 	// Known is how many writes the copy was last known to have seen.
 	Known uint64 `json:"known"`
 }

@@ -107,6 +107,9 @@ func copyText(c admin.LossCopy) string {
 	if c.Reached {
 		text = c.Node + " " + c.Trust
 	}
+	if c.Damaged {
+		text += ", damaged: what it holds stays with it"
+	}
 	if c.Known > 0 {
 		text += fmt.Sprintf(" (was known to have seen %d writes)", c.Known)
 	}

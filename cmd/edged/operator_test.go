@@ -12,7 +12,7 @@ func TestGivingUpIsShownFirst(t *testing.T) {
 	t.Parallel()
 	losses := admin.Losses{
 		Partitions: []admin.Loss{
-			{Partition: 3, Copies: []admin.LossCopy{{Node: "n2", Reached: true, Trust: "new"}, {Node: "n3", Known: 17}}},
+			{Partition: 3, Copies: []admin.LossCopy{{Node: "n2", Reached: true, Trust: "new"}, {Node: "n3", Known: 17}, {Node: "n5", Reached: true, Trust: "suspect", Damaged: true}}},
 			{Partition: 5, Refused: "n4 is there, and has not reported its copy yet"},
 		},
 		Accepted: []admin.AcceptedLoss{{Partition: 9, Node: "n1", TimeMS: 1_700_000_000_000}},
@@ -31,7 +31,7 @@ func TestGivingUpIsShownFirst(t *testing.T) {
 		code int
 		out  string
 	}{
-		{[]string{"accept-loss", "--partition", "3"}, 1, "n2 new, n3 out of reach (was known to have seen 17 writes)"},
+		{[]string{"accept-loss", "--partition", "3"}, 1, "n2 new, n3 out of reach (was known to have seen 17 writes), n5 suspect, damaged: what it holds stays with it"},
 		{[]string{"accept-loss", "--all-new"}, 1, "refused: n4 is there"},
 		{[]string{"accept-loss", "--partition", "3", "--yes"}, 0, "GIVEN UP"},
 		{[]string{"accept-loss", "--all-new", "--yes"}, 0, "Accepted before: partition 9"},

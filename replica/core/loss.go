@@ -21,6 +21,7 @@ type LossCopy struct {
 	Name    string
 	Reached bool     // its node is connected, and has reported the copy
 	Trust   kv.Trust // as reported
+	Damaged bool     // as reported: what it holds stays with it, and comes to no owner
 	Known   uint64   // writes that the copy was last known to have seen; 0: nothing is known
 }
 
@@ -75,13 +76,17 @@ func (m *Machine) loss(x *part) Loss {
 		r, reported := x.reports[name]
 		c := LossCopy{Name: name, Reached: reported && m.connected(name)}
 		if c.Reached {
-			c.Trust = r.copy.Trust
+			c.Trust, c.Damaged = r.copy.Trust, r.copy.Damaged
 		}
 		if k := m.known[name][x.Partition]; k != nil {
 			c.Known, _ = kv.Dots(k.clock.Spans())
 		}
 		l.Copies = append(l.Copies, c)
 		switch {
+		case c.Reached && c.Damaged: // it gives nothing, and so is no reason to wait
+			if m.peers[name].serves(x.Partition) {
+				refuse("%s serves what it has, marked", name)
+			}
 		case c.Reached && c.Trust != kv.New:
 			refuse("%s has a copy that is %v: nothing is lost that it holds", name, c.Trust)
 		case !c.Reached && m.connected(name):

@@ -90,7 +90,7 @@ func (m *Machine) settleBehind(x *part) {
 	if m.ownerLive(x) || x.sick() && m.now < x.began+DegradedAfter {
 		return
 	}
-	covers := m.covers(x, func(string) bool { return true })
+	covers := m.coversGiven(x)
 	if x.Trust == kv.Whole && !m.reachable(x) && x.contact && covers {
 		m.enter(x, kv.Isolated, "no other owner answers any more")
 		return
@@ -291,6 +291,13 @@ func (m *Machine) covers(x *part, counts func(name string) bool) bool {
 		}
 	}
 	return true
+}
+
+// coversGiven is what a copy that is to serve marked must cover: all that was reported,
+// but for a damaged copy of a member that is no owner. That one is streamed to nobody and
+// healed by nobody, so that who waited for what it has more would wait for ever.
+func (m *Machine) coversGiven(x *part) bool {
+	return m.covers(x, func(name string) bool { return !x.reports[name].copy.Damaged || slices.Contains(x.others, name) })
 }
 
 func (m *Machine) connected(name string) bool {

@@ -239,6 +239,8 @@ func (s *scenario) do(words []string) {
 		}
 	case "calm": // whether nothing is under way that goes by time
 		s.effects = append(s.effects, fmt.Sprintf("%6.2fs calm: %t", float64(s.now-s.began)/float64(second), s.machine.Calm()))
+	case "loss": // why it may not be accepted, and the copies
+		s.effects = append(s.effects, s.loss())
 	case "decreed":
 		s.step(core.Decreed{})
 	case "fenced":
@@ -256,6 +258,15 @@ func (s *scenario) do(words []string) {
 	default:
 		s.session(words[0], name, words[2:])
 	}
+}
+
+func (s *scenario) loss() string {
+	l := s.machine.Loss(0)
+	text := fmt.Sprintf("%6.2fs loss refused=%q", float64(s.now-s.began)/float64(second), l.Refused)
+	for _, c := range l.Copies {
+		text += fmt.Sprintf(" %s %v damaged=%t", c.Name, c.Trust, c.Damaged)
+	}
+	return text
 }
 
 // session runs the commands of sessions and questions.

@@ -99,7 +99,7 @@ func (m *Machine) behind(x *part) []string {
 // damaged one at once, for nobody else can, and one that was kept from LIVE as long as
 // one among several owners. A NEW one does not.
 func (m *Machine) settleSole(x *part) {
-	if x.Trust == kv.New || x.pull != "" || !m.covers(x, func(string) bool { return true }) {
+	if x.Trust == kv.New || x.pull != "" || !m.coversGiven(x) {
 		return
 	}
 	for _, p := range m.peers {
@@ -110,7 +110,10 @@ func (m *Machine) settleSole(x *part) {
 	switch {
 	case x.sick():
 		m.enter(x, kv.Degraded, damagedAlone)
-	case m.now >= x.began+DegradedAfter:
+	case m.now < x.began+DegradedAfter:
+	case !m.covers(x, func(string) bool { return true }):
+		m.enter(x, kv.Degraded, "a former owner's damaged copy has more, and gives nothing")
+	default:
 		m.enter(x, kv.Degraded, "too few members answered")
 	}
 }
