@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -175,5 +176,70 @@ func TestAWriteOfASoleOwnerThatTheNextOneDoesNotHaveSaysSo(t *testing.T) {
 		require.Zero(t, resp.Copies)
 		require.True(t, resp.Partial)
 		require.NotEmpty(t, resp.Fence, "a later read over this connection may miss the write")
+	})
+}
+
+// soleClockLost kills the nodes of a cluster of one copy, both with copies of what n2
+// owns, damages the record of n2's clocks, and lets fn do something to n1.
+func soleClockLost(t *testing.T, fn func(n1 *member)) (c *cluster, owned []uint32) {
+	c = soleNodes(t, "n1", "n2")
+	n1, n2 := c.nodes["n1"], c.nodes["n2"]
+	n2.start()
+	c.wires.connect("n1", "n2")
+	l := c.layout("n1", "n2")
+	n1.replica.SetLayout(l)
+	c.wait("each serves its own", func() bool { return c.isLive("n1", "n2") })
+	n1.kill()
+	n2.kill()
+	fn(n1)
+	n2.spoilRecords()
+	n2.start()
+	owned = l.OwnedBy("n2")
+	require.NotEmpty(t, owned)
+	return c, owned
+}
+
+// servesNone requires that n2 serves none of the partitions after a while.
+func (c *cluster) servesNone(owned []uint32, why string) {
+	c.t.Helper()
+	time.Sleep(20 * time.Second)
+	for _, p := range owned {
+		require.False(c.t, c.part("n2", kv.Partition(p)).State.Serves(), why)
+	}
+}
+
+// TestASoleCopyThatLostItsClockServesWhatItHolds damages the clock's record at the only
+// member that holds anything: it waits for the other to say that it does not.
+func TestASoleCopyThatLostItsClockServesWhatItHolds(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c, owned := soleClockLost(t, (*member).wipe)
+		n2 := c.nodes["n2"]
+		c.servesNone(owned, "n1 may have what is not here")
+		c.nodes["n1"].start()
+		c.wires.connect("n1", "n2")
+		c.wait("n2 serves", func() bool { return c.isLive("n2") })
+		for i := range soleKeys {
+			if p := partOf(soleKey(i)); slices.Contains(owned, uint32(p)) {
+				require.Equal(t, "v", n2.holds(soleKey(i)))
+				require.Equal(t, kv.Whole, n2.set.Shard(p).Trust())
+			}
+		}
+		require.Empty(t, n2.replica.Losses())
+	})
+}
+
+// TestASoleCopyThatLostItsClockDoesNotGoByAnotherThatDid damages both copies' records: the
+// other's clock does not say what it holds.
+func TestASoleCopyThatLostItsClockDoesNotGoByAnotherThatDid(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c, owned := soleClockLost(t, (*member).spoilRecords)
+		n2 := c.nodes["n2"]
+		c.nodes["n1"].start()
+		c.wires.connect("n1", "n2")
+		c.servesNone(owned, "n1 may have what is not here")
+		for _, p := range owned {
+			require.NoError(t, n2.replica.AcceptLoss(t.Context(), kv.Partition(p)))
+		}
+		c.wait("n2 serves", func() bool { return c.isLive("n2") })
 	})
 }

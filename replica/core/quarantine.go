@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 
 	"edged.dev/edged/internal/kv"
 )
@@ -59,7 +60,7 @@ func (m *Machine) claim(x *part) {
 			return
 		}
 	}
-	if !m.complete(x) && !(m.holdersAnswered(x) && m.covers(x, func(string) bool { return true }) && m.anyOld(x)) {
+	if !m.complete(x) && !(m.holdersAnswered(x) && m.covers(x, func(string) bool { return true }) && (m.anyOld(x) || m.soleLeft(x))) {
 		return
 	}
 	x.claims.running = true
@@ -77,11 +78,25 @@ func (m *Machine) anyOld(x *part) bool {
 	return false
 }
 
+// soleLeft reports whether a sole owner's copy is all that is left: every member has
+// answered, none of them away, and what it is level with is all that they hold: none of
+// their copies has lost its clock too, which then says less than the copy holds.
+func (m *Machine) soleLeft(x *part) bool {
+	for _, r := range x.reports {
+		if r.copy.Quarantined {
+			return false
+		}
+	}
+	return len(x.others) == 0 && x.Partition != kv.System &&
+		!slices.ContainsFunc(m.parts[kv.System].others, func(name string) bool { return !m.reach(x).Answers(name) })
+}
+
 func (m *Machine) adopted(e Adopted) {
 	x := m.parts[e.Partition]
 	if x == nil {
 		return
 	}
+	asked := x.claims.running // else it is an operator's word, who makes it whole
 	x.claims.running = false
 	if e.Failed {
 		x.claims.again = m.now + retryEvery
@@ -91,6 +106,9 @@ func (m *Machine) adopted(e Adopted) {
 	delete(m.damaged, e.Partition)
 	if x.State == kv.Live { // the system partition's copy
 		m.emit(SetTrust{x.Partition, kv.Whole})
+	}
+	if asked && e.Versions > 0 && !m.anyOld(x) && m.soleLeft(x) {
+		m.emit(SetTrust{x.Partition, kv.Suspect}) // not lost, as one that holds nothing may be
 	}
 	text := "its clock is whole again: nothing was its alone"
 	if e.Versions > 0 {
