@@ -122,12 +122,14 @@ type Machine struct {
 	now    int64
 	layout *layout.Layout
 	zones  map[string]string // of the layout's members
-	peers  map[string]*peer
-	names  []string // of peers, sorted
-	parts  map[kv.Partition]*part
-	order  []kv.Partition // of parts, sorted, System first
-	out    []Effect
-	stateV uint64
+	// newcomer: this process began without the system partition, and fetches it
+	newcomer bool
+	peers    map[string]*peer
+	names    []string // of peers, sorted
+	parts    map[kv.Partition]*part
+	order    []kv.Partition // of parts, sorted, System first
+	out      []Effect
+	stateV   uint64
 
 	sessions uint64 // last session number given
 	known    map[string]map[kv.Partition]*known

@@ -93,6 +93,7 @@ func (m *Machine) handlePeer(ev Event) {
 // setLayout takes a layout: partitions that come to this node begin as
 // CATCHING_UP, those that go are left alone (their data stays until dropped).
 func (m *Machine) setLayout(l *layout.Layout) {
+	first := m.layout == nil
 	m.layout = l
 	m.zones = map[string]string{}
 	var names []string
@@ -101,6 +102,9 @@ func (m *Machine) setLayout(l *layout.Layout) {
 		if mem.Status == layout.Active {
 			names = append(names, mem.Name)
 		}
+	}
+	if first {
+		m.newcomer = m.comesNew(names)
 	}
 	m.setPart(kv.System, names)
 	for p := range uint32(l.Partitions()) {

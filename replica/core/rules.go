@@ -409,7 +409,8 @@ func (m *Machine) hadItsTime(x *part, p *peer) bool {
 }
 
 // systemLive is the rule of the system partition: its clock covers one LIVE
-// member's; or, with none for 5 s, those of all that answered.
+// member's; or, with none for 5 s, those of all that answered, if it knows of others: a
+// newcomer's part of it may not name them.
 func (m *Machine) systemLive(x *part) bool {
 	for name, r := range x.reports {
 		if !m.cfg.Copies.Covers(kv.System, r.copy.Clock) {
@@ -422,7 +423,7 @@ func (m *Machine) systemLive(x *part) bool {
 			p.hello = false // it became LIVE since it was asked
 		}
 	}
-	if m.now < x.began+DegradedAfter || m.ownerLive(x) {
+	if len(x.others) == 0 || m.now < x.began+DegradedAfter || m.ownerLive(x) {
 		return false
 	}
 	return m.covers(x, func(string) bool { return true })

@@ -11,9 +11,27 @@ import (
 // itself: where there are more members, one of them owned it before, and has it.
 
 // complete reports whether a copy has whatever there is: no other member has ever been in
-// the layout, or, of the system partition, none is left.
+// the layout, or, of the system partition, none is left. A newcomer cannot tell so by a
+// layout: it may have been read from a part of the system partition, with more to come.
 func (m *Machine) complete(x *part) bool {
-	return len(x.others) == 0 && (len(m.zones) == 1 || x.Partition == kv.System)
+	switch {
+	case len(x.others) > 0:
+		return false
+	case x.Partition == kv.System:
+		return !m.newcomer || x.Trust != kv.New
+	}
+	return len(m.zones) == 1 && !m.newcomer
+}
+
+// comesNew reports, of the first layout, whether this process began with less than a
+// whole system partition that others wrote. A founder wrote its own, and has it.
+func (m *Machine) comesNew(members []string) bool {
+	if m.cfg.Copies.Trust(kv.System) != kv.New || m.damaged[kv.System] {
+		return false
+	}
+	mine := m.cfg.Copies.Copy(kv.System).Clock
+	return !slices.Contains(members, m.cfg.Self) ||
+		slices.ContainsFunc(mine.Spans(), func(s kv.Span) bool { return s.Actor.Node != m.cfg.Node })
 }
 
 // soleLive is rule (a) of a sole owner among several members. Every connected member has
