@@ -26,10 +26,14 @@ const lossPrefix = "loss/"
 type operator struct{ n *Node }
 
 // Losses implements httpapi.Operator.
-func (o operator) Losses() admin.Losses {
+func (o operator) Losses(partition int) admin.Losses {
 	var out admin.Losses
-	for _, l := range o.n.replica.Losses() {
-		out.Partitions = append(out.Partitions, lossOf(l))
+	if partition == admin.AllPartitions {
+		for _, l := range o.n.replica.Losses() {
+			out.Partitions = append(out.Partitions, lossOf(l))
+		}
+	} else {
+		out.Partitions = []admin.Loss{lossOf(o.n.replica.Loss(kv.Partition(partition)))}
 	}
 	o.n.system.mu.Lock()
 	defer o.n.system.mu.Unlock()

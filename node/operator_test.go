@@ -42,7 +42,7 @@ func TestLostPartitionsServeByAnOperatorsWord(t *testing.T) {
 	n2 := lives["n2"]
 	var loss admin.Loss
 	require.Eventually(t, func() bool {
-		told, err := n2.admin.Losses(t.Context())
+		told, err := n2.admin.Losses(t.Context(), admin.AllPartitions)
 		if err != nil {
 			return false
 		}
@@ -70,14 +70,14 @@ func TestLostPartitionsServeByAnOperatorsWord(t *testing.T) {
 	require.Len(t, done.Partitions, 1)
 	require.Eventually(t, func() bool { // as they come to know of each other
 		_, err := n2.admin.AcceptLoss(t.Context(), admin.AllPartitions)
-		left, leftErr := n2.admin.Losses(t.Context())
+		left, leftErr := n2.admin.Losses(t.Context(), admin.AllPartitions)
 		return err == nil && leftErr == nil && len(left.Partitions) == 0
 	}, aMinute, pollEvery)
 	for _, f := range lives {
 		f.ready()
 	}
 	require.Eventually(t, func() bool {
-		told, err := n1.admin.Losses(t.Context())
+		told, err := n1.admin.Losses(t.Context(), admin.AllPartitions)
 		return err == nil && len(told.Accepted) > 0 && len(told.Partitions) == 0
 	}, aMinute, pollEvery)
 	_, err = n2.admin.AcceptLoss(t.Context(), lost)

@@ -64,9 +64,13 @@ type Forgetting struct {
 	Refused string `json:"refused,omitempty"`
 }
 
-// Losses returns what would be given up at the node.
-func (c *Client) Losses(ctx context.Context) (Losses, error) {
-	return get[Losses](ctx, c, PathAcceptLoss)
+// Losses returns what would be given up at the node: of one partition, or why there is
+// nothing to give up of it, or with AllPartitions of all that it owns and nobody serves.
+func (c *Client) Losses(ctx context.Context, partition int) (Losses, error) {
+	if partition == AllPartitions {
+		return get[Losses](ctx, c, PathAcceptLoss)
+	}
+	return get[Losses](ctx, c, PathAcceptLoss+"?"+url.Values{"partition": {strconv.Itoa(partition)}}.Encode())
 }
 
 // AcceptLoss gives up one partition, or with AllPartitions every one that the node

@@ -77,7 +77,12 @@ func (n *node) DeletePolicy(_ context.Context, name string) (admin.DeletedPolicy
 	return admin.DeletedPolicy{Name: name, ID: "abc"}, n.policyErr
 }
 
-func (n *node) Losses() admin.Losses { return n.losses }
+func (n *node) Losses(partition int) admin.Losses {
+	if partition != admin.AllPartitions {
+		return admin.Losses{Partitions: []admin.Loss{{Partition: uint32(partition), Refused: "there is no such partition"}}}
+	}
+	return n.losses
+}
 
 func (n *node) AcceptLoss(_ context.Context, partition int) (admin.Losses, error) {
 	n.accepted = append(n.accepted, partition)

@@ -11,8 +11,9 @@ import (
 // Operator carries out what an operator decides. An error may be a *kv.Error or,
 // to choose the answer's status, an *admin.Problem.
 type Operator interface {
-	// Losses tells what is given up where every copy of a partition is new.
-	Losses() admin.Losses
+	// Losses tells what is given up of one partition, or with admin.AllPartitions of all
+	// that this node owns and of which every copy is new.
+	Losses(partition int) admin.Losses
 	// AcceptLoss gives up one partition, or with admin.AllPartitions all that this
 	// node owns, and returns those that it has given up.
 	AcceptLoss(ctx context.Context, partition int) (admin.Losses, error)
@@ -28,15 +29,12 @@ type Operator interface {
 // acceptLoss wants one partition, or all, to be named: forgetting the parameter
 // must not give up everything.
 func (a *Admin) acceptLoss(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		writeJSON(w, http.StatusOK, noNulls(a.cfg.Operator.Losses()))
-		return
-	}
 	query, err := parameters(r, "partition", "all-new")
 	partition := admin.AllPartitions
+	asks := r.Method != http.MethodPost
 	switch {
 	case err != nil:
-	case query.Has("partition") == query.Has("all-new"):
+	case query.Has("partition") && query.Has("all-new"), !asks && query.Has("partition") == query.Has("all-new"):
 		err = invalid("want one of partition and all-new")
 	case query.Has("partition"):
 		n, parseErr := strconv.ParseUint(query.Get("partition"), 10, 31)
@@ -44,11 +42,16 @@ func (a *Admin) acceptLoss(w http.ResponseWriter, r *http.Request) {
 			err = invalid("partition %q is no number of a partition", query.Get("partition"))
 		}
 		partition = int(n)
+	case asks && !query.Has("all-new"):
 	case query.Get("all-new") != "true":
 		err = invalid("all-new is %q; want true", query.Get("all-new"))
 	}
 	if err != nil {
 		failWith(w, err)
+		return
+	}
+	if asks {
+		writeJSON(w, http.StatusOK, noNulls(a.cfg.Operator.Losses(partition)))
 		return
 	}
 	ctx, cancel := a.patient(w, r)

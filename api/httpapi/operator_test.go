@@ -14,9 +14,12 @@ func TestAnOperatorGivesUpWhatIsNamed(t *testing.T) {
 	n := &node{losses: admin.Losses{Partitions: []admin.Loss{{Partition: 3, Copies: []admin.LossCopy{{Node: "n2"}}}}}}
 	c, addr, _ := operate(t, n, "")
 	ctx := t.Context()
-	told, err := c.Losses(ctx)
+	told, err := c.Losses(ctx, admin.AllPartitions)
 	require.NoError(t, err)
 	require.Equal(t, n.losses, told)
+	told, err = c.Losses(ctx, 99)
+	require.NoError(t, err)
+	require.Equal(t, []admin.Loss{{Partition: 99, Copies: []admin.LossCopy{}, Refused: "there is no such partition"}}, told.Partitions)
 	_, err = c.AcceptLoss(ctx, 3)
 	require.NoError(t, err)
 	_, err = c.AcceptLoss(ctx, admin.AllPartitions)

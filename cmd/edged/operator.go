@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -47,11 +48,13 @@ holds is there again.`,
 					}
 					return form.print(sys, done, func(t *table) { lossesTable(t, done, "GIVEN UP") })
 				}
-				losses, err := client.Losses(ctx)
+				losses, err := client.Losses(ctx, partition)
 				if err != nil {
 					return err
 				}
-				losses = onlyPartition(losses, partition)
+				if partition != admin.AllPartitions && losses.Partitions[0].Refused != "" {
+					return fmt.Errorf("accept loss: %w", &admin.Problem{Title: "nothing to accept", Status: http.StatusConflict, Detail: losses.Partitions[0].Refused})
+				}
 				if err := form.print(sys, losses, func(t *table) { lossesTable(t, losses, "TO GIVE UP") }); err != nil {
 					return err
 				}
@@ -65,19 +68,6 @@ holds is there again.`,
 	form.add(cmd.Flags())
 	to.add(cmd.Flags(), deployTimeout)
 	return cmd
-}
-
-func onlyPartition(l admin.Losses, partition int) admin.Losses {
-	if partition == admin.AllPartitions {
-		return l
-	}
-	out := admin.Losses{Partitions: []admin.Loss{}, Accepted: l.Accepted}
-	for _, p := range l.Partitions {
-		if int(p.Partition) == partition {
-			out.Partitions = append(out.Partitions, p)
-		}
-	}
-	return out
 }
 
 func lossesTable(t *table, l admin.Losses, head string) {

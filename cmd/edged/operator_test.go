@@ -20,6 +20,8 @@ func TestGivingUpIsShownFirst(t *testing.T) {
 	forgetting := admin.Forgetting{Name: "n3", ID: "00aa", Owned: 7, Alone: 2}
 	server := fakeNode(t, map[string]any{
 		"GET /v1/accept-loss":               losses,
+		"GET /v1/accept-loss?partition=3":   admin.Losses{Partitions: losses.Partitions[:1]},
+		"GET /v1/accept-loss?partition=4":   admin.Losses{Partitions: []admin.Loss{{Partition: 4, Refused: "it serves"}}},
 		"POST /v1/accept-loss?partition=3":  admin.Losses{Partitions: losses.Partitions[:1]},
 		"POST /v1/accept-loss?all-new=true": losses,
 		"GET /v1/nodes/forget?name=n3":      forgetting,
@@ -36,6 +38,7 @@ func TestGivingUpIsShownFirst(t *testing.T) {
 		{[]string{"accept-loss", "--partition", "3", "--yes"}, 0, "GIVEN UP"},
 		{[]string{"accept-loss", "--all-new", "--yes"}, 0, "Accepted before: partition 9"},
 		{[]string{"accept-loss", "--partition", "4", "--yes"}, 5, ""},
+		{[]string{"accept-loss", "--partition", "4"}, 5, ""},
 		{[]string{"accept-loss"}, 2, ""},
 		{[]string{"accept-loss", "--partition", "3", "--all-new"}, 2, ""},
 		{[]string{"accept-loss", "--partition", "-1"}, 2, ""},

@@ -93,7 +93,7 @@ func TestOneCopyIsNeverServedEmpty(t *testing.T) {
 	var lost int
 	require.Eventually(t, func() bool {
 		ready, err := n2.Admin().Readyz(ctx)
-		losses, lossErr := n2.Admin().Losses(ctx)
+		losses, lossErr := n2.Admin().Losses(ctx, admin.AllPartitions)
 		lost = 0
 		for _, l := range losses.Partitions {
 			if l.Refused == "" {
