@@ -113,7 +113,12 @@ func nearestFlag(cmd *cobra.Command, err error) string {
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	return fmt.Sprintf("; did you mean --%s?", nearest(unknown.GetSpecifiedName(), names))
+	name := unknown.GetSpecifiedName()
+	near := nearest(name, names)
+	if 2*edits(name, near) > len(name) { // no slip of the pen
+		return fmt.Sprintf("; `%s --help` lists those that there are", cmd.CommandPath())
+	}
+	return fmt.Sprintf("; did you mean --%s?", near)
 }
 
 // nearest returns the name with the least edits to word.
