@@ -211,6 +211,7 @@ func (c *Cluster) Close() error {
 	for _, n := range all {
 		errs = append(errs, n.Kill())
 		n.closeClient()
+		n.releasePorts()
 	}
 	c.starter.close()
 	if c.ownDir {

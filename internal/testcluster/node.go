@@ -47,6 +47,7 @@ type Node struct {
 	ports  admin.Ports // as last seen; a restart asks for the same
 	proc   *process    // nil when none was started, or the last has ended
 	client *admin.Client
+	held   map[string]func() // by address: gives a port back
 }
 
 // process is one life of a node.
@@ -57,7 +58,9 @@ type process struct {
 	err    error         // how it ended; valid after exited
 }
 
-func newNode(c *Cluster, name string) *Node { return &Node{cluster: c, name: name, files: name} }
+func newNode(c *Cluster, name string) *Node {
+	return &Node{cluster: c, name: name, files: name, held: map[string]func(){}}
+}
 
 // Name returns the node's name in the cluster.
 func (n *Node) Name() string { return n.name }
@@ -118,6 +121,7 @@ func (n *Node) Start(ctx context.Context) (time.Time, error) {
 	}
 	go func() { // ends with the process, which Kill and Close wait for
 		p.err = cmd.Wait()
+		n.holdPorts()
 		close(p.exited)
 	}()
 	n.mu.Lock()
@@ -143,6 +147,32 @@ func (n *Node) args() []string {
 		args = append(args, "--node-advertise", n.route.Advertise)
 	}
 	return args
+}
+
+// holdPorts keeps the TCP ports that the node had, until the cluster is closed: they are
+// of those that the kernel gives to connections, and others run beside this cluster. It
+// is tried at the node's end; one that is gone by then fails the next start.
+func (n *Node) holdPorts() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, addr := range []string{n.ports.RESP, n.ports.HTTP, n.ports.Admin} {
+		if _, held := n.held[addr]; addr == "" || held {
+			continue
+		}
+		if release, err := hold(addr); err == nil {
+			n.held[addr] = release
+		}
+	}
+}
+
+// releasePorts gives back what holdPorts holds.
+func (n *Node) releasePorts() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for addr, release := range n.held {
+		release()
+		delete(n.held, addr)
+	}
 }
 
 func (n *Node) portsFile() string { return filepath.Join(n.DataDir(), admin.PortsFile) }
