@@ -366,8 +366,9 @@ func (c *Committer) published(generation uint64) bool {
 }
 
 // SyncApplied makes what was published ahead of a sync durable (all under relaxed
-// durability, else what sessions bring), and with that its clocks fit to leave the node (R4). One call waits for another:
-// the shards that the other took are durable only when it is done.
+// durability, else what sessions bring), and with that its clocks fit to leave the node
+// (R4). One call waits for another: the shards that the other took are durable only when
+// it is done.
 func (c *Committer) SyncApplied() error {
 	c.syncs <- struct{}{}
 	defer func() { <-c.syncs }()
