@@ -65,8 +65,9 @@ sim: ## SEEDS random schedules through the simulator
 soak: ## 100,000 schedules, or SEEDS, then OUTAGES of each kind on real processes
 	$(MAKE) sim SEEDS=$(if $(filter command environment,$(firstword $(origin SEEDS))),$(SEEDS),$(SOAK_SEEDS)) SEED_BASE=$(SEED_BASE)
 	for i in $$(seq $(OUTAGES)); do \
-		for how in "--outage kill" "--outage kill --disk wiped" "--outage pause"; do \
-			go run ./loadtest rejoin --keys 100000 --seed $$i $$how -o table $(ARGS); \
+		for how in "--outage kill" "--disk wiped" "--disk rolledback" "--disk cloned" "--outage pause" "--outage partition"; do \
+			echo "outage $$i of $(OUTAGES): $$how"; \
+			go run ./loadtest rejoin --keys 100000 --seed $$i $$how -o table $(ARGS) || exit 1; \
 		done; \
 	done
 
