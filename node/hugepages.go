@@ -6,7 +6,7 @@ import "sync"
 // its first seconds, while it opens its store, catches up and warms its memory tier. A
 // page that is touched once costs the whole page, so that a small node holds more than
 // it needs, by as much as this at most.
-const hugeHeap = 56 << 20
+const hugeHeap = 192 << 20
 
 // hugePages asks for huge pages, once in a process.
 var hugePages = sync.OnceValue(func() error { return hugePagesFor(hugeHeap) })

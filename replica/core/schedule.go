@@ -12,10 +12,11 @@ func (m *Machine) schedule(p *peer) {
 	if !p.up || m.now < p.busyTill {
 		return
 	}
-	wants := m.wants(p)
 	first := !p.hello && (m.now >= p.leaveIt || !m.content())
-	if (first || len(wants) > 0 && p.asking == 0) && m.now >= p.askedAt+retryEvery {
-		m.hello(p, wants)
+	if (first || p.asking == 0) && m.now >= p.askedAt+retryEvery {
+		if wants := m.wants(p); first || len(wants) > 0 {
+			m.hello(p, wants)
+		}
 	}
 	m.verify(p)
 	idle := p.ackAt != 0 && m.now >= p.ackAt+idleAfter
