@@ -102,7 +102,7 @@ type Config struct {
 
 	// MemoryBytes bounds the memory tier.
 	MemoryBytes int64
-	// HugePages lets the kernel back the first 56 MiB of the process' heap with huge
+	// HugePages lets the kernel back the first 192 MiB of the process' heap with huge
 	// pages, where it has them for those who ask. New does it, once in a process.
 	HugePages bool
 	// TombstoneHorizon is how long what is left of a delete waits for an owner that

@@ -108,7 +108,7 @@ func storeSettings() []Setting {
 	return []Setting{
 		value(Setting{Key: "memory", Form: "SIZE", Usage: "bound of the memory tier, such as 256MiB"},
 			FormatSize, ParseSize, func(c *Config) *int64 { return &c.MemoryBytes }),
-		value(Setting{Key: "huge-pages", Form: "true|false", Usage: "back the first 56 MiB of the heap with huge pages"},
+		value(Setting{Key: "huge-pages", Form: "true|false", Usage: "back the first 192 MiB of the heap with huge pages"},
 			strconv.FormatBool, parseBool, func(c *Config) *bool { return &c.HugePages }),
 		value(Setting{Key: "store.limit", Form: "SIZE", Usage: "bound of keys and values in the store, beyond which the coldest are evicted; 0 for none"},
 			FormatSize, ParseSize, func(c *Config) *int64 { return &c.StoreLimitBytes }),
