@@ -62,13 +62,14 @@ bench: ## benchmarks of PKG, COUNT times each
 sim: ## SEEDS random schedules through the simulator
 	go test -count 1 -timeout 120m -v ./internal/sim -args -seeds=$$((($(SEEDS) + $(MIXES) - 1) / $(MIXES))) -seed-base=$(SEED_BASE)
 
-soak: ## 100,000 schedules, or SEEDS, then OUTAGES of each kind on real processes
+soak: ## 100,000 schedules, or SEEDS, then OUTAGES of each kind and series of faults on real processes
 	$(MAKE) sim SEEDS=$(if $(filter command environment,$(firstword $(origin SEEDS))),$(SEEDS),$(SOAK_SEEDS)) SEED_BASE=$(SEED_BASE)
 	for i in $$(seq $(OUTAGES)); do \
 		for how in "--outage kill" "--disk wiped" "--disk rolledback" "--disk cloned" "--outage pause" "--outage partition"; do \
 			echo "outage $$i of $(OUTAGES): $$how"; \
 			go run ./loadtest rejoin --keys 100000 --seed $$i $$how -o table $(ARGS) || exit 1; \
 		done; \
+		go run ./loadtest soak --for 2m --seed $$i || exit 1; \
 	done
 
 interop: ## tests with outside clients, which it installs

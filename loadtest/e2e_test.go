@@ -355,3 +355,18 @@ func TestRestartWithin100msAtANewAddress(t *testing.T) {
 	require.NotEqual(t, before, after)
 	requireMembers(t, c)
 }
+
+// A few faults on three real nodes, and nothing that clients were told turns out untrue.
+func TestSoakPlaysFaultsAndJudges(t *testing.T) {
+	t.Parallel()
+	code, out, talk := runLine(t, "soak --nodes 3 --clients 3 --keys 60 --faults 3 --seed 299 -o json --edged "+edgedBinary(t))
+	require.Zero(t, code, "%s\n%s", out, talk)
+	require.Contains(t, talk, "seed 299")
+	var r SoakReport
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.Len(t, r.Faults, 3)
+	require.Empty(t, r.Breaches)
+	require.Positive(t, r.Results[resultOK])
+	require.Positive(t, r.Fenced)
+	require.Empty(t, r.Dir, "nothing is kept of a run that found nothing")
+}

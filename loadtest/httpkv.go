@@ -17,6 +17,8 @@ const (
 	headerState  = "X-Edged-State"
 	headerView   = "X-Edged-View"
 	headerCopies = "X-Edged-Copies"
+	headerFence  = "X-Edged-Fence"
+	headerTTL    = "X-Edged-TTL"
 )
 
 // httpWait bounds one request: a node's own deadline is 2 s.
@@ -96,12 +98,19 @@ func (c *kvClient) siblings(ctx context.Context, addr, key string) ([]sibling, e
 }
 
 func (c *kvClient) do(ctx context.Context, method, at, token string, body []byte) (*http.Response, []byte, error) {
+	return c.send(ctx, method, at, map[string]string{headerToken: token}, body)
+}
+
+// send makes a request with headers, of which empty ones are left out.
+func (c *kvClient) send(ctx context.Context, method, at string, head map[string]string, body []byte) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s %s: %w", method, at, err)
 	}
-	if token != "" {
-		req.Header.Set(headerToken, token)
+	for name, value := range head {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

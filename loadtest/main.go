@@ -1,7 +1,8 @@
 // Command loadtest runs a real cluster through an outage and measures how it
 // heals: `rejoin` takes a node away, changes data, brings the node back, and
-// reports times, bytes and whether every node holds what it must; `demo` plays
-// the same story on three nodes for somebody to watch.
+// reports times, bytes and whether every node holds what it must; `soak` plays random
+// faults and judges what clients were told; `demo` plays the first story on three nodes
+// for somebody to watch.
 package main
 
 import (
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string, sys system) int {
 	root.SetOut(sys.out)
 	root.SetErr(sys.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(rejoinCommand(sys), demoCommand(sys), benchCommand(sys), burnCommand())
+	root.AddCommand(rejoinCommand(sys), soakCommand(sys), demoCommand(sys), benchCommand(sys), burnCommand())
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
 		fmt.Fprintf(sys.err, "loadtest: %v\n", err)

@@ -215,6 +215,7 @@ type relayLink struct {
 	queue    chan datagram
 	done     chan struct{}
 	dropped  atomic.Int64 // by loss, a full queue or a cut
+	cut      atomic.Bool  // this direction alone
 
 	mu   sync.Mutex
 	rand *rand.Rand
@@ -284,7 +285,7 @@ func (l *relayLink) run() {
 }
 
 func (l *relayLink) deliver(d datagram) {
-	if l.from.cut.Load() || l.to.cut.Load() {
+	if l.cut.Load() || l.from.cut.Load() || l.to.cut.Load() {
 		l.dropped.Add(1)
 		return
 	}
