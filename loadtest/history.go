@@ -84,9 +84,12 @@ type history struct {
 	// Starts are, by node, when it was started again or resumed after a pause longer
 	// than a lease.
 	Starts map[int][]time.Duration
-	Healed time.Duration // when all faults were over
-	Ended  time.Duration // when the copies were read
-	Names  []string      // of the nodes
+	// Restarted are the nodes whose process was started again: it keeps a copy that it does not
+	// own, and finds on its disk, for ten minutes, since nobody knows what was promised of it.
+	Restarted map[int]bool
+	Healed    time.Duration // when all faults were over
+	Ended     time.Duration // when the copies were read
+	Names     []string      // of the nodes
 	// Quorum is how many copies a write waits for.
 	Quorum int
 }

@@ -143,7 +143,7 @@ func soak(ctx context.Context, sys system, o *soakOptions) (err error) {
 	if err := cluster.Start(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, logsOf(cluster))
 	}
-	r.player = &player{cluster: cluster, relay: net, began: time.Now(), starts: map[int][]time.Duration{}}
+	r.player = &player{cluster: cluster, relay: net, began: time.Now(), starts: map[int][]time.Duration{}, restarted: map[int]bool{}}
 	h, err := r.story(ctx)
 	if err != nil {
 		return fmt.Errorf("seed %d, files in %s: %w", o.seed, dir, errors.Join(err, r.keep(h)))
@@ -173,7 +173,7 @@ func (r *soakRun) story(ctx context.Context) (*history, error) {
 	}
 	stop()
 	wg.Wait()
-	h := &history{Losses: r.player.losses, Starts: r.player.starts, Healed: healed, Quorum: soakQuorum}
+	h := &history{Losses: r.player.losses, Starts: r.player.starts, Restarted: r.player.restarted, Healed: healed, Quorum: soakQuorum}
 	for _, c := range r.clients {
 		h.Ops = append(h.Ops, c.ops...)
 	}

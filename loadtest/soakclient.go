@@ -256,7 +256,11 @@ func resultOf(resp *http.Response, err error) string {
 }
 
 // copiesOf reads how many owners had a write when it was answered: 2 of "2/3", 1 of "1+1/3".
+// A delete of what is not there changes nothing and has none.
 func copiesOf(text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
 	n, _, _ := strings.Cut(text, "/")
 	n, _, _ = strings.Cut(n, "+")
 	copies, err := strconv.Atoi(n)

@@ -79,11 +79,12 @@ func drawFault(r *rand.Rand, nodes int) Fault {
 
 // player plays faults on a cluster and keeps what the judge must know of them.
 type player struct {
-	cluster *testcluster.Cluster
-	relay   *relay
-	began   time.Time
-	losses  []diskLoss
-	starts  map[int][]time.Duration
+	cluster   *testcluster.Cluster
+	relay     *relay
+	began     time.Time
+	losses    []diskLoss
+	starts    map[int][]time.Duration
+	restarted map[int]bool
 }
 
 func (p *player) now() time.Duration { return time.Since(p.began) }
@@ -158,7 +159,7 @@ func (p *player) end(ctx context.Context, kind string, node, other int, held tim
 
 // start starts a node's process.
 func (p *player) start(ctx context.Context, node int) error {
-	p.starts[node] = append(p.starts[node], p.now())
+	p.starts[node], p.restarted[node] = append(p.starts[node], p.now()), true
 	if _, err := p.cluster.Node(node).Start(ctx); err != nil {
 		return err
 	}

@@ -267,9 +267,10 @@ func (j *judgement) rejoined(k *keyHistory, r *op, id uint32) {
 // strangers looks for keys and places that are nobody's: I2 and I10.
 func (j *judgement) strangers(keys map[string]*keyHistory) {
 	for _, d := range j.dumps {
+		kept := j.h.Restarted[slices.Index(j.h.Names, d.node)]
 		for _, id := range slices.Sorted(maps.Keys(d.partitions)) {
 			live := d.partitions[id].live()
-			if !j.where.owns(d.node, id) && len(live) > 0 {
+			if !kept && !j.where.owns(d.node, id) && len(live) > 0 {
 				j.breach("I10", live[0].key, "%s holds %d versions of partition %d, whose owners are %v", d.node, len(live), id, j.where.owners[id])
 			}
 			for _, v := range live {

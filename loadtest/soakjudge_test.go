@@ -97,6 +97,12 @@ func TestSoakJudgePassesWhatMayBe(t *testing.T) {
 			h.op(14, op{Kind: opGet, Node: 1})
 			h.hold()
 		},
+		"a restarted node keeps what it holds for others": func(h *told) {
+			h.h.Restarted = map[int]bool{3: true}
+			for id, p := range h.dumps[0].partitions {
+				h.dumps[3].partitions[id] = p
+			}
+		},
 		"a failure within the time after the faults": func(h *told) { h.op(25, op{Kind: opGet, Result: resultFail}) },
 		"a dot is another's in another partition": func(h *told) {
 			other := h.op(13, op{Kind: opGet, Values: []string{"w5"}, Dots: []string{"a:2"}})
@@ -203,11 +209,11 @@ func drawFaults(seed uint64, n int) []Fault {
 
 func TestCopiesOfAnAnswer(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]int{"2/3": 2, "1+1/3": 1, "0+2/3": 0} {
+	for text, want := range map[string]int{"2/3": 2, "1+1/3": 1, "0+2/3": 0, "": 0} {
 		n, err := copiesOf(text)
 		require.NoError(t, err)
 		require.Equal(t, want, n)
 	}
-	_, err := copiesOf("")
+	_, err := copiesOf("many")
 	require.ErrorContains(t, err, "X-Edged-Copies")
 }
