@@ -13,6 +13,7 @@ const (
 	opGet    = "GET"
 	opSet    = "SET"
 	opDel    = "DEL"
+	opRead   = "READ" // GET over RESP: one value, which may be another sibling, and no marks
 )
 
 // What became of an operation. After unknown it may or may not have taken effect.
@@ -51,10 +52,11 @@ type op struct {
 
 func (o *op) writes() bool  { return o.Kind == opPut || o.Kind == opSet }
 func (o *op) removes() bool { return o.Kind == opDelete || o.Kind == opDel }
+func (o *op) reads() bool   { return o.Kind == opGet || o.Kind == opRead }
 func (o *op) ok() bool      { return o.Result == resultOK }
 
 // changes reports whether it may have changed its key.
-func (o *op) changes() bool { return o.Kind != opGet && o.Result != resultFail }
+func (o *op) changes() bool { return !o.reads() && o.Result != resultFail }
 
 // until is when it can have taken effect at the latest.
 func (o *op) until() time.Duration {
@@ -139,7 +141,7 @@ func (h *history) byKey() map[string]*keyHistory {
 			out[o.Key] = k
 		}
 		switch {
-		case o.Kind == opGet:
+		case o.reads():
 			k.reads = append(k.reads, o)
 		case o.changes():
 			k.changes = append(k.changes, o)

@@ -41,7 +41,8 @@ type soakClient struct {
 	began  time.Time
 	rand   *rand.Rand
 	kv     *kvClient
-	conns  []*respConn // by node, nil where there is none
+	conns  []*respConn         // by node, nil where there is none
+	own    []map[string]string // by node: the last write of each key over its connection
 	known  map[string]*knowledge
 	recent [8]string
 	next   int
@@ -51,7 +52,7 @@ type soakClient struct {
 func newSoakClient(id int, o *soakOptions, doors []door, began time.Time) *soakClient {
 	c := &soakClient{
 		id: id, keys: o.keys, doors: doors, began: began, rand: rand.New(rand.NewPCG(o.seed, uint64(id)+1)),
-		kv: newKVClient(), conns: make([]*respConn, len(doors)), known: map[string]*knowledge{},
+		kv: newKVClient(), conns: make([]*respConn, len(doors)), own: make([]map[string]string, len(doors)), known: map[string]*knowledge{},
 	}
 	for i := range c.recent {
 		c.recent[i] = fmt.Sprintf("soak-%05d", i%c.keys)
@@ -85,8 +86,10 @@ func (c *soakClient) run(ctx context.Context) {
 func (c *soakClient) draw() *op {
 	o := &op{Session: c.id, Node: c.rand.IntN(len(c.doors)), Key: c.key()}
 	switch n := c.rand.IntN(100); {
-	case n < 40:
+	case n < 32:
 		o.Kind = opGet
+	case n < 40:
+		o.Kind = opRead
 	case n < 72:
 		o.Kind = opPut
 	case n < 84:
@@ -119,7 +122,7 @@ func (c *soakClient) key() string {
 func (c *soakClient) play(ctx context.Context, o *op) {
 	o.Invoked = time.Since(c.began)
 	var err error
-	if o.Kind == opSet || o.Kind == opDel {
+	if o.Kind == opSet || o.Kind == opDel || o.Kind == opRead {
 		err = c.playRESP(ctx, o)
 	} else {
 		err = c.playHTTP(ctx, o)
@@ -202,26 +205,39 @@ func (c *soakClient) learn(o *op, k *knowledge, resp *http.Response, answer []by
 	return nil
 }
 
-// playRESP changes a key over RESP. What this session knew of it is of the past then.
+// playRESP reads or changes a key over RESP, where a connection reads its own writes.
 func (c *soakClient) playRESP(ctx context.Context, o *op) error {
-	delete(c.known, o.Key)
 	if c.conns[o.Node] == nil {
 		conn, err := dialRESP(ctx, c.doors[o.Node].resp)
 		if err != nil {
 			o.Result = resultFail
 			return err
 		}
-		c.conns[o.Node] = conn
+		c.conns[o.Node], c.own[o.Node] = conn, map[string]string{}
 	}
+	own := c.own[o.Node]
 	args := []string{opDel, o.Key}
-	if o.writes() {
+	switch {
+	case o.reads():
+		args, o.After = []string{"GET", o.Key}, own[o.Key]
+	case o.writes():
 		args = []string{opSet, o.Key, o.Value}
 		if o.TTL > 0 {
 			args = append(args, "PX", strconv.FormatInt(o.TTL.Milliseconds(), 10))
 		}
 	}
-	_, err := c.conns[o.Node].do(args...)
+	answer, err := c.conns[o.Node].do(args...)
 	o.Result = resultOK
+	if o.reads() && err == nil && !answer.null {
+		o.Values = []string{string(answer.text)}
+	}
+	if o.changes() {
+		delete(c.known, o.Key) // what this session knew of it is of the past
+		delete(own, o.Key)
+		if o.writes() && err == nil {
+			own[o.Key] = o.Value
+		}
+	}
 	if err != nil {
 		o.Result = resultUnknown
 		if !replied(err) {

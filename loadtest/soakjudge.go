@@ -187,7 +187,9 @@ func (j *judgement) read(k *keyHistory, r *op, id uint32) {
 		return
 	}
 	j.ownWrite(k, r)
-	j.rejoined(k, r, id)
+	if r.Kind == opGet { // over RESP nobody says that he is isolated
+		j.rejoined(k, r, id)
+	}
 }
 
 // ownWrite judges a read behind the session's own write (I8).
@@ -201,6 +203,9 @@ func (j *judgement) ownWrite(k *keyHistory, r *op) {
 		if slices.Contains(own.Covers, v) {
 			j.breach("I8", k.key, "%s showed %s behind the session's own %s, which superseded it", j.h.Names[r.Node], v, own.Value)
 		}
+	}
+	if r.Kind == opRead && len(r.Values) > 0 {
+		return
 	}
 	if !slices.Contains(r.Values, own.Value) && !k.mayBeGone(own, r) && !j.h.excused(own) {
 		j.breach("I8", k.key, "%s showed %v behind the session's own %s", j.h.Names[r.Node], r.Values, own.Value)

@@ -90,6 +90,7 @@ func TestSoakJudgePassesWhatMayBe(t *testing.T) {
 			h.h.Losses = []diskLoss{{From: 11 * time.Second, To: 14 * time.Second}}
 			h.hold("w2")
 		},
+		"another sibling over RESP":                  func(h *told) { h.op(13, op{Kind: opRead, After: "w2", Values: []string{"w3"}}) },
 		"marked: isolated":                           func(h *told) { h.op(13, op{Kind: opGet, Node: 1, After: "w2", State: "isolated"}) },
 		"an older value where the node had not gone": func(h *told) { h.op(13, op{Kind: opGet, Values: []string{"w1"}, Dots: []string{"a:1"}}) },
 		"not found where a later delete is under way": func(h *told) {
@@ -164,6 +165,8 @@ func TestSoakJudgeCatches(t *testing.T) {
 			h.op(13, op{Kind: opGet, Values: []string{"w3"}, Dots: []string{"a:2"}})
 		}},
 		"an older value behind the own write": {"I8", func(h *told) { h.op(5, op{Kind: opGet, After: "w2", Values: []string{"w1"}, Dots: []string{"a:1"}}) }},
+		"nothing behind it over RESP":         {"I8", func(h *told) { h.op(13, op{Kind: opRead, After: "w2"}) }},
+		"an older value behind it over RESP":  {"I8", func(h *told) { h.op(13, op{Kind: opRead, After: "w2", Values: []string{"w1"}}) }},
 		"nothing behind the own write":        {"I8", func(h *told) { h.op(5, op{Kind: opGet, After: "w2"}) }},
 		"a copy where it does not belong": {"I10", func(h *told) {
 			for id, p := range h.dumps[0].partitions {
