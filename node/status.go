@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -63,9 +65,7 @@ func (s status) degraded(c admin.PartitionCounts) []string {
 	if c.Isolated > 0 {
 		out = append(out, fmt.Sprintf("%d partitions are isolated: no other owner answers", c.Isolated))
 	}
-	if c.Degraded > 0 {
-		out = append(out, fmt.Sprintf("%d partitions are degraded: too few owners could be asked", c.Degraded))
-	}
+	out = append(out, degradedBy(s.n.replica.Parts())...)
 	lost := 0
 	for _, l := range s.n.replica.Losses() {
 		if l.Refused == "" {
@@ -74,6 +74,21 @@ func (s status) degraded(c admin.PartitionCounts) []string {
 	}
 	if lost > 0 {
 		out = append(out, fmt.Sprintf("%d partitions are served by nobody: every copy in reach is new (see edged accept-loss)", lost))
+	}
+	return out
+}
+
+// degradedBy counts the degraded partitions by the reason that their copies give.
+func degradedBy(parts iter.Seq[*core.Part]) []string {
+	by := map[string]int{}
+	for p := range parts {
+		if p.Self && p.Partition != kv.System && p.State == kv.Degraded {
+			by[p.Reason]++
+		}
+	}
+	var out []string
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		out = append(out, fmt.Sprintf("%d partitions are degraded: %s", by[reason], reason))
 	}
 	return out
 }
