@@ -156,8 +156,9 @@ func TestRejoinAfterAPartition(t *testing.T) {
 	require.True(t, r.ok(), out)
 	require.Equal(t, "rtt=4ms,rate=1000Mbit", r.Net)
 	require.GreaterOrEqual(t, r.MissedVersions, 60, "half of 110, and one of each conflict")
-	require.GreaterOrEqual(t, r.OthersMissed, 60, "and so the other side")
-	require.Positive(t, r.OthersNeeded)
+	require.GreaterOrEqual(t, r.OthersMissed, 120, "and so the two others, each")
+	require.Greater(t, r.OthersNeeded, r.OthersMissed)
+	require.InDelta(t, float64(r.SyncBytes)/float64(r.NeededBytes+r.OthersNeeded), r.Ratio, 1e-9)
 	require.Positive(t, r.WireBytesIn)
 	require.Positive(t, r.WireBytesOut)
 }

@@ -410,7 +410,8 @@ func (r *rejoinRun) missing(ctx context.Context, own nodeDump) (lack, error) {
 		if err != nil {
 			return lack{}, err
 		}
-		r.report.OthersMissed, r.report.OthersNeeded = alone.versions, alone.bytes
+		each := where.copies() - 1
+		r.report.OthersMissed, r.report.OthersNeeded = each*alone.versions, each*alone.bytes
 	}
 	return w.lack()
 }

@@ -30,7 +30,7 @@ type Report struct {
 	WireBytesIn  uint64         `json:"wire_bytes_in"` // at the UDP socket until caught up; of a process that was there all the time, since it was cut off
 	WireBytesOut uint64         `json:"wire_bytes_out"`
 	NeededBytes  int            `json:"needed_bytes"` // one zstd frame over what the node lacked
-	Ratio        float64        `json:"ratio"`        // sync_bytes / needed_bytes
+	Ratio        float64        `json:"ratio"`        // sync_bytes / needed_bytes, and others_needed_bytes
 	Path         map[string]int `json:"path"`         // step: partitions
 
 	ReadsDuring  int `json:"reads_during"` // answers of the returning node
@@ -71,8 +71,8 @@ type Report struct {
 	Retries          int          `json:"retries"`           // writes of the run that were refused or unanswered, and sent again
 	RetryReasons     []string     `json:"retry_reasons,omitempty"`
 	Net              string       `json:"net,omitempty"`                    // between the nodes; empty is loopback
-	OthersMissed     int          `json:"others_missed_versions,omitempty"` // after a partition: what the target's side wrote
-	OthersNeeded     int          `json:"others_needed_bytes,omitempty"`    // the same as one zstd frame, as needed_bytes
+	OthersMissed     int          `json:"others_missed_versions,omitempty"` // after a partition: what the target's side wrote, for each other owner
+	OthersNeeded     int          `json:"others_needed_bytes,omitempty"`    // the same as one zstd frame for each, as needed_bytes
 	Cloned           *Cloned      `json:"cloned,omitempty"`                 // with --disk cloned
 	Interruptions    int          `json:"interruptions"`                    // cuts of a further return
 	Interrupted      *Interrupted `json:"interrupted,omitempty"`            // with --interrupt
@@ -132,10 +132,10 @@ func (r *Report) counted(before, after wireCount) {
 // lacked fills the yardstick.
 func (r *Report) lacked(k lack) {
 	r.NeededBytes, r.MissedVersions, r.UnknownVersions = k.bytes, k.versions, k.unknown
-	r.Ratio = ratio(r.SyncBytes, k.bytes)
+	r.Ratio = ratio(r.SyncBytes, k.bytes+r.OthersNeeded)
 }
 
-// ratio is sync_bytes over needed_bytes, 0 where nothing was needed.
+// ratio is sync_bytes over what was needed, of both sides of a partition: 0 where nothing was.
 func ratio(syncBytes uint64, neededBytes int) float64 {
 	if neededBytes == 0 {
 		return 0

@@ -28,6 +28,15 @@ func (p placement) owns(node string, id uint32) bool {
 	return !ok || len(owners) == 0 || slices.Contains(owners, node)
 }
 
+// copies is how many owners a partition has.
+func (p placement) copies() int {
+	most := 0
+	for _, owners := range p.owners {
+		most = max(most, len(owners))
+	}
+	return most
+}
+
 func readPlacement(ctx context.Context, d door) (placement, error) {
 	status, err := d.admin.Status(ctx)
 	if err != nil {

@@ -9,26 +9,46 @@ import (
 	"edged.dev/edged/api/admin"
 	"edged.dev/edged/cluster"
 	"edged.dev/edged/internal/kv"
+	"edged.dev/edged/internal/layout"
 	"edged.dev/edged/replica"
 	"edged.dev/edged/replica/core"
 )
 
-// subscriberQueue is how many events a subscriber may be behind before it is cut
-// off: it must not take an incomplete story for a complete one.
-const subscriberQueue = 1024
+// A subscriber that is further behind is cut off: it must not take an incomplete
+// story for a complete one. A return tells of each partition up to three times within a
+// moment (what step it takes, that it is level, what it buried), which whoever keeps up
+// with everything else must not be cut off for.
+const (
+	subscriberQueue  = 1024
+	queueOfPartition = 4
+)
 
 // hub hands events to those who watch.
 type hub struct {
+	partitions func() int
+
 	mu   sync.Mutex
 	seq  uint64
 	subs map[chan admin.Event]struct{}
 }
 
-func newHub() *hub { return &hub{subs: map[chan admin.Event]struct{}{}} }
+// newHub makes a hub for a node of a cluster with so many partitions, at most
+// layout.MaxPartitions: 17,408 events for each subscriber.
+func newHub(partitions func() int) *hub {
+	return &hub{partitions: partitions, subs: map[chan admin.Event]struct{}{}}
+}
+
+// partitions is how many there are, or may be where the layout is not known yet.
+func (n *Node) partitions() int {
+	if l := n.replica.Layout(); l != nil {
+		return l.Partitions()
+	}
+	return layout.MaxPartitions
+}
 
 // Subscribe implements httpapi.Events.
 func (h *hub) Subscribe(ctx context.Context) <-chan admin.Event {
-	ch := make(chan admin.Event, subscriberQueue)
+	ch := make(chan admin.Event, subscriberQueue+queueOfPartition*h.partitions())
 	h.mu.Lock()
 	h.subs[ch] = struct{}{}
 	h.mu.Unlock()

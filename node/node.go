@@ -105,9 +105,10 @@ func New(cfg Config, opts Options) (*Node, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{
-		cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, fault: opts.Fault, events: newHub(), halted: make(chan error, 1),
+		cfg: cfg, log: log, version: opts.Version, clocks: newClocks(), exit: opts.Exit, fault: opts.Fault, halted: make(chan error, 1),
 		syncRate: opts.SyncRate, syncGuard: opts.SyncGuard,
 	}
+	n.events = newHub(n.partitions)
 	if n.syncRate == nil {
 		n.syncRate = new(atomic.Int64)
 		n.syncRate.Store(cfg.SyncRateBytes)
