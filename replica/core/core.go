@@ -190,6 +190,8 @@ type part struct {
 	first     int64             // since when this node is first in its view, 0: is not
 	leadClock map[string]kv.Clock
 	lost      bool            // told to be rolled back, and that is not durable yet
+	record    kv.Trust        // the last that its record was asked to say
+	recorded  bool            // it was
 	claims    claims          // of a quarantined copy
 	equal     map[string]bool // peers whose digest was compared at an equal clock: it agreed
 	heal      healing

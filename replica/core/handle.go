@@ -332,7 +332,7 @@ func (m *Machine) told(id kv.Partition) {
 	if x != nil && m.cfg.Copies.Trust(id) == kv.Whole && !x.lost {
 		x.lost = true
 		x.Trust = kv.Suspect
-		m.emit(SetTrust{id, kv.Suspect})
+		m.record(x, kv.Suspect)
 		if x.State.Serves() && x.Self && id != kv.System {
 			m.catchUp(x, "it was rolled back")
 		}

@@ -97,8 +97,8 @@ func (m *Machine) spoil(x *part, found string) {
 		}
 		return
 	}
-	if m.cfg.Copies.Trust(x.Partition) == kv.Whole {
-		m.emit(SetTrust{x.Partition, kv.Suspect})
+	if m.cfg.Copies.Trust(x.Partition) != kv.New {
+		m.record(x, kv.Suspect)
 	}
 	if x.State == kv.Live && x.Partition != kv.System {
 		m.catchUp(x, "a look found it damaged")

@@ -224,9 +224,7 @@ func (m *Machine) coveredBy(e Covered) {
 // and lacks what they take in from now on. Were it still whole and theirs lost, it would
 // found them anew without that.
 func (m *Machine) surpassed(x *part) {
-	if m.cfg.Copies.Trust(x.Partition) != kv.New {
-		m.emit(SetTrust{x.Partition, kv.New})
-	}
+	m.record(x, kv.New)
 }
 
 func (m *Machine) allCover(x *part, h *holding) bool {
@@ -256,7 +254,7 @@ func (m *Machine) dropped(e Dropped) {
 	if x := m.parts[e.Partition]; x != nil {
 		clear(x.reports)
 		clear(x.equal)
-		x.Path, x.Reason = "", ""
+		x.Path, x.Reason, x.recorded = "", "", false
 	}
 	m.emit(Note{Kind: "stand-in.dropped", Partition: e.Partition, Text: "every owner durably covers what this node held for them"})
 }

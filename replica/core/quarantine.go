@@ -105,10 +105,10 @@ func (m *Machine) adopted(e Adopted) {
 	x.claims.quarantined = false
 	delete(m.damaged, e.Partition)
 	if x.State == kv.Live { // the system partition's copy
-		m.emit(SetTrust{x.Partition, kv.Whole})
+		m.record(x, kv.Whole)
 	}
 	if asked && e.Versions > 0 && !m.anyOld(x) && m.soleLeft(x) {
-		m.emit(SetTrust{x.Partition, kv.Suspect}) // not lost, as one that holds nothing may be
+		m.record(x, kv.Suspect) // not lost, as one that holds nothing may be
 	}
 	text := "its clock is whole again: nothing was its alone"
 	if e.Versions > 0 {

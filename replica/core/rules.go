@@ -43,20 +43,6 @@ func (m *Machine) settle(x *part) {
 	x.StandIns = m.standIns(x)
 }
 
-// trust is the copy's, or what is on its way to its record.
-func (m *Machine) trust(x *part) kv.Trust {
-	t := m.cfg.Copies.Trust(x.Partition)
-	switch {
-	case !x.lost:
-	case t == kv.Whole:
-		return kv.Suspect
-	default:
-		x.lost = false
-		m.askAgain() // who told it is told that it knows, before the copy is whole again
-	}
-	return t
-}
-
 func (m *Machine) settleState(x *part) {
 	switch x.State {
 	case kv.Cold, kv.CatchingUp:
@@ -118,8 +104,8 @@ func (m *Machine) enter(x *part, s kv.State, reason string) {
 				Text: fmt.Sprintf("its clock has %d actors, and %d are a lot: every restart of an owner adds one, and they are sealed only while every member is there; a member that does not return is to be forgotten", n, kv.MaxActors),
 			})
 		}
-		if x.Trust != kv.Whole && !x.claims.quarantined {
-			m.emit(SetTrust{x.Partition, kv.Whole})
+		if !x.claims.quarantined {
+			m.record(x, kv.Whole)
 		}
 	}
 	if s == kv.Isolated || s == kv.Degraded {

@@ -114,6 +114,8 @@ type scenario struct {
 	asked   map[uint64]core.SendHello
 	askedAt map[uint64]int64
 	told    map[uint64]kv.Clock
+
+	holdTrust bool
 }
 
 const second = int64(time.Second)
@@ -241,6 +243,8 @@ func (s *scenario) do(words []string) {
 		s.effects = append(s.effects, fmt.Sprintf("%6.2fs calm: %t", float64(s.now-s.began)/float64(second), s.machine.Calm()))
 	case "loss": // why it may not be accepted, and the copies
 		s.effects = append(s.effects, s.loss())
+	case "hold-trust": // what is to be the copy's trust does not become durable from now on
+		s.holdTrust = true
 	case "decreed":
 		s.step(core.Decreed{})
 	case "fenced":
@@ -428,11 +432,12 @@ func (s *scenario) show(e core.Effect) string {
 		}
 		return s.part(e.Part)
 	case core.SetTrust:
-		if e.Partition != kv.System || s.system {
+		if !s.holdTrust {
 			s.copies[e.Partition].trust = e.Trust // durable at once
+		}
+		if e.Partition != kv.System || s.system {
 			return "trust " + s.name(e.Partition) + e.Trust.String()
 		}
-		s.copies[e.Partition].trust = e.Trust
 	case core.SendHello:
 		return fmt.Sprintf("hello %s wants=%s", e.Name, s.names(e.Wants))
 	case core.SendDone:

@@ -11,7 +11,10 @@ func Steps() []string { return []string{"L0", "L1", "L2", "L3", "L4"} }
 // each end of a partition's session once, so that there are no more of them than
 // sessions bring.
 func (m *Machine) took(x *part, step, donor, why string) {
-	x.Path, x.Why, x.Reason = step, why, why
+	x.Path, x.Why = step, why
+	if x.State != kv.Isolated && x.State != kv.Degraded { // which say why they are marked
+		x.Reason = why
+	}
 	if x.Partition != kv.System { // whose notes name no partition
 		m.emit(Note{Kind: "repair.step", Peer: donor, Partition: x.Partition, Step: step, Text: why})
 	}
