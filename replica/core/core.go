@@ -141,7 +141,7 @@ type Machine struct {
 	offers   uint64 // last number of one
 	seals    sealing
 	damaged  map[kv.Partition]bool // quarantined when this process began
-	graves   map[uint64]grave      // by session under way
+	graves   map[string]grave      // by donor, of sessions under way
 
 	serving, live, marked []string // room for servingOrder
 }
@@ -205,7 +205,7 @@ func New(cfg Config) *Machine {
 	m := &Machine{
 		cfg: cfg, sessions: uint64(cfg.Boot) << 32, peers: map[string]*peer{}, parts: map[kv.Partition]*part{},
 		known: map[string]map[kv.Partition]*known{}, holds: map[kv.Partition]*holding{},
-		damaged: map[kv.Partition]bool{}, graves: map[uint64]grave{},
+		damaged: map[kv.Partition]bool{}, graves: map[string]grave{},
 	}
 	for _, p := range cfg.Quarantined {
 		m.damaged[p] = true

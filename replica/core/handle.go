@@ -212,6 +212,7 @@ func (m *Machine) peerDown(e PeerDown) {
 // dropPulls forgets the sessions under way from a peer.
 func (m *Machine) dropPulls(p *peer) {
 	p.asking = 0
+	m.mourn(p.name)
 	for _, x := range m.parts {
 		if x.pull == p.name {
 			x.pull, x.session = "", 0
@@ -424,7 +425,7 @@ func (m *Machine) partEnded(e PartEnded) {
 
 func (m *Machine) sessionEnded(e SessionEnded) {
 	m.unpull(e.Session, e.Parts)
-	m.mourn(e)
+	m.mourn(e.Name)
 	m.emit(SendDone{e.Name, e.Session})
 }
 

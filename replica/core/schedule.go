@@ -69,6 +69,7 @@ func (m *Machine) verify(p *peer) {
 }
 
 func (m *Machine) hello(p *peer, wants []kv.Partition) {
+	m.mourn(p.name)
 	m.sessions++
 	if !p.hello {
 		p.answered = false
