@@ -359,7 +359,7 @@ func (m *Machine) byWhole(x *part) bool {
 	whole, answered := 0, true
 	for _, name := range x.others {
 		r, ok := x.reports[name]
-		if ok && m.wholeAt(name, r.copy) && m.cfg.Copies.Covers(x.Partition, r.copy.Clock) {
+		if ok && m.wholeAt(name, r.copy) && m.cfg.Copies.Covers(x.Partition, r.copy.Clock) && !m.liveSince(x, name, r) {
 			whole++
 		}
 		if p := m.peers[name]; !ok && m.fresh(p) && !m.hadItsTime(x, p) {
@@ -375,6 +375,20 @@ func (m *Machine) byWhole(x *part) bool {
 	// What an owner that went since had more is not waited for, nor what a damaged copy
 	// has, which gives nothing: N-W+1 whole copies meet every set of W acknowledgements.
 	return m.holdersAnswered(x) && m.covers(x, func(name string) bool { return m.connected(name) && !x.reports[name].copy.Damaged })
+}
+
+// liveSince reports whether an owner has become LIVE since it told of its copy, and has it
+// asked again: the copy may have been rolled back, which nobody had told it yet, and got
+// back since what it had acknowledged.
+func (m *Machine) liveSince(x *part, name string, r report) bool {
+	p := m.peers[name]
+	if r.copy.State == kv.Live || !m.fresh(p) || p.serving(x.Partition) != wire.ServingLive {
+		return false
+	}
+	if p.answered {
+		p.hello = false
+	}
+	return true
 }
 
 // holdersAnswered reports whether every connected member, owner of the partition
