@@ -249,7 +249,7 @@ func (n *Node) whyNot() (kind, text string) {
 	if n.standing.Load() {
 		return "standby", "another process lives on a copy of this node's data directory; this one serves nothing until that is stopped"
 	}
-	return "joining", "this node is still joining its cluster; it serves nothing yet, and its log says whom it asks"
+	return admin.ProblemJoining, "this node is still joining its cluster; it serves nothing yet, and its log says whom it asks"
 }
 
 // standByAddresses is where the members were, and where the operator said.

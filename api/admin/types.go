@@ -339,6 +339,10 @@ type Problem struct { //nolint:errname // the RFC calls it a problem
 	Detail string `json:"detail,omitempty"`
 }
 
+// ProblemJoining is the type of what a node answers that is still joining its
+// cluster: it serves nothing yet.
+const ProblemJoining = "joining"
+
 // MediaProblem is the media type of Problem.
 const MediaProblem = "application/problem+json"
 

@@ -168,6 +168,31 @@ func TestWaitSaysWhatIsMissing(t *testing.T) {
 	require.Contains(t, talk, "want up to 10m0s")
 }
 
+func TestWaitWaitsForANodeThatIsJoining(t *testing.T) {
+	t.Parallel()
+	yes, asked := true, 0
+	joins := 2
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked <= joins {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_ = json.NewEncoder(w).Encode(admin.Problem{Type: admin.ProblemJoining, Title: "joining", Status: http.StatusServiceUnavailable, Detail: "still joining"})
+			return
+		}
+		_ = json.NewEncoder(w).Encode(admin.Rejoin{Synced: &yes, Partitions: admin.PartitionCounts{Live: 256, Owned: 256}})
+	}))
+	t.Cleanup(server.Close)
+	code, out, talk := at(t, nil, "wait", "--synced", "--admin", server.URL)
+	require.Equal(t, exitOK, code, talk)
+	require.Contains(t, out, "synced: 256 live partitions")
+	require.Equal(t, joins+1, asked)
+
+	asked, joins = 0, 1_000_000
+	code, _, talk = at(t, nil, "wait", "--synced", "--admin", server.URL, "--timeout", "250ms")
+	require.Equal(t, exitNotReady, code)
+	require.Contains(t, talk, "still joining")
+	require.GreaterOrEqual(t, asked, 1)
+}
+
 func TestTokenIsSent(t *testing.T) {
 	t.Parallel()
 	var sent []string

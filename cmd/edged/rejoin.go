@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -65,7 +66,7 @@ come meanwhile do not hold it up. Exit code 3 where that did not come about with
 			}
 			to.timeout += askTimeout // for the answer itself
 			return to.call(cmd, sys, func(ctx context.Context, client *admin.Client) error {
-				rejoin, err := client.WaitSynced(ctx, wait)
+				rejoin, err := waitSynced(ctx, client, wait)
 				switch {
 				case err != nil:
 					return err
@@ -82,6 +83,25 @@ come meanwhile do not hold it up. Exit code 3 where that did not come about with
 	cmd.Flags().BoolVar(&synced, "synced", false, "wait for a sync point")
 	to.add(cmd.Flags(), waitTimeout)
 	return cmd
+}
+
+// joiningEvery spaces the questions to a node that is still joining its cluster.
+const joiningEvery = 100 * time.Millisecond
+
+// waitSynced asks for the sync point. A node that has just started says that it is
+// joining yet: that is what there is to wait for, and it is asked again. So is one
+// that was joining and does not answer, for it may start again on its way in.
+func waitSynced(ctx context.Context, client *admin.Client, wait time.Duration) (admin.Rejoin, error) {
+	end, joining := time.Now().Add(wait), false
+	for {
+		rejoin, err := client.WaitSynced(ctx, wait)
+		var problem *admin.Problem
+		joining = errors.As(err, &problem) && problem.Type == admin.ProblemJoining || joining && errors.Is(err, admin.ErrUnreachable)
+		if wait = time.Until(end) - joiningEvery; !joining || wait <= 0 {
+			return rejoin, err
+		}
+		time.Sleep(joiningEvery)
+	}
 }
 
 func rejoinTable(t *table, r admin.Rejoin) {
