@@ -199,7 +199,9 @@ func (a *Admin) rejoin(w http.ResponseWriter, r *http.Request) {
 		}
 		extend(w, wait+streamTimeout)
 	}
-	writeJSON(w, http.StatusOK, a.cfg.Status.Rejoin(r.Context(), wait))
+	ctx, cancel := untilDrain(r.Context())
+	defer cancel()
+	writeJSON(w, http.StatusOK, a.cfg.Status.Rejoin(ctx, wait))
 }
 
 func (a *Admin) policies(w http.ResponseWriter, _ *http.Request) {

@@ -46,14 +46,19 @@ type node struct {
 	dumpErr error         // after the lines
 	dumping chan struct{} // where it is not nil, gets one of each dump that began
 	dumpOn  chan struct{} // which then waits for one of these
+	waiting chan struct{} // where it is not nil, is closed by a wait, which then waits for its context
 }
 
 func (n *node) Ready() admin.Ready            { return n.ready }
 func (n *node) Status() admin.Status          { return n.status }
 func (n *node) Nodes() []admin.Node           { return n.nodes }
 func (n *node) Partitions() []admin.Partition { return n.parts }
-func (n *node) Rejoin(_ context.Context, wait time.Duration) admin.Rejoin {
+func (n *node) Rejoin(ctx context.Context, wait time.Duration) admin.Rejoin {
 	r := n.rejoin
+	if wait > 0 && n.waiting != nil {
+		close(n.waiting)
+		<-ctx.Done()
+	}
 	if wait > 0 {
 		synced := wait >= time.Minute
 		r.Synced = &synced
@@ -428,6 +433,23 @@ func TestRejoinWaits(t *testing.T) {
 		require.NoError(t, errors.Join(err, resp.Body.Close()))
 		require.Contains(t, strings.ReplaceAll(string(body), " ", ""), strings.ReplaceAll(want, " ", ""), wait)
 	}
+}
+
+func TestAWaitEndsWhenTheNodeDrains(t *testing.T) {
+	t.Parallel()
+	n := &node{waiting: make(chan struct{})}
+	c, _, stop := operate(t, n, "")
+	answered := make(chan error, 1)
+	var got admin.Rejoin
+	go func() {
+		var err error
+		got, err = c.WaitSynced(t.Context(), 30*time.Second)
+		answered <- err
+	}()
+	<-n.waiting
+	stop()
+	require.NoError(t, <-answered, "it is answered, and not cut off once the time to drain is over")
+	require.False(t, *got.Synced)
 }
 
 func TestDumpLinesAreOneObjectEach(t *testing.T) {

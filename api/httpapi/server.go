@@ -85,6 +85,21 @@ func draining(ctx context.Context) <-chan struct{} {
 	return ch
 }
 
+// untilDrain returns a context that also ends when the server of the request drains,
+// for what waits and may be asked of another node as well.
+func untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
+	drains := draining(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		select {
+		case <-drains:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // limitListener refuses the connections over its limit, rather than let them
 // wait unseen.
 type limitListener struct {
