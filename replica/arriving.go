@@ -182,10 +182,9 @@ func (r *Replica) leave(a *arriving, cause error) {
 // Lane takes a lane that a peer opened: a stream of a session this node asked
 // for.
 func (r *Replica) Lane(ctx context.Context, name string, rd io.Reader) {
-	moving := &movingReader{Reader: rd, pace: &r.paceIn, total: &r.stats.LaneBytes, ctx: ctx}
+	moving := &movingReader{Reader: rd, pace: &r.paceIn, stats: &r.stats, ctx: ctx}
 	lr := r.codec.LaneReader(moving)
 	defer lr.Close()
-	defer func() { r.stats.SyncBytesIn.Add(lr.Bytes()) }()
 	head, err := lr.Next()
 	if err == nil && head.Type != wire.TypeLaneHead {
 		err = wire.Breached(wire.BreachMalformed, "a lane begins with a record of type %d", head.Type)

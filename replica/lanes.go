@@ -145,7 +145,6 @@ func (r *Replica) donateLane(l openLane, g *giving, number int) {
 		return
 	}
 	lane.EachChunk(under.begin)
-	defer func() { r.stats.SyncBytesOut.Add(lane.Bytes()) }()
 	if err := lane.HeadOf(g.session, number, g.lanes, g.told); err != nil {
 		return
 	}

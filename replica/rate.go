@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -123,6 +122,7 @@ func (w pacedLane) write(b []byte) (int, error) {
 	n, err := w.LaneStream.Write(b)
 	w.stats.LaneBytes.Add(int64(n))
 	w.stats.LaneBytesOut.Add(int64(n))
+	w.stats.SyncBytesOut.Add(int64(n))
 	w.window.wrote(n)
 	return n, err
 }
@@ -132,7 +132,7 @@ func (w pacedLane) write(b []byte) (int, error) {
 type movingReader struct {
 	io.Reader
 	pace  *pace
-	total *atomic.Int64
+	stats *Stats
 	moved func()          // nil: nobody waits
 	ctx   context.Context //nolint:containedctx // a Read has none, and must end with the connection
 }
@@ -142,7 +142,8 @@ func (m *movingReader) Read(b []byte) (int, error) {
 	if n == 0 {
 		return n, err
 	}
-	m.total.Add(int64(n))
+	m.stats.LaneBytes.Add(int64(n))
+	m.stats.SyncBytesIn.Add(int64(n))
 	if m.moved != nil {
 		m.moved()
 	}

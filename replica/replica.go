@@ -152,7 +152,7 @@ type Replica struct {
 
 // Stats counts, for metrics and reports. All fields are totals of the process.
 type Stats struct {
-	SyncBytesIn, SyncBytesOut   atomic.Int64
+	SyncBytesIn, SyncBytesOut   atomic.Int64 // of session frames, lanes as they move
 	EntriesIn, EntriesOut       atomic.Int64
 	FirstHelloNS, LastPendNS    atomic.Int64 // boot-time clock, 0: not yet
 	CaughtUpNS, VerifiedNS      atomic.Int64
