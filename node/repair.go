@@ -158,10 +158,10 @@ func (a repairAdmin) inForce() admin.RepairPlans {
 
 // replay makes a recorded plan again and compares.
 func (a repairAdmin) replay(ctx context.Context, rec replica.PlanRecord) *admin.RepairReplay {
-	d, err := a.n.policies.ReplayRepair(ctx, rec.Policy, rec.Input)
+	d, err := a.n.policies.ReplayRepair(ctx, a.n.system.policyRecords(), rec.Policy, rec.Input)
 	switch {
 	case err != nil:
-		return &admin.RepairReplay{Detail: err.Error()}
+		return &admin.RepairReplay{Failed: true, Detail: err.Error()}
 	case d.Fallback != rec.Fallback || !reflect.DeepEqual(d.Plan, rec.Plan):
 		return &admin.RepairReplay{Detail: "the same input gives another plan now"}
 	}

@@ -189,20 +189,36 @@ func ReplayRepair(ctx context.Context, wasm, params []byte, in repair.Input) (Re
 }
 
 // ReplayRepair makes a plan again by a stored policy, or by BuiltinPlan, without
-// counting it. An error says that this node cannot run it any more.
-func (t *Table) ReplayRepair(ctx context.Context, policyID string, in repair.Input) (RepairDecision, error) {
+// counting it. A policy that has been replaced since is compiled for it, of the same
+// records that Update takes. An error says that this node cannot run it any more.
+func (t *Table) ReplayRepair(ctx context.Context, records []Record, policyID string, in repair.Input) (RepairDecision, error) {
 	if policyID == BuiltinPlan {
 		return RepairDecision{PolicyID: BuiltinPlan, Plan: repair.Builtin(in)}, nil
 	}
 	p := t.current.Load().policies[policyID]
 	if p == nil || p.module == nil {
-		return RepairDecision{}, fmt.Errorf("replay plan of %.80s: %w", policyID, errNotBound)
+		return replayStored(ctx, readState(records), policyID, in)
 	}
 	replayed := *p
 	replayed.counts = &counters{}
 	d, err := replayed.plan(ctx, in)
+	if errors.Is(err, wasmrt.ErrClosed) { // replaced meanwhile
+		return replayStored(ctx, readState(records), policyID, in)
+	}
 	if err != nil {
 		return RepairDecision{}, fmt.Errorf("replay plan of %s: %w", policyID, err)
 	}
 	return d, nil
+}
+
+func replayStored(ctx context.Context, st *state, policyID string, in repair.Input) (RepairDecision, error) {
+	m, ok := st.manifests[policyID]
+	if !ok {
+		return RepairDecision{}, fmt.Errorf("replay plan of %.80s: the policy has been deleted", policyID)
+	}
+	wasm, err := JoinModule(m, st.chunk)
+	if err != nil {
+		return RepairDecision{}, fmt.Errorf("replay plan of %.80s: %w", policyID, err)
+	}
+	return ReplayRepair(ctx, wasm, m.Params, in)
 }

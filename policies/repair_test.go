@@ -125,6 +125,28 @@ func TestAPlanIsAFunctionOfItsRequest(t *testing.T) {
 	require.Equal(t, first.PolicyID, again.PolicyID)
 }
 
+func TestAPlanOfAReplacedPolicyIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	table, in := newTable(t), twoRanges()
+	one, err := policies.PlanDeploy(nil, planner, policies.DeploySpec{Name: "one", Kind: policies.KindRepair, Params: []byte("c"), NowMS: 1})
+	require.NoError(t, err)
+	records := store(nil, one.Writes...)
+	require.NoError(t, table.Update(t.Context(), records))
+	first := table.PlanRepair(t.Context(), in)
+	require.Empty(t, first.Fallback, first.Detail)
+	two, err := policies.PlanBindRepair(records, policies.BuiltinPlan)
+	require.NoError(t, err)
+	records = store(records, two.Writes...)
+	require.NoError(t, table.Update(t.Context(), records))
+
+	again, err := table.ReplayRepair(t.Context(), records, one.PolicyID, in)
+	require.NoError(t, err)
+	require.Equal(t, first.Plan, again.Plan)
+	require.Equal(t, one.PolicyID, again.PolicyID)
+	_, err = table.ReplayRepair(t.Context(), nil, one.PolicyID, in)
+	require.ErrorContains(t, err, "has been deleted")
+}
+
 func TestWithoutAPolicyTheBuiltinPlans(t *testing.T) {
 	t.Parallel()
 	table, in := newTable(t), twoRanges()

@@ -151,6 +151,7 @@ type RepairOutcome struct {
 // RepairReplay is what came of making a plan again.
 type RepairReplay struct {
 	Same   bool   `json:"same"`
+	Failed bool   `json:"failed,omitempty"` // it could not be made, so that nothing was compared
 	Detail string `json:"detail,omitempty"` // where it is not the same, or cannot be made
 }
 

@@ -65,11 +65,7 @@ func repairTable(t *table, p admin.RepairPlans, explain bool) {
 		t.row(strings.ToUpper(name), strconv.FormatUint(p.Counters[name], 10))
 	}
 	if p.Replay != nil {
-		text := "the same plan"
-		if !p.Replay.Same {
-			text = "NOT THE SAME: " + p.Replay.Detail
-		}
-		t.row("REPLAY", text)
+		t.row("REPLAY", replayText(*p.Replay))
 	}
 	if p.Plan == nil {
 		t.line("")
@@ -87,6 +83,16 @@ func repairTable(t *table, p admin.RepairPlans, explain bool) {
 		t.line("")
 		historyTable(t, p.History)
 	}
+}
+
+func replayText(r admin.RepairReplay) string {
+	switch {
+	case r.Same:
+		return "the same plan"
+	case r.Failed:
+		return "not made: " + r.Detail
+	}
+	return "NOT THE SAME: " + r.Detail
 }
 
 func plannerText(p admin.RepairPlans) string {

@@ -35,6 +35,13 @@ func somePlans() admin.RepairPlans {
 	}
 }
 
+func TestAReplayThatFailsIsNoOtherPlan(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "the same plan", replayText(admin.RepairReplay{Same: true}))
+	require.Equal(t, "NOT THE SAME: it differs", replayText(admin.RepairReplay{Detail: "it differs"}))
+	require.Equal(t, "not made: the policy has been deleted", replayText(admin.RepairReplay{Failed: true, Detail: "the policy has been deleted"}))
+}
+
 func TestRepairPlanIsExplained(t *testing.T) {
 	t.Parallel()
 	plans := somePlans()
