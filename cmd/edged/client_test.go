@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -191,6 +193,31 @@ func TestWaitWaitsForANodeThatIsJoining(t *testing.T) {
 	require.Equal(t, exitNotReady, code)
 	require.Contains(t, talk, "still joining")
 	require.GreaterOrEqual(t, asked, 1)
+}
+
+// Who interrupts a wait for a node that is joining does not wait for its end.
+func TestAWaitForANodeThatIsJoiningEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		defer time.AfterFunc(joiningEvery/2, cancel)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_ = json.NewEncoder(w).Encode(admin.Problem{Type: admin.ProblemJoining, Title: "joining", Status: http.StatusServiceUnavailable})
+	}))
+	t.Cleanup(server.Close)
+	client := admin.NewClient(server.URL, "")
+	t.Cleanup(client.Close)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := waitSynced(ctx, client, time.Hour)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		require.Error(t, err)
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "it goes on")
+	}
 }
 
 func TestTokenIsSent(t *testing.T) {

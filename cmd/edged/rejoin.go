@@ -100,7 +100,11 @@ func waitSynced(ctx context.Context, client *admin.Client, wait time.Duration) (
 		if wait = time.Until(end) - joiningEvery; !joining || wait <= 0 {
 			return rejoin, err
 		}
-		time.Sleep(joiningEvery)
+		select {
+		case <-ctx.Done():
+			return rejoin, err
+		case <-time.After(joiningEvery):
+		}
 	}
 }
 
